@@ -1,0 +1,25 @@
+"""The `gradsmith` command: one typed function a subcommand, its docstring the help."""
+
+import sys
+
+import tyro
+
+from .loading import UsageError as UsageError
+
+
+def main() -> None:
+    """Run the subcommand that the command line names; exit code 0, 1 (found wrong) or 2 (usage)."""
+    try:
+        code = tyro.extras.subcommand_cli_from_dict(_commands(), prog="gradsmith")
+    except UsageError as error:
+        print(f"gradsmith: {error}", file=sys.stderr)
+        code = 2
+    sys.exit(code)
+
+
+def _commands() -> dict:
+    from .check import check
+    from .describe import describe
+    from .race import race
+
+    return {"check": check, "describe": describe, "race": race}

@@ -1,0 +1,115 @@
+"""Find what the user names: `path/to/file.py:name`, a dotted name, or a name from a namespace."""
+
+import ast
+import difflib
+import functools
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+
+class UsageError(Exception):
+    """The command line names something that cannot be used; the message says what to do instead."""
+
+
+def load(spec: str, namespaces: Iterable[ModuleType] = ()) -> Any:
+    """Return the object that `spec` names.
+
+    Args:
+        spec: `path/to/file.py:name`, a dotted name such as `optax.contrib.muon`, or a bare name
+            that one of the `namespaces` has.
+        namespaces: Modules to search for a bare name, in order.
+
+    Raises:
+        UsageError: The file, the module or the name does not exist, or importing it fails.
+    """
+    namespaces = tuple(namespaces)
+    if ":" in spec:
+        path, _, name = spec.rpartition(":")
+        return _attribute(_import_file(Path(path)), name, spec)
+    if "." in spec:
+        module, _, name = spec.rpartition(".")
+        return _attribute(_import_module(module, spec), name, spec)
+    for namespace in namespaces:
+        if hasattr(namespace, spec):
+            return getattr(namespace, spec)
+    known = [name for namespace in namespaces for name in _public_names(namespace)]
+    raise UsageError(f"nothing is called {spec!r}{_did_you_mean(spec, known)}")
+
+
+def bind(function: Callable, assignments: Iterable[str], spec: str) -> Callable:
+    """Fix keyword arguments given as `name=value`; values are Python literals, else strings.
+
+    Raises:
+        UsageError: An assignment has no `=`, or `function` has no such parameter.
+    """
+    keywords = {}
+    parameters = inspect.signature(function).parameters
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        if not equals:
+            raise UsageError(f"--arg takes name=value, got {assignment!r}")
+        if name not in parameters and not takes_any:
+            raise UsageError(
+                f"{spec} has no parameter {name!r}{_did_you_mean(name, parameters)}; "
+                f"it takes ({', '.join(parameters)})"
+            )
+        keywords[name] = _literal(text)
+    return functools.partial(function, **keywords) if keywords else function
+
+
+def _literal(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _import_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise UsageError(f"there is no file {str(path)!r} (looked in {Path.cwd()})")
+    name = f"_gradsmith_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"{path} is not a Python file: its name must end in .py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and pickle look their module up
+    sys.path.insert(0, str(path.parent.resolve()))  # as `python file.py` does
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise UsageError(f"importing {path} failed: {type(error).__name__}: {error}") from error
+    finally:
+        sys.path.pop(0)
+    return module
+
+
+def _import_module(module: str, spec: str) -> ModuleType:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise UsageError(f"{spec}: cannot import {module!r}: {error}") from error
+
+
+def _attribute(module: ModuleType, name: str, spec: str) -> Any:
+    if not hasattr(module, name):
+        raise UsageError(
+            f"{spec}: {module.__name__.removeprefix('_gradsmith_')} has no "
+            f"{name!r}{_did_you_mean(name, _public_names(module))}"
+        )
+    return getattr(module, name)
+
+
+def _public_names(module: ModuleType) -> list[str]:
+    return [name for name in vars(module) if not name.startswith("_")]
+
+
+def _did_you_mean(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=3)
+    return f"; did you mean {' or '.join(close)}?" if close else ""

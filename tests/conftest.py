@@ -1,0 +1,25 @@
+"""What every test runs under: eight CPU devices, strict promotion, annotations that are checked."""
+
+import os
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+)
+
+from jaxtyping import install_import_hook
+
+install_import_hook("gradsmith", "beartype.beartype")
+
+import jax
+import pytest
+
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture
+def standard_promotion():
+    """Optax's own adam adds a float32 count to bfloat16 moments: relax promotion around it."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
