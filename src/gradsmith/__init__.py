@@ -1,1 +1,22 @@
-"""x"""
+"""Write what your optimizer does to a matrix; gradsmith makes it an Optax optimizer.
+
+The public surface: what is not here, nor in `matrix`, `checks` and `race`, is private.
+"""
+
+from . import matrix as matrix
+from ._version import __version__ as __version__
+from .lifting.axes import MatrixAxes as MatrixAxes
+from .lifting.per_stack import StackState as StackState
+from .lifting.per_stack import per_matrix as per_matrix
+from .lifting.per_stack import per_stack as per_stack
+from .lifting.roles import Role as Role
+from .lifting.roles import partition_by_role as partition_by_role
+from .lifting.roles import roles as roles
+from .optimizers import muon as muon
+from .transforms.momentum import MomentumState as MomentumState
+from .transforms.momentum import momentum as momentum
+from .transforms.orthogonalize import orthogonalize as orthogonalize
+from .transforms.shape_scale import match_operator_norm as match_operator_norm
+from .transforms.shape_scale import match_rms as match_rms
+from .transforms.shape_scale import scale_by_aspect_ratio as scale_by_aspect_ratio
+from .transforms.weight_decay import decay_weights as decay_weights

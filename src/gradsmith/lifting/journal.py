@@ -1,0 +1,43 @@
+"""What transformations decide about each leaf at `init`, written down for `describe` to read.
+
+A transformation is two closures; inside a chain nobody can ask it anything. So the few functions
+that decide something say so here while `init` runs, and nothing is kept unless someone listens.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+from .axes import MatrixAxes
+
+
+@dataclass
+class Journal:
+    """The decisions of one `init`, by path of the leaf."""
+
+    roles: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """The role of the leaf, and why."""
+    axes: dict[str, MatrixAxes] = field(default_factory=dict)
+    """Its axes, where it was lifted."""
+    buckets: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """The key of its bucket, and how many of the bucket's matrices are its own."""
+
+
+_listening: ContextVar[Journal | None] = ContextVar("journal", default=None)
+
+
+@contextmanager
+def listening() -> Iterator[Journal]:
+    """Collect what every `init` within the block decides."""
+    journal = Journal()
+    token = _listening.set(journal)
+    try:
+        yield journal
+    finally:
+        _listening.reset(token)
+
+
+def journal() -> Journal:
+    """Return the journal to write to; a scrap of paper where nobody listens."""
+    return _listening.get() or Journal()

@@ -1,0 +1,221 @@
+"""The one verb: what an optimizer does to a stack of matrices becomes what it does to any model."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Shaped
+
+from .axes import Axes, Declared, declare_matrices
+from .bucket import Bucket, plan_buckets
+from .journal import journal
+from .placement import Placement, check_placement, collect, spread
+
+
+class StackState(NamedTuple):
+    """The state of a rule, one for each bucket, in the bucket it is computed in.
+
+    The keys name bucket and dtype, `'12x768x3072 float32'`. The dtype is that of the parameters at
+    `init`; later gradients of another dtype are converted to it, and their updates back.
+    """
+
+    buckets: dict[str, Any]
+
+
+def per_stack(
+    rule: optax.GradientTransformation,
+    *,
+    axes: Axes = None,
+    placement: Placement = "replicated",
+) -> optax.GradientTransformationExtraArgs:
+    """Make a rule a transformation of any tree of parameters.
+
+    A rule is an ordinary `optax.GradientTransformation` whose parameter is one array `(k, m, n)`:
+    `k` matrices of `fan_in = m` rows and `fan_out = n` columns. All leaves whose matrices have one
+    shape meet in one such array. The rule gets the stacked `params` if `update` got any, and extra
+    arguments as they come. A chain of rules is a rule.
+
+    `None` and `optax.MaskedNode` pass through. Costs a copy of the updates each way.
+
+    Args:
+        rule: What happens to a stack of matrices.
+        axes: Which axes of which leaf are fan-in, fan-out and stack: None (leaves of rank 2, as
+            `(in, out)`), one `MatrixAxes`, a tree or prefix of them, or a function of path and leaf
+            that returns one.
+        placement: Where a bucket is computed; 'replicated' computes all of it on every device.
+
+    Raises:
+        ValueError: At `init`, where a leaf is no matrix, or has axes that nobody declared.
+
+    Examples:
+        >>> import jax.numpy as jnp, optax
+        >>> import gradsmith as gs
+        >>> muon = optax.chain(
+        ...     optax.trace(0.95, nesterov=True),
+        ...     gs.per_stack(optax.chain(gs.orthogonalize("svd"), gs.scale_by_aspect_ratio())),
+        ...     optax.scale_by_learning_rate(0.5),
+        ... )
+        >>> params = {"kernel": jnp.zeros((2, 2))}
+        >>> grads = {"kernel": jnp.array([[4.0, 0.0], [0.0, 3.0]])}
+        >>> updates, _ = muon.update(grads, muon.init(params))
+        >>> print(updates["kernel"])
+        [[-0.5 -0. ]
+         [-0.  -0.5]]
+    """
+    check_placement(placement)
+    rule = optax.with_extra_args_support(rule)
+
+    def init_fn(params):
+        declared = declare_matrices(axes, params)
+        if not declared:
+            # A leaf, so that `optax.tree.map_params`, which calls `init` with a tree that has no
+            # leaves and compares, passes over the state of a real tree as a whole.
+            return StackState(jnp.zeros((), jnp.int32))  # pyright: ignore[reportArgumentType]
+        states = {}
+        stacks = _split(declared)
+        for bucket in _buckets(declared):
+            dtype = jnp.result_type(*(declared[index].leaf.dtype for index in bucket.members))
+            states[_key(bucket, dtype)] = rule.init(bucket.gather(stacks, dtype))
+            _write_down(bucket, _key(bucket, dtype), declared)
+        return StackState(states)
+
+    def update_fn(updates, state, params=None, **extra_args):
+        declared = declare_matrices(axes, updates)
+        if not declared:
+            return updates, state
+        stacks = _split(declared)
+        param_stacks = None if params is None else _split(_like(declared, params))
+        states, outs = {}, {}
+        for bucket in _buckets(declared):
+            key, dtype = _find(state, bucket)
+            gathered, states[key] = rule.update(
+                bucket.gather(stacks, dtype),
+                state.buckets[key],
+                None if param_stacks is None else bucket.gather(param_stacks, dtype),
+                **extra_args,
+            )
+            outs |= bucket.scatter(gathered)
+        leaves = [
+            collect(own.join(outs[index], leaf.shape), leaf).astype(leaf.dtype)
+            for index, (_, leaf, own) in enumerate(declared)
+        ]
+        return jax.tree.unflatten(jax.tree.structure(updates), leaves), StackState(states)
+
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+
+
+def per_matrix(
+    step: Callable[[Shaped[Array, "m n"]], Shaped[Array, "m n"]] | optax.GradientTransformation,
+    *,
+    axes: Axes = None,
+    placement: Placement = "replicated",
+) -> optax.GradientTransformationExtraArgs:
+    """Make what you wrote for one matrix a transformation of any tree of parameters.
+
+    Args:
+        step: A function `(m, n) -> (m, n)` of one update, `m` being fan-in and `n` fan-out; or an
+            `optax.GradientTransformation` with state, written for one such array as its parameter.
+        axes: As for `per_stack`.
+        placement: As for `per_stack`.
+
+    `step` runs under `jax.vmap` over the matrices of a bucket. Its state may be any tree: counters,
+    None, dicts, `(m, m)` factors; each matrix has its own. Two things follow from `vmap`. A
+    `lax.cond` whose predicate differs between matrices computes both branches, every time: where
+    the branch is worth skipping, write a rule with one scalar counter for `per_stack`. And a random
+    key that `init` makes is the same for every matrix: fold something of the matrix into it.
+
+    Raises:
+        ValueError: As for `per_stack`; or `step` returns another shape than it was given.
+
+    Examples:
+        >>> import jax.numpy as jnp, optax
+        >>> import gradsmith as gs
+        >>> def unit_columns(update):
+        ...     return update / jnp.linalg.norm(update, axis=0)
+        >>> optimizer = optax.chain(gs.per_matrix(unit_columns), optax.scale_by_learning_rate(0.5))
+        >>> params = {"kernel": jnp.zeros((2, 2))}
+        >>> grads = {"kernel": jnp.array([[3.0, 0.0], [0.0, 4.0]])}
+        >>> updates, _ = optimizer.update(grads, optimizer.init(params))
+        >>> print(updates["kernel"])
+        [[-0.5 -0. ]
+         [-0.  -0.5]]
+    """
+    is_transformation = isinstance(step, optax.GradientTransformation)
+    rule = _mapped(step) if is_transformation else _stateless(step)
+    return per_stack(rule, axes=axes, placement=placement)
+
+
+def _mapped(one: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
+    """Turn a transformation of one matrix into a rule."""
+    one = optax.with_extra_args_support(one)
+
+    def update_fn(updates, state, params=None, **extra_args):
+        update_one = lambda u, s, p: one.update(u, s, p, **extra_args)
+        return jax.vmap(update_one)(updates, state, params)
+
+    return optax.GradientTransformationExtraArgs(jax.vmap(one.init), update_fn)
+
+
+def _stateless(step: Callable) -> optax.GradientTransformation:
+    """Turn a function of one matrix into a rule."""
+    if not callable(step):
+        raise TypeError(
+            f"per_matrix takes a function of one matrix or an optax.GradientTransformation, "
+            f"got {step!r}"
+        )
+
+    def update_one(update):
+        out = step(update)
+        if jnp.shape(out) != update.shape:
+            name = getattr(step, "__name__", repr(step))
+            raise ValueError(
+                f"{name} returned shape {jnp.shape(out)} for a matrix of shape {update.shape}; "
+                f"a rule returns an update of the shape it was given"
+            )
+        return out
+
+    return optax.stateless(lambda updates, params: jax.vmap(update_one)(updates))
+
+
+def _split(declared: list[Declared]) -> list[Array]:
+    return [axes.split(spread(leaf)) for _, leaf, axes in declared]
+
+
+def _like(declared: list[Declared], tree: Any) -> list[Declared]:
+    """Return the leaves of `tree` with the axes of those they belong to."""
+    leaves = jax.tree.leaves(tree)
+    if len(leaves) != len(declared):
+        raise ValueError(
+            f"the updates have {len(declared)} leaves and params have {len(leaves)}; "
+            f"call update(updates, state, params) with trees of one structure"
+        )
+    return [d._replace(leaf=leaf) for d, leaf in zip(declared, leaves, strict=True)]
+
+
+def _buckets(declared: list[Declared]) -> tuple[Bucket, ...]:
+    return plan_buckets([axes.stack_shape(leaf.shape) for _, leaf, axes in declared])
+
+
+def _key(bucket: Bucket, dtype) -> str:
+    return f"{bucket.name} {jnp.dtype(dtype).name}"
+
+
+def _find(state: StackState, bucket: Bucket) -> tuple[str, str]:
+    """Return the key of the bucket in the state, and the dtype it was given at `init`."""
+    for key in state.buckets:
+        name, _, dtype = key.partition(" ")
+        if name == bucket.name:
+            return key, dtype
+    raise ValueError(
+        f"the state has no bucket {bucket.name}, only {', '.join(state.buckets)}: it was made by "
+        f"init for other parameters than these updates; call init(params) again"
+    )
+
+
+def _write_down(bucket: Bucket, key: str, declared: list[Declared]) -> None:
+    for index, count in zip(bucket.members, bucket.counts, strict=True):
+        path, _, axes = declared[index]
+        journal().axes[path] = axes
+        journal().buckets[path] = (key, count)

@@ -1,0 +1,99 @@
+"""Momentum, by the name of its convention.
+
+With `w = 1` for the heavy ball and `w = 1 - decay` for the moving average, all of them keep
+`m <- decay m + w g`; the direction is `m`, or with Nesterov's look-ahead `decay m + w g`. At a
+constant decay the two families differ by the factor `1 - decay`, which an orthogonalized update
+does not see; under a scheduled decay they are different optimizers.
+"""
+
+import functools
+from typing import Any, Literal, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Int
+
+MomentumKind = Literal[
+    "heavy_ball",
+    "heavy_ball_nesterov",
+    "ema",
+    "ema_nesterov",
+    "ema_nesterov_debiased",
+]
+
+
+class MomentumState(NamedTuple):
+    """The momentum, which mirrors the parameters, and the number of updates so far."""
+
+    count: Int[Array, ""]
+    momentum: Any
+
+
+def momentum(
+    decay: float | Array = 0.95, kind: MomentumKind = "ema_nesterov"
+) -> optax.GradientTransformation:
+    """Replace the gradient by its momentum, in one of the five published conventions.
+
+    | kind | w | direction | published with |
+    |---|---|---|---|
+    | `heavy_ball` | 1 | `m` | microsoft/dion |
+    | `heavy_ball_nesterov` | 1 | `decay m + g` | Moonlight |
+    | `ema` | `1 - decay` | `m` | Scion |
+    | `ema_nesterov` | `1 - decay` | `decay m + w g` | Keller Jordan's code, torch |
+    | `ema_nesterov_debiased` | `1 - decay` | see below | Optax |
+
+    where `m <- decay m + w g`. In step `t` the last one divides the `m` of its direction by
+    `1 - decay^(t+1)` and the `g` by `1 - decay^t`, which weighs the first gradients differently.
+
+    A direction: stands before the learning rate. State: one copy of the parameters, in their dtype;
+    the arithmetic is float32 or better.
+
+    Args:
+        decay: The part of the momentum that survives a step, in [0, 1).
+        kind: The convention.
+
+    Raises:
+        ValueError: No convention has that name, or the decay is out of range.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> import gradsmith as gs
+        >>> grads = jnp.array([1.0])
+        >>> for kind in ("heavy_ball", "heavy_ball_nesterov", "ema"):
+        ...     tx = gs.momentum(0.75, kind)
+        ...     print(kind, tx.update(grads, tx.init(grads))[0])
+        heavy_ball [1.]
+        heavy_ball_nesterov [1.75]
+        ema [0.25]
+    """
+    if kind not in get_args(MomentumKind):
+        known = ", ".join(get_args(MomentumKind))
+        raise ValueError(f"no momentum is called {kind!r}; there are {known}")
+    if isinstance(decay, int | float) and not 0 <= decay < 1:
+        raise ValueError(f"momentum needs 0 <= decay < 1, got {decay}")
+
+    def init_fn(params):
+        return MomentumState(jnp.zeros((), jnp.int32), jax.tree.map(jnp.zeros_like, params))
+
+    def update_fn(updates, state, params=None):
+        del params
+        count = optax.safe_increment(state.count)
+
+        def average(g, m, debias=False):
+            wide = jnp.promote_types(g.dtype, jnp.float32)
+            beta, g, m = (jnp.asarray(x, wide) for x in (decay, g, m))
+            if debias:
+                m = m / (1 - beta ** (count + 1).astype(wide))
+                g = g / (1 - beta ** count.astype(wide))
+            return beta * m + (1 if kind.startswith("heavy_ball") else 1 - beta) * g
+
+        kept = out = jax.tree.map(average, updates, state.momentum)
+        if "nesterov" in kind:
+            look_ahead = functools.partial(average, debias=kind.endswith("debiased"))
+            out = jax.tree.map(look_ahead, updates, kept)
+        like = lambda x, y: x.astype(y.dtype)
+        kept = jax.tree.map(like, kept, state.momentum)
+        return jax.tree.map(like, out, updates), MomentumState(count, kept)
+
+    return optax.GradientTransformation(init_fn, update_fn)
