@@ -5,6 +5,8 @@ The public surface: what is not here, nor in `matrix`, `checks` and `race`, is p
 
 from . import matrix as matrix
 from ._version import __version__ as __version__
+from .describe import Description as Description
+from .describe import describe as describe
 from .lifting.axes import MatrixAxes as MatrixAxes
 from .lifting.per_stack import StackState as StackState
 from .lifting.per_stack import per_matrix as per_matrix

@@ -9,7 +9,7 @@ The order of the axes of an array says nothing, so it is never trusted: the axes
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax.numpy as jnp
 from jaxtyping import Array, Shaped
@@ -47,7 +47,7 @@ class MatrixAxes:
 
     def stack_shape(self, shape: tuple[int, ...]) -> tuple[int, int, int]:
         """Return `(stack, fan_in, fan_out)` of a leaf of that shape."""
-        batch, rows, columns = self._axes(len(shape))
+        batch, rows, columns = self.sides(len(shape))
         size = lambda axes: math.prod(shape[axis] for axis in axes)
         return size(batch), size(rows), size(columns)
 
@@ -57,7 +57,7 @@ class MatrixAxes:
         Raises:
             ValueError: The three do not name every axis exactly once, or a side has no axis.
         """
-        batch, rows, columns = self._axes(len(shape))
+        batch, rows, columns = self.sides(len(shape))
         order = batch + rows + columns
         if sorted(order) != list(range(len(shape))) or not rows or not columns:
             raise ValueError(
@@ -66,7 +66,9 @@ class MatrixAxes:
             )
         return order
 
-    def _axes(self, rank: int) -> tuple[tuple[int, ...], ...]:
+    def sides(self, rank: int) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+        """Return the stack, fan-in and fan-out axes of a leaf of that rank, counted from 0."""
+
         def resolve(axes: int | tuple[int, ...]) -> tuple[int, ...]:
             axes = (axes,) if isinstance(axes, int) else tuple(axes)
             return tuple(axis + rank if axis < 0 else axis for axis in axes)
@@ -78,6 +80,14 @@ Axes = None | MatrixAxes | Callable[[str, Any], MatrixAxes | None] | Any
 """What `axes=` takes: None (leaves of rank 2, as `(in, out)`), one `MatrixAxes` for every leaf, a
 function `(path, leaf) -> MatrixAxes | None` of paths such as `'blocks/0/kernel'`, or a tree of
 `MatrixAxes` that is a prefix of the parameters. Where it gives None, the default holds."""
+
+
+class MatrixLeaf(NamedTuple):
+    """A leaf that is a matrix or a stack of them, where it is, and its axes."""
+
+    path: str
+    leaf: Any
+    axes: MatrixAxes
 
 
 class Declared(NamedTuple):
@@ -100,19 +110,16 @@ def declare(axes: Axes, tree: Any) -> list[Declared]:
     return [Declared(path, leaf, find(path, leaf) or default(leaf)) for path, leaf in leaves]
 
 
-def declare_matrices(axes: Axes, tree: Any) -> list[Declared]:
+def matrix_leaves(axes: Axes, tree: Any) -> list[MatrixLeaf]:
     """Like `declare`, where every leaf must be a matrix or a declared stack of matrices.
 
     Raises:
-        ValueError: Also for a leaf that `check_matrix` refuses.
+        ValueError: Also for a leaf that `as_matrix` refuses.
     """
-    declared = declare(axes, tree)
-    for leaf in declared:
-        check_matrix(leaf)
-    return declared
+    return [as_matrix(leaf) for leaf in declare(axes, tree)]
 
 
-def check_matrix(declared: Declared) -> None:
+def as_matrix(declared: Declared) -> MatrixLeaf:
     """Refuse a leaf of rank 0 or 1, one whose axes nobody declared, and axes that do not fit it."""
     path, leaf, axes = declared
     shape = tuple(leaf.shape)
@@ -133,6 +140,7 @@ def check_matrix(declared: Declared) -> None:
         axes.order(shape)
     except ValueError as error:
         raise ValueError(f"leaf {path!r}: {error}") from None
+    return MatrixLeaf(path, leaf, axes)
 
 
 def _lookup(axes: Axes, paths: list[str]) -> Callable[[str, Any], MatrixAxes | None]:
@@ -140,7 +148,7 @@ def _lookup(axes: Axes, paths: list[str]) -> Callable[[str, Any], MatrixAxes | N
     if axes is None or isinstance(axes, MatrixAxes):
         return lambda path, leaf: axes
     if callable(axes):
-        return axes
+        return cast(Callable[[str, Any], MatrixAxes | None], axes)
     # A tree without leaves says nothing about paths: `optax.tree.map_params` calls init with one.
     prefixes = dict(leaves_with_path(axes))
     for prefix, found in prefixes.items():

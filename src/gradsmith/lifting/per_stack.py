@@ -1,5 +1,6 @@
 """The one verb: what an optimizer does to a stack of matrices becomes what it does to any model."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Shaped
 
-from .axes import Axes, Declared, declare_matrices
+from .axes import Axes, MatrixLeaf, matrix_leaves
 from .bucket import Bucket, plan_buckets
 from .journal import journal
 from .placement import Placement, check_placement, collect, spread
@@ -68,27 +69,29 @@ def per_stack(
     rule = optax.with_extra_args_support(rule)
 
     def init_fn(params):
-        declared = declare_matrices(axes, params)
-        if not declared:
+        matrices = matrix_leaves(axes, params)
+        if not matrices:
             # A leaf, so that `optax.tree.map_params`, which calls `init` with a tree that has no
             # leaves and compares, passes over the state of a real tree as a whole.
             return StackState(jnp.zeros((), jnp.int32))  # pyright: ignore[reportArgumentType]
         states = {}
-        stacks = _split(declared)
-        for bucket in _buckets(declared):
-            dtype = jnp.result_type(*(declared[index].leaf.dtype for index in bucket.members))
+        stacks = _split(matrices)
+        for bucket in _buckets(matrices):
+            # `result_type` would refuse a mixed bucket under strict promotion.
+            dtypes = (matrices[index].leaf.dtype for index in bucket.members)
+            dtype = functools.reduce(jnp.promote_types, dtypes)
             states[_key(bucket, dtype)] = rule.init(bucket.gather(stacks, dtype))
-            _write_down(bucket, _key(bucket, dtype), declared)
+            _write_down(bucket, _key(bucket, dtype), matrices)
         return StackState(states)
 
     def update_fn(updates, state, params=None, **extra_args):
-        declared = declare_matrices(axes, updates)
-        if not declared:
+        matrices = matrix_leaves(axes, updates)
+        if not matrices:
             return updates, state
-        stacks = _split(declared)
-        param_stacks = None if params is None else _split(_like(declared, params))
+        stacks = _split(matrices)
+        param_stacks = None if params is None else _split(_like(matrices, params))
         states, outs = {}, {}
-        for bucket in _buckets(declared):
+        for bucket in _buckets(matrices):
             key, dtype = _find(state, bucket)
             gathered, states[key] = rule.update(
                 bucket.gather(stacks, dtype),
@@ -96,10 +99,10 @@ def per_stack(
                 None if param_stacks is None else bucket.gather(param_stacks, dtype),
                 **extra_args,
             )
-            outs |= bucket.scatter(gathered)
+            outs |= bucket.scatter(jnp.asarray(gathered))
         leaves = [
             collect(own.join(outs[index], leaf.shape), leaf).astype(leaf.dtype)
-            for index, (_, leaf, own) in enumerate(declared)
+            for index, (_, leaf, own) in enumerate(matrices)
         ]
         return jax.tree.unflatten(jax.tree.structure(updates), leaves), StackState(states)
 
@@ -179,23 +182,23 @@ def _stateless(step: Callable) -> optax.GradientTransformation:
     return optax.stateless(lambda updates, params: jax.vmap(update_one)(updates))
 
 
-def _split(declared: list[Declared]) -> list[Array]:
-    return [axes.split(spread(leaf)) for _, leaf, axes in declared]
+def _split(matrices: list[MatrixLeaf]) -> list[Array]:
+    return [axes.split(spread(leaf)) for _, leaf, axes in matrices]
 
 
-def _like(declared: list[Declared], tree: Any) -> list[Declared]:
+def _like(matrices: list[MatrixLeaf], tree: Any) -> list[MatrixLeaf]:
     """Return the leaves of `tree` with the axes of those they belong to."""
     leaves = jax.tree.leaves(tree)
-    if len(leaves) != len(declared):
+    if len(leaves) != len(matrices):
         raise ValueError(
-            f"the updates have {len(declared)} leaves and params have {len(leaves)}; "
+            f"the updates have {len(matrices)} leaves and params have {len(leaves)}; "
             f"call update(updates, state, params) with trees of one structure"
         )
-    return [d._replace(leaf=leaf) for d, leaf in zip(declared, leaves, strict=True)]
+    return [own._replace(leaf=leaf) for own, leaf in zip(matrices, leaves, strict=True)]
 
 
-def _buckets(declared: list[Declared]) -> tuple[Bucket, ...]:
-    return plan_buckets([axes.stack_shape(leaf.shape) for _, leaf, axes in declared])
+def _buckets(matrices: list[MatrixLeaf]) -> tuple[Bucket, ...]:
+    return plan_buckets([axes.stack_shape(leaf.shape) for _, leaf, axes in matrices])
 
 
 def _key(bucket: Bucket, dtype) -> str:
@@ -214,8 +217,8 @@ def _find(state: StackState, bucket: Bucket) -> tuple[str, str]:
     )
 
 
-def _write_down(bucket: Bucket, key: str, declared: list[Declared]) -> None:
+def _write_down(bucket: Bucket, key: str, matrices: list[MatrixLeaf]) -> None:
     for index, count in zip(bucket.members, bucket.counts, strict=True):
-        path, _, axes = declared[index]
+        path, _, axes = matrices[index]
         journal().axes[path] = axes
         journal().buckets[path] = (key, count)

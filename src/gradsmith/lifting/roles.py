@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple, cast, get_args
 import jax
 import optax
 
-from .axes import Axes, Declared, check_matrix, declare
+from .axes import Axes, Declared, as_matrix, declare
 from .journal import journal
 
 RoleName = Literal["matrix", "vector", "embedding", "head"]
@@ -86,7 +86,7 @@ def _role(declared: Declared, overrides: Mapping[str, RoleName]) -> Role:
             if re.fullmatch(pattern, part):
                 return Role(name, f"named {part!r}")
     try:
-        check_matrix(declared)
+        as_matrix(declared)
     except ValueError as error:
         raise ValueError(f"{error}. If it is no matrix: roles={{{path!r}: 'vector'}}") from None
     return Role("matrix", "rank 2" if rank == 2 else f"rank {rank}, axes declared")

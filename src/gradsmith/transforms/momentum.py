@@ -24,9 +24,9 @@ MomentumKind = Literal[
 
 
 class MomentumState(NamedTuple):
-    """The momentum, which mirrors the parameters, and the number of updates so far."""
+    """The number of updates so far, and the momentum, which mirrors the parameters."""
 
-    count: Int[Array, ""]
+    step: Int[Array, ""]
     momentum: Any
 
 
@@ -78,14 +78,14 @@ def momentum(
 
     def update_fn(updates, state, params=None):
         del params
-        count = optax.safe_increment(state.count)
+        step = jnp.asarray(optax.safe_increment(state.step))
 
         def average(g, m, debias=False):
             wide = jnp.promote_types(g.dtype, jnp.float32)
             beta, g, m = (jnp.asarray(x, wide) for x in (decay, g, m))
             if debias:
-                m = m / (1 - beta ** (count + 1).astype(wide))
-                g = g / (1 - beta ** count.astype(wide))
+                m = m / (1 - beta ** (step + 1).astype(wide))
+                g = g / (1 - beta ** step.astype(wide))
             return beta * m + (1 if kind.startswith("heavy_ball") else 1 - beta) * g
 
         kept = out = jax.tree.map(average, updates, state.momentum)
@@ -94,6 +94,6 @@ def momentum(
             out = jax.tree.map(look_ahead, updates, kept)
         like = lambda x, y: x.astype(y.dtype)
         kept = jax.tree.map(like, kept, state.momentum)
-        return jax.tree.map(like, out, updates), MomentumState(count, kept)
+        return jax.tree.map(like, out, updates), MomentumState(step, kept)
 
     return optax.GradientTransformation(init_fn, update_fn)

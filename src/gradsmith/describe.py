@@ -1,0 +1,201 @@
+"""Show what an optimizer will do with every leaf of a model, before it does it."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import optax
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from .lifting.journal import Journal, listening
+from .lifting.paths import path_name
+from .lifting.per_stack import StackState
+
+
+@dataclasses.dataclass(frozen=True)
+class LeafDescription:
+    """One leaf: what it is taken for and why, how it is cut, who optimizes it, what that holds."""
+
+    path: str
+    shape: tuple[int, ...]
+    dtype: str
+    role: str
+    why: str
+    axes: str
+    bucket: str
+    optimizer: str
+    state_bytes: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Description:
+    """What `describe` found: a table when printed, and data for programs.
+
+    Attributes:
+        leaves: One entry a leaf, in the order of the tree.
+        shared_state_bytes: State that belongs to no leaf, such as step counters.
+    """
+
+    leaves: tuple[LeafDescription, ...]
+    shared_state_bytes: int
+
+    def to_json(self) -> str:
+        """Return everything in the table as JSON."""
+        return json.dumps(dataclasses.asdict(self), indent=2)
+
+    def __str__(self) -> str:
+        console = Console(width=_WIDE, color_system=None)
+        with console.capture() as capture:
+            console.print(self)
+        return "\n".join(line.rstrip() for line in capture.get().splitlines())
+
+    def __rich__(self) -> Table:
+        params = sum(math.prod(leaf.shape) for leaf in self.leaves)
+        state = self.shared_state_bytes + sum(leaf.state_bytes for leaf in self.leaves)
+        buckets = {leaf.bucket for leaf in self.leaves if leaf.bucket}
+        table = Table(
+            box=box.SIMPLE_HEAD,
+            caption=f"{len(self.leaves)} leaves, {params:,} parameters, {len(buckets)} buckets; "
+            f"state {_bytes(state)}, of which {_bytes(self.shared_state_bytes)} belong to no leaf",
+            caption_justify="left",
+        )
+        for title in ("leaf", "shape", "role", "why", "axes", "bucket", "optimizer"):
+            table.add_column(title, overflow="fold")
+        table.add_column("state", justify="right")
+        for leaf in self.leaves:
+            shape = f"{leaf.dtype} {leaf.shape}"
+            row = (leaf.path, shape, leaf.role, leaf.why, leaf.axes, leaf.bucket, leaf.optimizer)
+            table.add_row(*row, _bytes(leaf.state_bytes))
+        return table
+
+
+_WIDE = 180  # columns of a printed description; a terminal gets its own width through rich
+
+
+def describe(tx: optax.GradientTransformation, params: Any) -> Description:
+    """Return a table of every leaf: role and why, axes, bucket, who optimizes it, state bytes.
+
+    Works for any chain: runs `tx.init` on abstract values, so a model of any size costs no memory.
+    Roles and buckets are those that `partition_by_role` and `per_stack` really decide; a leaf that
+    neither meets shows the state that other transformations keep for it.
+
+    Args:
+        tx: The whole optimizer.
+        params: The parameters, or their shapes (`jax.eval_shape`).
+
+    Raises:
+        ValueError: What `tx.init` raises, such as an ambiguous leaf.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> import gradsmith as gs
+        >>> params = {"dense": {"kernel": jnp.zeros((64, 256)), "bias": jnp.zeros(256)}}
+        >>> for leaf in gs.describe(gs.muon(0.02), params).leaves:
+        ...     print(leaf.path, "|", leaf.role, "|", leaf.optimizer, "|", leaf.state_bytes)
+        dense/bias | vector | others: adam | 2048
+        dense/kernel | matrix | matrices: momentum, stack | 65536
+    """
+    with listening() as journal:
+        state = jax.eval_shape(tx.init, params)
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    keepers, held, shared = _attribute(state, [path for path, _ in leaves], journal)
+    return Description(
+        tuple(
+            LeafDescription(
+                path=(name := path_name(path)),
+                shape=tuple(leaf.shape),
+                dtype=leaf.dtype.name,
+                role=journal.roles.get(name, ("", ""))[0],
+                why=journal.roles.get(name, ("", ""))[1],
+                axes=_axes(journal, name, len(leaf.shape)),
+                bucket=journal.buckets.get(name, ("", 0))[0],
+                optimizer=_optimizer(journal, name, keepers[name]),
+                state_bytes=held[name],
+            )
+            for path, leaf in leaves
+        ),
+        shared,
+    )
+
+
+class _Kept(NamedTuple):
+    """An array of a state: where, who keeps it, and in which bucket if a rule does."""
+
+    path: tuple
+    size: int
+    keeper: str
+    bucket: str | None
+
+
+def _kept(node: Any, path: tuple = (), keeper: str = "", bucket: str | None = None) -> Iterator:
+    children = jax.tree_util.tree_leaves_with_path(node, is_leaf=lambda x: x is not node)
+    if children and children[0][0] == ():
+        yield _Kept(path, math.prod(node.shape) * node.dtype.itemsize, keeper, bucket)
+        return
+    if hasattr(node, "_fields"):
+        keeper = type(node).__name__.removesuffix("State").removeprefix("ScaleBy").lower()
+    if isinstance(node, StackState) and isinstance(node.buckets, dict):
+        for key, child in node.buckets.items():
+            yield from _kept(child, path, keeper, bucket=key)
+        return
+    for key, child in children:
+        yield from _kept(child, path + key, keeper, bucket)
+
+
+def _attribute(
+    state: Any, params: list[tuple], journal: Journal
+) -> tuple[dict[str, list[str]], dict[str, int], int]:
+    """Say of each leaf which states keep something for it, and how many bytes; and the rest.
+
+    An array of the state belongs to a leaf when its path ends with the leaf's path, as the moments
+    of Adam do; what a rule keeps belongs to the leaves of its bucket, by their share of matrices.
+    """
+    names = {path: path_name(path) for path in params}
+    lengths = sorted({len(path) for path in params}, reverse=True)
+    keepers: dict[str, list[str]] = {name: [] for name in names.values()}
+    held = dict.fromkeys(keepers, 0)
+    shared = 0
+    members: dict[str, list[tuple[str, int]]] = {}
+    for name, (key, count) in journal.buckets.items():
+        members.setdefault(key, []).append((name, count))
+    for path, size, keeper, bucket in _kept(state):
+        endings = (path[len(path) - length :] for length in lengths if length <= len(path))
+        owner = next((names[ending] for ending in endings if ending in names), None)
+        if bucket is not None:
+            total = sum(count for _, count in members[bucket])
+            for name, count in members[bucket]:
+                held[name] += size * count // total
+        elif owner is not None:
+            held[owner] += size
+            keepers[owner] += [] if keeper in keepers[owner] else [keeper]
+        else:
+            shared += size
+    return keepers, held, shared
+
+
+def _optimizer(journal: Journal, name: str, keepers: list[str]) -> str:
+    steps = [*keepers, *(["stack"] if name in journal.buckets else [])]
+    group = {"": "", "matrix": "matrices: "}.get(journal.roles.get(name, ("", ""))[0], "others: ")
+    return group + (", ".join(steps) or "stateless")
+
+
+def _axes(journal: Journal, name: str, rank: int) -> str:
+    if name not in journal.axes:
+        return ""
+    sides = zip(("stack", "in", "out"), journal.axes[name].sides(rank), strict=True)
+    return ", ".join(f"{side} {' '.join(map(str, axes))}" for side, axes in sides if axes)
+
+
+def _bytes(size: float) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1024:
+            break
+        size /= 1024
+    else:
+        unit = "GiB"
+    return f"{size:,.0f} B" if unit == "B" else f"{size:,.1f} {unit}"
