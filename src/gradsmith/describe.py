@@ -10,6 +10,7 @@ import jax
 import optax
 from rich import box
 from rich.console import Console
+from rich.filesize import decimal
 from rich.table import Table
 
 from .lifting.journal import Journal, listening
@@ -61,7 +62,7 @@ class Description:
         table = Table(
             box=box.SIMPLE_HEAD,
             caption=f"{len(self.leaves)} leaves, {params:,} parameters, {len(buckets)} buckets; "
-            f"state {_bytes(state)}, of which {_bytes(self.shared_state_bytes)} belong to no leaf",
+            f"state {decimal(state)}, {decimal(self.shared_state_bytes)} of it for no leaf",
             caption_justify="left",
         )
         for title in ("leaf", "shape", "role", "why", "axes", "bucket", "optimizer"):
@@ -70,7 +71,7 @@ class Description:
         for leaf in self.leaves:
             shape = f"{leaf.dtype} {leaf.shape}"
             row = (leaf.path, shape, leaf.role, leaf.why, leaf.axes, leaf.bucket, leaf.optimizer)
-            table.add_row(*row, _bytes(leaf.state_bytes))
+            table.add_row(*row, decimal(leaf.state_bytes))
         return table
 
 
@@ -189,13 +190,3 @@ def _axes(journal: Journal, name: str, rank: int) -> str:
         return ""
     sides = zip(("stack", "in", "out"), journal.axes[name].sides(rank), strict=True)
     return ", ".join(f"{side} {' '.join(map(str, axes))}" for side, axes in sides if axes)
-
-
-def _bytes(size: float) -> str:
-    for unit in ("B", "KiB", "MiB"):
-        if size < 1024:
-            break
-        size /= 1024
-    else:
-        unit = "GiB"
-    return f"{size:,.0f} B" if unit == "B" else f"{size:,.1f} {unit}"
