@@ -1,0 +1,15 @@
+"""Tell anyone what is wrong with their optimizer.
+
+The checks import JAX and Optax only: a stranger's transformation is an equal guest. Start with
+`check_optimizer`; in pytest use `parametrize`; `docs/checks.md` lists every check.
+"""
+
+from .entry import CheckReportError as CheckReportError
+from .entry import check_optimizer as check_optimizer
+from .registry import Check as Check
+from .registry import all_checks as all_checks
+from .report import Report as Report
+from .subject import Subject as Subject
+from .verdicts import Advice as Advice
+from .verdicts import CheckFailure as CheckFailure
+from .verdicts import Result as Result

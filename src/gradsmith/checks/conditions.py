@@ -1,0 +1,49 @@
+"""What a check may require of the subject and of the machine; without it, it is skipped."""
+
+import importlib.util
+from collections.abc import Callable
+
+import jax
+
+from .bench import Bench
+from .verdicts import NotApplicable
+
+
+def require(condition: str, bench: Bench) -> None:
+    """Raise `NotApplicable` with the reason when a condition does not hold."""
+    _CONDITIONS[condition](bench)
+
+
+def _factory(bench: Bench) -> None:
+    if not bench.subject.is_factory:
+        raise NotApplicable("needs a factory, to build the optimizer more than once")
+
+
+def _learning_rate(bench: Bench) -> None:
+    if bench.subject.rate_name is None:
+        raise NotApplicable("the factory has no parameter `learning_rate` or `lr`")
+
+
+def _eight_devices(bench: Bench) -> None:
+    if len(jax.devices()) < 8:
+        raise NotApplicable(
+            "needs eight devices: set XLA_FLAGS=--xla_force_host_platform_device_count=8"
+        )
+
+
+def _package(name: str) -> Callable[[Bench], None]:
+    def condition(bench: Bench) -> None:
+        if importlib.util.find_spec(name) is None:
+            raise NotApplicable(f"needs the package {name}, which is not installed")
+
+    return condition
+
+
+_CONDITIONS: dict[str, Callable[[Bench], None]] = {
+    "factory": _factory,
+    "learning_rate": _learning_rate,
+    "eight_devices": _eight_devices,
+    "flax": _package("flax"),
+    "orbax": _package("orbax"),
+    "equinox": _package("equinox"),
+}

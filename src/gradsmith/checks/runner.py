@@ -1,0 +1,180 @@
+"""Run checks on one subject in this process: order, needs, time limits, and a verdict for each."""
+
+import contextlib
+import io
+import re
+import signal
+import threading
+import time
+import unittest
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from types import FrameType
+
+from .bench import Bench, bench_of
+from .conditions import require
+from .diagnosis import failure_from
+from .registry import Check, with_needs
+from .subject import Subject, as_subject
+from .verdicts import Advice, CheckFailure, NotApplicable, Result
+
+TIME_LIMIT = 60.0
+"""Seconds that one check may take before it is told inconclusive."""
+
+
+class OutOfTime(BaseException):
+    """Not an `Exception`, so that a subject which catches everything does not catch it."""
+
+
+def run_checks(
+    subject: Subject,
+    checks: Iterable[Check],
+    *,
+    limit: float = TIME_LIMIT,
+    started: Callable[[Check], None] = lambda check: None,
+    finished: Callable[[Result], None] = lambda result: None,
+) -> list[Result]:
+    """Run `checks`, in their order, on `subject`.
+
+    A result that the subject's bench already holds is taken from there, so a check that others
+    need runs once.
+
+    Args:
+        subject: What is checked.
+        checks: Which; what they need must stand before them.
+        limit: Seconds for one check.
+        started: Called before a check runs.
+        finished: Called with each result.
+    """
+    bench = bench_of(subject)
+    results = []
+    for check in checks:
+        if check.name not in bench.results:
+            started(check)
+            bench.results[check.name] = _run_one(check, bench, limit)
+            finished(bench.results[check.name])
+        results.append(bench.results[check.name])
+    return results
+
+
+def assert_passes(check: Check, subject: object) -> None:
+    """Run one check and what it needs; raise what pytest shows."""
+    result = run_checks(as_subject(subject), with_needs([check]))[-1]
+    if result.outcome in ("failed", "expected"):
+        assert result.advice is not None
+        advice = result.advice
+        raise CheckFailure(
+            advice.seen, advice.expected, advice.reproduce, advice.cause, advice.change
+        )
+    if result.outcome != "passed":
+        raise unittest.SkipTest(f"{result.outcome}: {result.reason}")
+
+
+def _run_one(check: Check, bench: Bench, limit: float) -> Result:
+    start = time.perf_counter()
+
+    def result(outcome, reason: str = "", advice: Advice | None = None) -> Result:
+        seconds = time.perf_counter() - start
+        return Result(check.name, check.group, check.tier, outcome, seconds, reason, advice)
+
+    for need in check.needs:
+        if bench.results[need].outcome not in ("passed", "skipped"):
+            return result("blocked", f"{need} did not pass")
+    for trait in check.unless:
+        if trait in bench.subject.traits:
+            return result("skipped", f"the subject declares the trait {trait!r}")
+    expected = bench.subject.expected_failures.get(check.name)
+    try:
+        for condition in check.requires:
+            require(condition, bench)
+        with _quiet(), time_limit(limit):
+            check.function(bench)
+    except NotApplicable as reason:
+        return result("skipped", str(reason))
+    except OutOfTime:
+        return result("inconclusive", f"took more than {limit:g} s")
+    except MemoryError:
+        return result("inconclusive", "memory ran out")
+    except (Exception, SystemExit) as error:
+        failure = error if isinstance(error, CheckFailure) else failure_from(error, bench)
+        advice = complete(failure.advice, check, bench.subject)
+        if expected is not None:
+            return result("expected", expected, advice)
+        return result("failed", "", advice)
+    if expected is not None:
+        return result(
+            "failed",
+            "it passes, and was expected to fail",
+            Advice(
+                f"to fail, as expected_failures says: {expected}",
+                "it passes",
+                change=f"take {check.name!r} off expected_failures",
+            ),
+        )
+    return result("passed")
+
+
+def complete(advice: Advice, check: Check, subject: Subject) -> Advice:
+    """Fill in from the check's declaration what the failure left open."""
+    call = advice.reproduce or check.call
+    reproduce = reproducer(call, subject.expression) if call else ""
+    return Advice(
+        expected=advice.expected or check.headline,
+        seen=advice.seen,
+        reproduce=reproduce,
+        cause=advice.cause or check.cause,
+        change=advice.change or check.change,
+    )
+
+
+def reproducer(call: str, expression: str) -> str:
+    """One line of plain JAX and Optax that shows a fault, given `import jax, optax, jax.numpy`.
+
+    Args:
+        call: What a check declares: it may use `tx`, parameters `p`, a fresh state `s` and, in
+            place of the factory's name, FACTORY.
+        expression: The call that builds the subject.
+    """
+    names = set(re.findall(r"\w+", call))
+    assigned = set(re.findall(r"(\w+) = ", call))
+    lines = []
+    free = names - assigned
+    if "s" in free:
+        free |= {"tx", "p"} - assigned
+        lines.append("s = tx.init(p)")
+    if "p" in free:
+        lines.insert(0, 'p = {"w": jnp.ones((4, 3)), "b": jnp.ones(3)}')
+    if "tx" in free:
+        lines.insert(0, f"tx = {expression}")
+    return "; ".join([*lines, call.replace("FACTORY", expression.partition("(")[0])])
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """What the subject prints and warns is no result of ours."""
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextlib.contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Raise `OutOfTime` when the body takes longer.
+
+    Works where POSIX signals do, in the main thread and between two steps of the interpreter; the
+    supervisor of the command line, which can end a process, covers the rest.
+    """
+    if not hasattr(signal, "SIGALRM") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ring(signum: int, frame: FrameType | None) -> None:
+        raise OutOfTime
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

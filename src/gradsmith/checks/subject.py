@@ -1,0 +1,145 @@
+"""What is checked: how to build an optimizer, and what its author says of it."""
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import optax
+
+RATE_NAMES = ("learning_rate", "lr")
+DEFAULT_RATE = 0.01
+
+TRAITS = {
+    "needs_params": "`update` uses `params`, so it may refuse to work without",
+    "global": "one leaf's update may depend on the other leaves",
+    "no_schedule": "its learning rate may not be a schedule",
+    "no_descent": "its updates need not point downhill",
+    "per_example_grads": "its gradients carry a leading axis of examples",
+}
+"""What a subject may declare, so that the checks which assume otherwise are skipped."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Subject:
+    """An optimizer on its way through the checks.
+
+    Building it is left to the checks, so that a factory which raises is a finding and no crash.
+
+    Args:
+        name: How reports and pytest ids call it.
+        factory: Returns an `optax.GradientTransformation`, or is one (then the checks that build
+            it more than once are skipped).
+        arguments: Keyword arguments of the factory. The learning rate may be left out: a parameter
+            called `learning_rate` or `lr`, or a first parameter without default, gets 0.01.
+        learning_rate: The name of the factory's learning rate, where it is neither of those two.
+        extra_args: `(loss, params, grads) -> dict`, the extra arguments that `update` wants, such
+            as `lambda loss, params, grads: {"value": loss(params)}`. `loss` can be traced.
+        params: A tree of arrays to check on, where the small default tree does not suit (a rule
+            for one stack `(k, m, n)`, say). The checks that need trees of their own are skipped.
+        traits: Names from `TRAITS`.
+        expected_failures: `{check: reason}`: checks it is known to fail. A check that passes
+            nevertheless is reported as a failure, so that the list cannot go stale.
+
+    Raises:
+        ValueError: A trait is not in `TRAITS`.
+
+    Examples:
+        >>> Subject("adam", optax.adam).expression
+        'adam(learning_rate=0.01)'
+        >>> Subject("polyak", optax.polyak_sgd, extra_args=lambda loss, params, grads: {
+        ...     "value": loss(params)}).rate_name
+    """
+
+    name: str
+    factory: Any
+    arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    learning_rate: str | None = None
+    extra_args: Callable[..., Mapping[str, Any]] | None = None
+    params: Any = None
+    traits: frozenset[str] | set[str] = frozenset()
+    expected_failures: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        unknown = sorted(set(self.traits) - TRAITS.keys())
+        if unknown:
+            raise ValueError(
+                f"subject {self.name!r} declares unknown traits {unknown}; "
+                f"known are {', '.join(TRAITS)}"
+            )
+
+    @property
+    def is_factory(self) -> bool:
+        """Whether it can be built more than once."""
+        return not isinstance(self.factory, optax.GradientTransformation)
+
+    @property
+    def rate_name(self) -> str | None:
+        """The parameter of the factory that is its learning rate, if there is one."""
+        if self.learning_rate is not None:
+            return self.learning_rate
+        return next((name for name in RATE_NAMES if name in self._parameters), None)
+
+    @property
+    def rate_value(self) -> float:
+        """The learning rate it is checked with: a number, even where the default is a schedule."""
+        given = self.call_arguments.get(self.rate_name or "")
+        default = self._parameters[self.rate_name].default if self.rate_name else None
+        return next((x for x in (given, default) if isinstance(x, float)), DEFAULT_RATE)
+
+    @functools.cached_property
+    def call_arguments(self) -> dict[str, Any]:
+        """The keyword arguments that the factory is called with."""
+        given = dict(self.arguments)
+        free = [
+            p
+            for p in self._parameters.values()
+            if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name not in given
+        ]
+        first = next(iter(self._parameters), None)
+        for parameter in free:
+            named = parameter.name == self.rate_name
+            if parameter.default is parameter.empty and (named or parameter.name == first):
+                given[parameter.name] = DEFAULT_RATE
+        return given
+
+    @property
+    def expression(self) -> str:
+        """The call that builds it, as one would type it."""
+        if not self.is_factory:
+            return self.name
+        function = self.factory
+        while isinstance(function, functools.partial):
+            function = function.func
+        name = getattr(function, "__name__", self.name)
+        arguments = {**getattr(self.factory, "keywords", {}), **self.call_arguments}
+        name = self.name if name == "<lambda>" else name
+        return f"{name}({', '.join(f'{key}={value!r}' for key, value in arguments.items())})"
+
+    def build(self, **overrides: Any) -> Any:
+        """Build it anew, with some arguments replaced; whatever comes back is returned as it is."""
+        if not self.is_factory:
+            return self.factory
+        return self.factory(**{**self.call_arguments, **overrides})
+
+    @functools.cached_property
+    def _parameters(self) -> Mapping[str, inspect.Parameter]:
+        if not self.is_factory:
+            return {}
+        try:
+            return inspect.signature(self.factory).parameters
+        except (TypeError, ValueError):  # not callable, or a builtin: building it will tell
+            return {}
+
+
+def as_subject(subject: Any, **declared: Any) -> Subject:
+    """Make a subject of a factory or of a transformation; a subject stays what it is."""
+    if isinstance(subject, Subject):
+        return dataclasses.replace(subject, **declared) if declared else subject
+    function = subject
+    while isinstance(function, functools.partial):
+        function = function.func
+    default = "tx" if isinstance(subject, optax.GradientTransformation) else "subject"
+    name = declared.pop("name", getattr(function, "__name__", default))
+    return Subject(name, subject, **declared)

@@ -1,0 +1,168 @@
+"""Run checks in processes of their own, and go on when a subject hangs or ends its process."""
+
+import dataclasses
+import json
+import os
+import pickle
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import jax
+
+from .registry import Check
+from .report import Report
+from .runner import TIME_LIMIT
+from .subject import Subject
+from .verdicts import Advice, Result
+from .worker import Job
+
+GRACE = 5.0
+"""Seconds that a worker gets beyond the limit, to tell by itself that time ran out."""
+
+_CONFIG = ("jax_numpy_dtype_promotion", "jax_numpy_rank_promotion", "jax_enable_x64")
+
+
+class SubjectUnusable(Exception):  # noqa: N818
+    """The subject cannot be made at all; the message says why."""
+
+
+def supervise(
+    make: Callable[[], Subject],
+    checks: Iterable[Check],
+    *,
+    limit: float = TIME_LIMIT,
+    started: Callable[[Check], None] = lambda check: None,
+    finished: Callable[[Result], None] = lambda result: None,
+    known: Iterable[Result] = (),
+) -> Report:
+    """Run `checks` in worker processes; the checks of the phase `last` have one of their own.
+
+    Costs two seconds for each process, the import of JAX. A worker that hangs is ended and its
+    check is inconclusive; one that dies fails its check; both are replaced for what remains.
+
+    Args:
+        make: Returns the subject; pickled, so a partial of an importable function.
+        checks: Which, with what they need.
+        limit: Seconds for one check.
+        started: Called before a check runs.
+        finished: Called with each result.
+        known: Results that need not be found again.
+
+    Raises:
+        SubjectUnusable: `make` raised, hung or ended its process.
+    """
+    start = time.perf_counter()
+    by_name = {check.name: check for check in checks}
+    results: dict[str, Result] = {result.check: result for result in known}
+    metrics: dict[str, float] = {}
+    name = ""
+
+    def record(result: Result) -> None:
+        results[result.check] = result
+        finished(result)
+
+    for phases in (("abstract", "concrete"), ("last",)):
+        chosen = [check for check in by_name.values() if check.phase in phases]
+        while remaining := tuple(c.name for c in chosen if c.name not in results):
+            running: str | None = None
+            job = Job(
+                make,
+                remaining,
+                tuple(dataclasses.asdict(result) for result in results.values()),
+                limit,
+                {key: getattr(jax.config, key) for key in _CONFIG},
+            )
+            try:
+                for event in _events(job):
+                    if "unusable" in event:
+                        raise SubjectUnusable(event["unusable"])
+                    if "loaded" in event:
+                        name = event["loaded"]
+                    elif "started" in event:
+                        running = str(event["started"])
+                        started(by_name[running])
+                    elif "result" in event:
+                        running = None
+                        record(Result.from_dict(event["result"]))
+                    elif "metrics" in event:
+                        metrics |= event["metrics"]
+            except _WorkerGone as gone:
+                if running is None:
+                    raise SubjectUnusable(f"importing it {gone}") from None
+                record(_verdict_on(gone, by_name[running], limit))
+    return Report(name, tuple(results.values()), metrics, time.perf_counter() - start)
+
+
+class _WorkerGone(Exception):  # noqa: N818
+    """The worker ended early or was ended; the message says how."""
+
+    def __init__(self, how: str, hung: bool):
+        super().__init__(how)
+        self.hung = hung
+
+
+def _verdict_on(gone: _WorkerGone, check: Check, limit: float) -> Result:
+    if gone.hung:
+        return Result(
+            check.name, check.group, check.tier, "inconclusive", limit, f"took over {limit:g} s"
+        )
+    advice = Advice(
+        check.headline,
+        f"the process {gone} while this check ran",
+        cause="a call of os._exit or exit, a crash in native code, or memory ran out",
+        change="run the call under `reproduce with` alone, under `python -X faulthandler`",
+    )
+    return Result(check.name, check.group, check.tier, "failed", 0.0, "", advice)
+
+
+def _events(job: Job) -> Iterator[dict[str, Any]]:
+    """Start a worker and yield what it tells; raise `_WorkerGone` when it does not finish."""
+    reading, writing = os.pipe()
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "gradsmith.checks.worker", str(writing)],
+        stdin=subprocess.PIPE,
+        pass_fds=(writing,),
+        start_new_session=True,  # so that what a subject starts is ended with it
+    )
+    os.close(writing)
+    try:
+        assert worker.stdin is not None
+        worker.stdin.write(pickle.dumps(job))
+        worker.stdin.close()
+        finished = False
+        for line in _lines(reading, job.limit + GRACE):
+            event = json.loads(line)
+            finished = finished or "metrics" in event or "unusable" in event
+            yield event
+        if not finished:
+            raise _WorkerGone(_how_it_ended(worker.wait()), hung=False)
+    finally:
+        os.close(reading)
+        if worker.poll() is None:
+            os.killpg(worker.pid, signal.SIGKILL)
+        worker.wait()
+
+
+def _lines(descriptor: int, patience: float) -> Iterator[bytes]:
+    """The lines that come; raise `_WorkerGone` when none comes for so many seconds."""
+    pending = b""
+    while True:
+        ready, _, _ = select.select([descriptor], [], [], patience)
+        if not ready:
+            raise _WorkerGone(f"took over {patience:g} s", hung=True)
+        chunk = os.read(descriptor, 65536)
+        if not chunk:
+            return
+        *complete_lines, pending = (pending + chunk).split(b"\n")
+        yield from complete_lines
+
+
+def _how_it_ended(code: int) -> str:
+    if code < 0:
+        return f"was ended by {signal.Signals(-code).name}"
+    return f"ended with exit code {code}"

@@ -1,0 +1,76 @@
+"""A process that runs checks for another: `python -m gradsmith.checks.worker FD`.
+
+Reads a pickled `Job` from standard input and writes one JSON object a line to the file descriptor
+FD: `{"loaded": ...}` or `{"unusable": ...}`, then `{"started": name}` and `{"result": ...}` for
+each check, at last `{"metrics": ...}`. What the subject prints goes to standard error.
+"""
+
+import dataclasses
+import json
+import os
+import pickle
+import sys
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+
+class Job(NamedTuple):
+    """What a worker has to do.
+
+    Args:
+        make: Returns the `Subject`; runs in the worker, so that importing it can do no harm.
+        checks: Names of the checks to run, in order.
+        known: Results of earlier workers, as dictionaries: they decide what is blocked.
+        limit: Seconds for one check.
+        config: JAX settings to take over.
+    """
+
+    make: Callable[[], Any]
+    checks: tuple[str, ...]
+    known: tuple[dict, ...]
+    limit: float
+    config: dict[str, Any]
+
+
+def main() -> None:
+    """Do the job on standard input."""
+    pipe = os.fdopen(int(sys.argv[1]), "w", buffering=1)
+    os.dup2(2, 1)  # a subject may print below Python's sys.stdout, too
+
+    def tell(**event: Any) -> None:
+        print(json.dumps(event), file=pipe, flush=True)
+
+    job: Job = pickle.load(sys.stdin.buffer)
+    import jax
+
+    for name, value in job.config.items():
+        jax.config.update(name, value)
+
+    from .bench import bench_of
+    from .registry import all_checks
+    from .runner import run_checks
+    from .verdicts import Result
+
+    try:
+        subject = job.make()
+    except (Exception, SystemExit) as error:
+        tell(unusable=str(error) or type(error).__name__)
+        return
+    tell(loaded=subject.name)
+
+    bench = bench_of(subject)
+    bench.results.update({known["check"]: Result.from_dict(known) for known in job.known})
+    run_checks(
+        subject,
+        [check for check in all_checks() if check.name in job.checks],
+        limit=job.limit,
+        started=lambda check: tell(started=check.name),
+        finished=lambda result: tell(result=dataclasses.asdict(result)),
+    )
+    tell(metrics=bench.metrics)
+
+
+if __name__ == "__main__":
+    main()
+    sys.stdout.flush()
+    os._exit(0)  # a subject's threads or exit handlers cannot hold the worker up

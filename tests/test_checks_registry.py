@@ -1,0 +1,58 @@
+"""The list of checks is sound in itself: order, names, what each declares."""
+
+import jax
+import jax.numpy as jnp
+import optax
+import pytest
+
+from gradsmith.checks import Subject, all_checks
+from gradsmith.checks.registry import PHASES, select, with_needs
+from gradsmith.checks.runner import reproducer
+
+
+def test_every_check_stands_after_those_it_needs():
+    seen: set[str] = set()
+    for check in all_checks():
+        assert seen.issuperset(check.needs), check.name
+        seen.add(check.name)
+
+
+def test_names_are_unique_and_differ_from_groups_and_phases():
+    names = [check.name for check in all_checks()]
+    assert len(set(names)) == len(names)
+    assert set(names).isdisjoint({check.group for check in all_checks()} | set(PHASES))
+
+
+@pytest.mark.parametrize("check", all_checks(), ids=lambda check: check.name)
+def test_every_check_defines_itself_and_gives_advice(check):
+    assert check.headline.endswith(".")
+    assert check.cause
+    assert check.change
+    assert check.call
+
+
+@pytest.mark.usefixtures("standard_promotion")
+@pytest.mark.parametrize("check", all_checks(), ids=lambda check: check.name)
+def test_the_reproducing_line_of_every_check_runs(check, capsys):
+    line = reproducer(check.call, Subject("sgd", optax.sgd).expression)
+    namespace = {"jax": jax, "jnp": jnp, "optax": optax, "sgd": optax.sgd}
+    exec(line, namespace)  # a line that does not run is no reproducer
+    assert len(line) < 200
+    capsys.readouterr()
+
+
+def test_choosing_by_group_phase_and_name():
+    assert {check.group for check in select(only=["numbers"])} == {"numbers"}
+    assert {check.phase for check in select(only=["abstract"])} == {"abstract"}
+    assert [check.name for check in select(only=["bf16"])] == ["bf16"]
+
+
+def test_what_a_check_needs_comes_with_it_and_before_it():
+    names = [check.name for check in with_needs(select(only=["bf16"]))]
+    assert names[-1] == "bf16"
+    assert "is_transformation" in names
+
+
+def test_an_unknown_name_is_an_error_that_suggests_the_known_one():
+    with pytest.raises(ValueError, match="no check is called 'zero_grad'; did you mean zero_grads"):
+        select(only=["zero_grad"])

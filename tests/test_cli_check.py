@@ -1,0 +1,111 @@
+"""`gradsmith check`: exit codes, and subjects that hang, print, raise or end their process."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gradsmith.cli.check import check
+from gradsmith.cli.loading import UsageError
+
+RIGHT = Path(__file__).parent / "faulty" / "right.py"
+
+
+_COMMAND = "import sys, tyro, gradsmith.cli.check as c; sys.exit(tyro.cli(c.check))"
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(source: str) -> str:
+        path = tmp_path / "optimizer.py"
+        path.write_text("import os, time\nimport optax\n" + source)
+        return f"{path}:make"
+
+    return write
+
+
+def test_the_right_version_exits_with_0(capfd):
+    assert check(f"{RIGHT}:custom_optimizer", arg=("constant=0.95",), only=("contract",)) == 0
+    assert "0 failed" in capfd.readouterr().out
+
+
+def test_a_wrong_version_exits_with_1_and_names_the_edit(write, capfd, tmp_path):
+    spec = write(
+        "def make(lr):\n    return optax.GradientTransformation(optax.sgd(lr).init, "
+        "lambda g, s: (g, s))\n"
+    )
+    assert check(spec, json=tmp_path / "report.json") == 1
+    out = capfd.readouterr().out
+    assert "def update_fn(updates, state, params=None):" in out
+    assert json.loads((tmp_path / "report.json").read_text())["counts"]["failed"] == 1
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ("nowhere.py:make", "there is no file"),
+        (f"{RIGHT}:custom_optimiser", "did you mean custom_optimizer"),
+        ("optax.adm", "did you mean adam"),
+        ("optax.__version__", "neither a factory nor a Subject"),
+    ],
+    ids=["no file", "no such name", "misspelt", "not a factory"],
+)
+def test_what_cannot_be_found_is_a_usage_error(spec, says):
+    with pytest.raises(UsageError, match=says):
+        check(spec)
+
+
+def test_an_unknown_check_is_a_usage_error():
+    with pytest.raises(UsageError, match="did you mean bf16"):
+        check(f"{RIGHT}:custom_optimizer", only=("bf61",))
+
+
+def test_an_unknown_argument_is_a_usage_error():
+    with pytest.raises(UsageError, match="has no parameter 'constnt'; did you mean constant"):
+        check(f"{RIGHT}:custom_optimizer", arg=("constnt=1",))
+
+
+def test_a_file_that_ends_the_process_when_imported_is_a_usage_error(write):
+    with pytest.raises(UsageError, match="importing it ended with exit code 7"):
+        check(write("os._exit(7)\n"))
+
+
+def test_a_factory_that_wants_an_argument_is_told_how_to_pass_it(write, capfd):
+    assert check(write("def make(lr, sharpness):\n    return optax.sgd(lr)\n")) == 1
+    assert "--arg name=value" in capfd.readouterr().out
+
+
+def test_a_factory_that_ends_the_process_fails_one_check_and_the_run_goes_on(write, capfd):
+    source = "def make(lr):\n    os.write(1, b'noise')\n    os._exit(3)\n"
+    assert check(write(source)) == 1
+    out = capfd.readouterr().out
+    assert "ended with exit code 3" in out
+    assert "1 failed" in out
+    assert "blocked" in out
+    assert "noise" not in out
+
+
+def test_a_factory_that_hangs_is_inconclusive(write, capfd):
+    source = "def make(lr):\n    while True:\n        time.sleep(1)\n"
+    assert check(write(source), only=("is_transformation",), limit=1.0) == 1
+    out = capfd.readouterr().out
+    assert "1 inconclusive" in out
+    assert "no check ran" in out
+
+
+def test_a_subject_that_swallows_the_alarm_is_ended(write, capfd):
+    source = (
+        "def make(lr):\n    while True:\n        try:\n            time.sleep(60)\n"
+        "        except BaseException:\n            pass\n"
+    )
+    assert check(write(source), only=("is_transformation",), limit=0.5) == 1
+    assert "1 inconclusive" in capfd.readouterr().out
+
+
+def test_the_command_prints_results_on_standard_output_and_exits_with_1(write):
+    spec = write("def make(lr):\n    return 7\n")
+    run = subprocess.run([sys.executable, "-c", _COMMAND, spec], capture_output=True, text=True)
+    assert run.returncode == 1, run.stderr
+    assert "return optax.GradientTransformation(init_fn, update_fn)" in " ".join(run.stdout.split())
