@@ -1,14 +1,14 @@
 """The polar factor by matrix products alone."""
 
-import jax.numpy as jnp
-from jaxtyping import Array, Inexact
+from jaxtyping import Array, Inexact, Shaped
 
 from .coefficients import Schedule, schedule_of
+from .inputs import adjoint, as_matrices
 from .norms import unit_frobenius
 
 
 def newton_schulz(
-    x: Inexact[Array, "*stack m n"],
+    x: Shaped[Array, "..."],
     coefficients: str | Schedule = "keller",
     *,
     steps: int | None = None,
@@ -35,7 +35,8 @@ def newton_schulz(
         Matrices of the shape and dtype of `x`.
 
     Raises:
-        ValueError: The schedule has another name or another number of steps.
+        ValueError: The schedule has another name or another number of steps; or `x` is no matrix.
+        TypeError: `x` has integers.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -51,12 +52,11 @@ def newton_schulz(
     """
     schedule = schedule_of(coefficients)
     triples = schedule.steps(steps)
+    computed = unit_frobenius(as_matrices(x, "newton_schulz"), eps=eps) / schedule.slack
     tall = x.shape[-2] > x.shape[-1]
-    wide = x.mT.conj() if tall else x
-    wide = wide.astype(jnp.promote_types(x.dtype, jnp.float32))
-    wide = unit_frobenius(wide, eps=eps) / schedule.slack
+    wide = adjoint(computed) if tall else computed
     for a, b, c in triples:
-        gram = wide @ wide.mT.conj()
+        gram = wide @ adjoint(wide)
         polynomial = b * gram if c == 0 else b * gram + c * (gram @ gram)
         wide = a * wide + polynomial @ wide
-    return (wide.mT.conj() if tall else wide).astype(x.dtype)
+    return (adjoint(wide) if tall else wide).astype(x.dtype)

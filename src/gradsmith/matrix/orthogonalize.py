@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from jaxtyping import Array, Inexact
+from jaxtyping import Array, Inexact, Shaped
 
 from .coefficients import Schedule
 from .newton_schulz import newton_schulz
@@ -12,7 +12,7 @@ Method = Literal["newton_schulz", "svd"]
 
 
 def orthogonalize(
-    x: Inexact[Array, "*stack m n"],
+    x: Shaped[Array, "..."],
     method: Method = "newton_schulz",
     *,
     coefficients: str | Schedule = "keller",

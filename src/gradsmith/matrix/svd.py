@@ -1,10 +1,12 @@
 """The polar factor exactly, by a singular value decomposition."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, Inexact
+from jaxtyping import Array, Inexact, Shaped
+
+from .inputs import as_matrices
 
 
-def svd_polar(x: Inexact[Array, "*stack m n"]) -> Inexact[Array, "*stack m n"]:
+def svd_polar(x: Shaped[Array, "..."]) -> Inexact[Array, "*stack m n"]:
     """Return the polar factor `U V^H` of every matrix of `x`, on its numerical range.
 
     Singular values up to `max(m, n)` units of round-off of the largest count as zero and stay zero,
@@ -21,6 +23,10 @@ def svd_polar(x: Inexact[Array, "*stack m n"]) -> Inexact[Array, "*stack m n"]:
     Returns:
         Matrices of the shape and dtype of `x`.
 
+    Raises:
+        ValueError: `x` is no matrix.
+        TypeError: `x` has integers.
+
     Examples:
         >>> import jax.numpy as jnp
         >>> from gradsmith import matrix
@@ -29,10 +35,10 @@ def svd_polar(x: Inexact[Array, "*stack m n"]) -> Inexact[Array, "*stack m n"]:
          [0. 1. 0.]
          [0. 0. 0.]]
     """
+    computed = as_matrices(x, "svd_polar")
     if x.size == 0:
         return x
-    dtype = jnp.promote_types(x.dtype, jnp.float32)
-    u, s, vh = jnp.linalg.svd(x.astype(dtype), full_matrices=False)
-    threshold = max(x.shape[-2:]) * jnp.finfo(dtype).eps * s[..., :1]
-    in_range = (s > threshold).astype(dtype)
-    return ((u * in_range[..., None, :]) @ vh).astype(x.dtype)
+    u, s, vh = jnp.linalg.svd(computed, full_matrices=False)
+    threshold = max(x.shape[-2:]) * jnp.finfo(s.dtype).eps * s[..., :1]
+    kept = jnp.where(s <= threshold, 0.0, 1.0).astype(u.dtype)
+    return ((u * kept[..., None, :]) @ vh).astype(x.dtype)

@@ -1,0 +1,29 @@
+"""What every method asks of its input, and the arithmetic it computes in."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Inexact, Shaped
+
+
+def as_matrices(x: Shaped[Array, "..."], method: str) -> Inexact[Array, "*stack m n"]:
+    """Return `x` in the dtype to compute in: its own, or float32 where that is narrower.
+
+    Raises:
+        ValueError: `x` is no stack of matrices.
+        TypeError: `x` has integers or booleans.
+    """
+    if x.ndim < 2:
+        raise ValueError(
+            f"{method} takes matrices (..., m, n), got an array of shape {x.shape}; give vectors "
+            f"to another optimizer, or make a matrix of one: x[None, :]"
+        )
+    if not jnp.issubdtype(x.dtype, jnp.inexact):
+        raise TypeError(
+            f"{method} takes real or complex floating-point matrices, got {x.dtype}; convert "
+            f"them first: x.astype(jnp.float32)"
+        )
+    return x.astype(jnp.float32) if jnp.finfo(x.dtype).bits < 32 else x
+
+
+def adjoint(x: Inexact[Array, "*stack m n"]) -> Inexact[Array, "*stack n m"]:
+    """Return the conjugate transpose of every matrix."""
+    return x.mT.conj()
