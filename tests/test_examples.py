@@ -24,8 +24,8 @@ def custom():
 
 @pytest.fixture(autouse=True)
 def as_users_run_jax():
-    """A user's own code adds a bias to a batch without a reshape."""
-    with jax.numpy_rank_promotion("allow"):
+    """A user's own code adds a bias to a batch without a reshape, and Optax's Adam mixes dtypes."""
+    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
         yield
 
 

@@ -12,7 +12,7 @@ from gradsmith.lifting.axes import declare, matrix_leaves
 
 @st.composite
 def shapes_and_axes(draw):
-    """A shape, and its axes dealt out to the three sides in any order, some counted from the end."""
+    """A shape, and its axes dealt out to three sides in any order, some counted from the end."""
     rank = draw(st.integers(2, 5))
     shape = tuple(draw(st.lists(st.integers(1, 4), min_size=rank, max_size=rank)))
     order = draw(st.permutations(range(rank)))

@@ -15,6 +15,7 @@ from .lifting.roles import Role as Role
 from .lifting.roles import partition_by_role as partition_by_role
 from .lifting.roles import roles as roles
 from .optimizers import muon as muon
+from .transforms.adam import scale_by_adam as scale_by_adam
 from .transforms.momentum import MomentumState as MomentumState
 from .transforms.momentum import momentum as momentum
 from .transforms.orthogonalize import orthogonalize as orthogonalize

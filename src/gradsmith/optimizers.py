@@ -11,6 +11,7 @@ from .lifting.per_stack import per_stack
 from .lifting.roles import partition_by_role
 from .matrix.coefficients import Schedule
 from .matrix.orthogonalize import Method
+from .transforms.adam import scale_by_adam
 from .transforms.momentum import MomentumKind
 from .transforms.momentum import momentum as momentum_of
 from .transforms.orthogonalize import orthogonalize
@@ -106,7 +107,7 @@ def muon(
         )
 
     others = optax.chain(
-        optax.scale_by_adam(b1=0.9, b2=0.95, eps=1e-10),
+        scale_by_adam(b1=0.9, b2=0.95, eps=1e-10),
         decay_weights(weight_decay),
         optax.scale_by_learning_rate(adam_learning_rate),
     )

@@ -1,6 +1,5 @@
 """The one verb: what an optimizer does to a stack of matrices becomes what it does to any model."""
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -9,6 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Shaped
 
+from ..dtypes import common_dtype
 from .axes import Axes, MatrixLeaf, matrix_leaves
 from .bucket import Bucket, plan_buckets
 from .journal import journal
@@ -77,9 +77,7 @@ def per_stack(
         states = {}
         stacks = _split(matrices)
         for bucket in _buckets(matrices):
-            # `result_type` would refuse a mixed bucket under strict promotion.
-            dtypes = (matrices[index].leaf.dtype for index in bucket.members)
-            dtype = functools.reduce(jnp.promote_types, dtypes)
+            dtype = common_dtype(*(matrices[index].leaf.dtype for index in bucket.members))
             states[_key(bucket, dtype)] = rule.init(bucket.gather(stacks, dtype))
             _write_down(bucket, _key(bucket, dtype), matrices)
         return StackState(states)
@@ -145,8 +143,15 @@ def per_matrix(
         [[-0.5 -0. ]
          [-0.  -0.5]]
     """
-    is_transformation = isinstance(step, optax.GradientTransformation)
-    rule = _mapped(step) if is_transformation else _stateless(step)
+    if isinstance(step, optax.GradientTransformation):
+        rule = _mapped(step)
+    elif callable(step):
+        rule = _stateless(step)
+    else:
+        raise TypeError(
+            f"per_matrix takes a function of one matrix or an optax.GradientTransformation, "
+            f"got {step!r}"
+        )
     return per_stack(rule, axes=axes, placement=placement)
 
 
@@ -163,11 +168,6 @@ def _mapped(one: optax.GradientTransformation) -> optax.GradientTransformationEx
 
 def _stateless(step: Callable) -> optax.GradientTransformation:
     """Turn a function of one matrix into a rule."""
-    if not callable(step):
-        raise TypeError(
-            f"per_matrix takes a function of one matrix or an optax.GradientTransformation, "
-            f"got {step!r}"
-        )
 
     def update_one(update):
         out = step(update)
