@@ -36,7 +36,7 @@ def muon(
     method: Method = "newton_schulz",
     coefficients: str | Schedule = "keller",
     steps: int | None = None,
-    eps: float = 0.0,
+    eps: float | Array = 0.0,
     scale: ShapeScale = "aspect_ratio",
     weight_decay: float | Array = 0.0,
     adam_learning_rate: optax.ScalarOrSchedule | None = None,

@@ -5,7 +5,7 @@ from jaxtyping import Array, Inexact
 
 
 def unit_frobenius(
-    x: Inexact[Array, "*stack m n"], *, eps: float = 0.0
+    x: Inexact[Array, "*stack m n"], *, eps: float | Array = 0.0
 ) -> Inexact[Array, "*stack m n"]:
     """Return every matrix of `x` divided by `eps` plus its Frobenius norm; zero stays zero.
 

@@ -3,6 +3,7 @@
 from typing import get_args
 
 import optax
+from jaxtyping import Array
 
 from ..matrix.coefficients import Schedule, schedule_of
 from ..matrix.orthogonalize import Method
@@ -14,7 +15,7 @@ def orthogonalize(
     *,
     coefficients: str | Schedule = "keller",
     steps: int | None = None,
-    eps: float = 0.0,
+    eps: float | Array = 0.0,
 ) -> optax.GradientTransformation:
     """Give every matrix of a stack singular values of about 1 (a rule, for `per_stack`).
 
