@@ -3,6 +3,7 @@
 The public surface: what is not here, nor in `matrix`, `checks` and `race`, is private.
 """
 
+from . import checks as checks
 from . import matrix as matrix
 from ._version import __version__ as __version__
 from .describe import Description as Description

@@ -102,7 +102,8 @@ def describe(tx: optax.GradientTransformation, params: Any) -> Description:
         dense/kernel | matrix | matrices: momentum, stack | 65536
     """
     with listening() as journal:
-        state = jax.eval_shape(tx.init, params)
+        # A new function each time: eval_shape would answer a known one without running it.
+        state = jax.eval_shape(lambda params: tx.init(params), params)
     leaves = jax.tree_util.tree_leaves_with_path(params)
     keepers, held, shared = _attribute(state, [path for path, _ in leaves], journal)
     return Description(
