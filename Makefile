@@ -1,0 +1,51 @@
+# Everything a developer does. `make race` and `make test` need Python 3.11+ with venv, and nothing
+# else: each sets up what it needs in $(VENV) first, from the versions in constraints.txt.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+READY = $(VENV)/.ready
+WORKERS ?= auto
+
+.PHONY: help setup race test test-slow lint format lock clean
+.DEFAULT_GOAL := help
+
+help:  ## Show this list.
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
+
+setup: $(READY)  ## Set up $(VENV) only.
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "gradsmith needs Python 3.11 or newer, $(PYTHON) is older: make PYTHON=python3.12 ..."; exit 1; }
+	@echo "Setting up $(VENV) (once, about a minute) ..."
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	  --constraint constraints.txt --editable '.[race,dev]'
+	@touch $@
+
+race: $(READY)  ## Race AdamW, two Muons and a home-made optimizer on Shakespeare.
+	@$(BIN)/gradsmith race --out runs/shakespeare --arg constant=0.95 --entries adamw muon \
+	  optax.contrib.muon examples/custom_optimizer.py:custom_optimizer
+
+test: $(READY)  ## Run the tests, docstrings and documentation pages.
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow"
+
+test-slow: $(READY)  ## Run what `make test` leaves out.
+	@$(BIN)/python -m pytest -m slow
+
+lint: $(READY)  ## Check style and types.
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/pyright
+
+format: $(READY)  ## Mend style.
+	@$(BIN)/ruff check --fix
+	@$(BIN)/ruff format
+
+lock: $(READY)  ## Write constraints.txt anew, with the newest versions for every Python.
+	@$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
+	  --upgrade --no-header --no-annotate --quiet --output-file constraints.txt
+
+clean:  ## Remove the environment and all results.
+	rm -rf $(VENV) runs
