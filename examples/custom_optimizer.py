@@ -33,11 +33,12 @@ class CustomOptState(NamedTuple):
 def matrix_ops(x: jax.Array) -> jax.Array:
     """Orthogonalize one matrix, or a stack of them: five Newton-Schulz steps."""
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = x / (jnp.linalg.norm(x, axis=(-2, -1), keepdims=True) + 1e-7)
+    y = x.astype(jnp.float32)  # in float16 the 1e-7 would be zero, and a zero gradient NaN
+    y = y / (jnp.linalg.norm(y, axis=(-2, -1), keepdims=True) + 1e-7)
     for _ in range(5):
-        gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
-    return x
+        gram = y @ y.mT
+        y = a * y + (b * gram + c * gram @ gram) @ y
+    return y.astype(x.dtype)
 
 
 def scale_by_custom_optimizer(constant: float) -> optax.GradientTransformation:
@@ -56,11 +57,12 @@ def scale_by_custom_optimizer(constant: float) -> optax.GradientTransformation:
 
 
 def custom_optimizer(
-    lr: optax.ScalarOrSchedule, constant: float = 0.95, weight_decay: float = 0.0
+    lr: optax.ScalarOrSchedule, constant: float = 0.95, weight_decay: float | None = None
 ) -> optax.GradientTransformation:
-    """Chain the transformation with a learning rate, and with decoupled decay if there is any."""
-    decay = optax.add_decayed_weights(weight_decay) if weight_decay else optax.identity()
-    return optax.chain(scale_by_custom_optimizer(constant), decay, optax.scale_by_learning_rate(lr))
+    """Chain the transformation with a learning rate, and with decoupled decay if asked for."""
+    decay = optax.identity() if weight_decay is None else optax.add_decayed_weights(weight_decay)
+    direction = scale_by_custom_optimizer(constant)
+    return optax.chain(direction, decay, optax.scale_by_learning_rate(lr))
 
 
 # 3. The same through gradsmith: the formula for one matrix, and which axis stacks the layers.

@@ -38,7 +38,7 @@ def scale_by_adam(
     """
 
     def init_fn(params):
-        zeros = lambda: jax.tree.map(lambda p: jnp.zeros(p.shape, wide_dtype(p.dtype)), params)
+        zeros = lambda: jax.tree.map(lambda p: jnp.zeros_like(p, dtype=wide_dtype(p.dtype)), params)
         return optax.ScaleByAdamState(jnp.zeros((), jnp.int32), zeros(), zeros())
 
     def update_fn(updates, state, params=None):

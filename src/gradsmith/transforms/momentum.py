@@ -76,7 +76,7 @@ def momentum(
         raise ValueError(f"momentum needs 0 <= decay < 1, got {decay}")
 
     def init_fn(params):
-        zeros = lambda p: jnp.zeros(p.shape, wide_dtype(p.dtype))
+        zeros = lambda p: jnp.zeros_like(p, dtype=wide_dtype(p.dtype))
         return MomentumState(jnp.zeros((), jnp.int32), jax.tree.map(zeros, params))
 
     def update_fn(updates, state, params=None):
