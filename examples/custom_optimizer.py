@@ -67,15 +67,18 @@ def custom_optimizer(
 
 # 3. The same through gradsmith: the formula for one matrix, and which axis stacks the layers.
 
-LAYERS = {"layers": gs.MatrixAxes(in_axis=1, out_axis=2, batch_axis=0)}
+
+def stacked(path: str, leaf: jax.Array) -> gs.MatrixAxes | None:
+    """Declare what gradsmith will not guess: a leaf of rank 3 is layers of `(in, out)`."""
+    return gs.MatrixAxes(in_axis=1, out_axis=2, batch_axis=0) if leaf.ndim == 3 else None
 
 
 def smithed_optimizer(
     lr: optax.ScalarOrSchedule, constant: float = 0.95
 ) -> optax.GradientTransformation:
-    """Do what `custom_optimizer` does, with the axes of the scanned layers declared."""
-    matrices = gs.per_matrix(matrix_ops, axes=LAYERS)
-    by_role = gs.partition_by_role(matrices, others=optax.identity(), axes=LAYERS)
+    """Do what `custom_optimizer` does, with the axes of the stacked layers declared."""
+    matrices = gs.per_matrix(matrix_ops, axes=stacked)
+    by_role = gs.partition_by_role(matrices, others=optax.identity(), axes=stacked)
     return optax.chain(optax.trace(constant), by_role, optax.scale_by_learning_rate(lr))
 
 
@@ -85,7 +88,7 @@ muon = optax.chain(
     optax.trace(0.95, nesterov=True),
     gs.per_stack(
         optax.chain(gs.orthogonalize(), gs.scale_by_aspect_ratio()),
-        axes=LAYERS,
+        axes=stacked,
     ),
     optax.scale_by_learning_rate(0.02),
 )
@@ -135,7 +138,7 @@ def main() -> None:
         "adam, clipped": adam_then_clip,
         "by hand": custom_optimizer(lr=0.02, constant=0.9),
         "by gradsmith": smithed_optimizer(lr=0.02, constant=0.9),
-        "muon from its parts": gs.partition_by_role(muon, others=optax.adam(0.003), axes=LAYERS),
+        "muon from its parts": gs.partition_by_role(muon, others=optax.adam(0.003), axes=stacked),
     }
     for name, solver in solvers.items():
         _, losses = train(solver)
