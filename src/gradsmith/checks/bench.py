@@ -5,6 +5,7 @@ tenths of a second. Its gradient is computed by numpy, so nothing of the subject
 """
 
 import functools
+import re
 import weakref
 from typing import Any, NamedTuple
 
@@ -30,6 +31,22 @@ class Step(NamedTuple):
     new_state: PyTree
 
 
+class Program(NamedTuple):
+    """A traced step: its text without addresses, the constants it captured, and itself."""
+
+    text: str
+    consts: tuple[np.ndarray, ...]
+    closed: Any
+
+    def same_as(self, other: "Program") -> bool:
+        """Whether both do the same; False says nothing."""
+        return (
+            self.text == other.text
+            and len(self.consts) == len(other.consts)
+            and all(map(np.array_equal, self.consts, other.consts))
+        )
+
+
 class Bench:
     """One subject, its small problem, and its shared compiled step."""
 
@@ -37,6 +54,7 @@ class Bench:
         self.subject = subject
         self.results: dict[str, Result] = {}
         self.metrics: dict[str, float] = {}
+        self.memory: dict[str, Any] = {}  # what one check leaves for its neighbours
         self.traces = 0
 
     # The subject.
@@ -104,10 +122,28 @@ class Bench:
             params, state = optax.apply_updates(params, updates), new_state
         return tuple(taken)
 
+    def program(self, *args: PyTree, tx: Any = None) -> "Program":
+        """What `update` does, as text: two equal programs need not be compiled to be compared."""
+        closed = jax.make_jaxpr(lambda g, s, p: self.update(g, s, p, tx=tx))(*args)
+        text = re.sub(r"0x[0-9a-f]+", "", str(closed.jaxpr))
+        return Program(text, tuple(host(const) for const in closed.consts), closed)
+
     def require_own_trees(self) -> None:
         """Skip a check that would feed the subject other trees than the one it asked for."""
         if self.subject.params is not None:
             raise NotApplicable("the subject is checked on parameters of its own")
+
+    def two_steps(self, params: PyTree, tx: Any = None) -> tuple[PyTree, PyTree]:
+        """Compile and take two steps from a fresh state; the updates and the state at the end."""
+        tx = self.tx if tx is None else tx
+        grads, state = gradient(params), tx.init(params)
+
+        @jax.jit
+        def run(grads, state, params):
+            _, state = self.update(grads, state, params, tx=tx)
+            return self.update(grads, state, params, tx=tx)
+
+        return run(grads, state, params)
 
 
 _BENCHES: weakref.WeakKeyDictionary[Subject, Bench] = weakref.WeakKeyDictionary()
@@ -202,6 +238,21 @@ def fail_if_not_finite(what: str, tree: PyTree, **advice: str) -> None:
                 f"{what} at {at(path)} has {bad.size} of {values.size} values not finite, "
                 f"the first {bad.flat[0]}",
                 **advice,
+            )
+
+
+def fail_if_types_differ(
+    what: str, seen: PyTree, like: PyTree, like_what: str, **advice: str
+) -> None:
+    """Compare structure, shapes, dtypes and weak types."""
+    seen, like = type_of(seen), type_of(like)
+    fail_if_unlike(what, seen, like, like_what, **advice)
+    for (path, a), b in zip(
+        jax.tree_util.tree_leaves_with_path(seen), jax.tree.leaves(like), strict=True
+    ):
+        if a.weak_type != b.weak_type:
+            raise CheckFailure(
+                f"{what} at {at(path)} is {short(a)}; {like_what} is {short(b)}", **advice
             )
 
 

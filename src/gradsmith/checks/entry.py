@@ -22,7 +22,7 @@ class CheckReportError(AssertionError):
 def check_optimizer(
     optimizer: Any,
     *,
-    tier: Literal["must", "all"] = "must",
+    tier: Literal["must", "all"] = "all",
     only: Iterable[str] = (),
     expected_failures: Mapping[str, str] | None = None,
     on_failure: Literal["raise", "return"] = "raise",
@@ -36,7 +36,7 @@ def check_optimizer(
 
     Args:
         optimizer: A factory, a transformation, or a `Subject`. With a factory more can be checked.
-        tier: `must`, or `all` with the advisory checks.
+        tier: `all`, or `must` without the advisory checks, whose failures are only remarks.
         only: Names of checks, groups or phases to run, with what they need; default: all.
         expected_failures: `{check: reason}`; such a check may fail and must not pass.
         on_failure: `raise` once, listing everything, or `return` the report in any case.

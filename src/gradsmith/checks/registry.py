@@ -108,10 +108,20 @@ def check(
 
 
 def all_checks() -> tuple[Check, ...]:
-    """Every check, in the order in which they run: by phase, and within a phase as they stand."""
+    """Every check, in the order in which they run: by phase, as they stand, after their needs."""
     from . import groups  # noqa: F401  (importing the groups fills the list)
 
-    return tuple(sorted(_CHECKS, key=lambda entry: PHASES.index(entry.phase)))
+    by_name = {entry.name: entry for entry in _CHECKS}
+    ordered: dict[str, Check] = {}
+
+    def place(entry: Check) -> None:
+        for need in entry.needs:
+            place(by_name[need])
+        ordered.setdefault(entry.name, entry)
+
+    for entry in sorted(_CHECKS, key=lambda entry: PHASES.index(entry.phase)):
+        place(entry)
+    return tuple(ordered.values())
 
 
 def select(tier: Literal["must", "all"] = "all", only: Iterable[str] = ()) -> tuple[Check, ...]:

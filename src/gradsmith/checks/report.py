@@ -3,11 +3,11 @@
 import collections
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from .verdicts import Result
 
-_RAN = ("passed", "failed", "expected")
+_RAN = ("passed", "failed", "remarks", "expected")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,18 +30,27 @@ class Report:
     def counts(self) -> dict[str, int]:
         """How many checks ran, and how many had each outcome."""
         outcomes = collections.Counter(result.outcome for result in self.results)
-        names = ("passed", "failed", "expected", "blocked", "skipped", "inconclusive")
+        outcomes["failed"], outcomes["remarks"] = len(self.failures), len(self.remarks)
+        names = ("passed", "failed", "remarks", "expected", "blocked", "skipped", "inconclusive")
         return {"ran": sum(outcomes[o] for o in _RAN)} | {name: outcomes[name] for name in names}
 
     @property
     def failures(self) -> tuple[Result, ...]:
-        """Results that say the subject is wrong; of the advisory tier they are remarks."""
-        return tuple(result for result in self.results if result.outcome == "failed")
+        """The results that say the subject is wrong."""
+        return self._failed(lambda result: result.tier != "advisory")
+
+    @property
+    def remarks(self) -> tuple[Result, ...]:
+        """The advisory checks that failed: worth knowing, and no fault."""
+        return self._failed(lambda result: result.tier == "advisory")
 
     @property
     def ok(self) -> bool:
-        """Whether something ran and nothing that counts failed."""
-        return self.counts["ran"] > 0 and not any(r.tier != "advisory" for r in self.failures)
+        """Whether something ran and nothing failed that counts."""
+        return self.counts["ran"] > 0 and not self.failures
+
+    def _failed(self, where: Callable[[Result], bool]) -> tuple[Result, ...]:
+        return tuple(r for r in self.results if r.outcome == "failed" and where(r))
 
     @property
     def headline(self) -> str:
@@ -51,10 +60,12 @@ class Report:
 
     def __str__(self) -> str:
         """The failures as advice, then the counts."""
-        parts = [
-            f"{'✗' if result.tier != 'advisory' else '~'} {result.check} ({result.group})\n"
-            f"{result.advice or result.reason}"
-            for result in self.failures
+        parts = [f"✗ {result.check} ({result.group})\n{result.advice}" for result in self.failures]
+        parts += [
+            f"~ {result.check} ({result.group}), advisory: {result.advice.seen}\n"
+            f"  {result.advice.change}"
+            for result in self.remarks
+            if result.advice
         ]
         inconclusive = [
             f"? {r.check}: {r.reason}" for r in self.results if r.outcome == "inconclusive"

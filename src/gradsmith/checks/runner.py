@@ -80,6 +80,8 @@ def _run_one(check: Check, bench: Bench, limit: float) -> Result:
     for need in check.needs:
         if bench.results[need].outcome not in ("passed", "skipped"):
             return result("blocked", f"{need} did not pass")
+    if check.tier == "trait" and check.name not in bench.subject.claims:
+        return result("skipped", "the subject does not claim it")
     for trait in check.unless:
         if trait in bench.subject.traits:
             return result("skipped", f"the subject declares the trait {trait!r}")

@@ -13,10 +13,10 @@ DEFAULT_RATE = 0.01
 
 TRAITS = {
     "needs_params": "`update` uses `params`, so it may refuse to work without",
-    "global": "one leaf's update may depend on the other leaves",
+    "by_name": "how a leaf is treated depends on its name",
     "no_schedule": "its learning rate may not be a schedule",
     "no_descent": "its updates need not point downhill",
-    "per_example_grads": "its gradients carry a leading axis of examples",
+    "no_accumulation": "a step on a mean of equal gradients may differ from a step on one of them",
 }
 """What a subject may declare, so that the checks which assume otherwise are skipped."""
 
@@ -38,7 +38,9 @@ class Subject:
             as `lambda loss, params, grads: {"value": loss(params)}`. `loss` can be traced.
         params: A tree of arrays to check on, where the small default tree does not suit (a rule
             for one stack `(k, m, n)`, say). The checks that need trees of their own are skipped.
-        traits: Names from `TRAITS`.
+        traits: Names from `TRAITS`: what excuses it from checks.
+        claims: `{check: value}`: checks of the tier `trait` that it is held to. The value is True,
+            or what the check asks for, such as the band of `polar_factor`.
         expected_failures: `{check: reason}`: checks it is known to fail. A check that passes
             nevertheless is reported as a failure, so that the list cannot go stale.
 
@@ -59,6 +61,7 @@ class Subject:
     extra_args: Callable[..., Mapping[str, Any]] | None = None
     params: Any = None
     traits: frozenset[str] | set[str] = frozenset()
+    claims: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     expected_failures: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):

@@ -14,7 +14,7 @@ def check(
     optimizer: Annotated[str, tyro.conf.Positional],
     /,
     arg: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = (),
-    tier: Literal["must", "all"] = "must",
+    tier: Literal["must", "all"] = "all",
     only: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = (),
     limit: float = 60.0,
     json: Path | None = None,
@@ -25,7 +25,7 @@ def check(
         optimizer: `file.py:factory`, or a name such as `optax.adam`. The factory's learning rate
             (`learning_rate`, `lr` or a first parameter without default) is 0.01 if not given.
         arg: An argument of the factory, `name=value`; may be repeated.
-        tier: `must`, or `all` with the advisory checks.
+        tier: `all`, or `must` without the advisory checks, whose failures are only remarks.
         only: A check, a group or a phase to run, with what it needs; may be repeated.
         limit: Seconds for one check, after which it is inconclusive.
         json: Where to write the whole report.

@@ -61,12 +61,14 @@ class Display:
     def finished(self, result: Result) -> None:
         """Count a check."""
         self._progress.advance(self._task)
-        if result.outcome == "failed":
+        if result.outcome == "failed" and result.tier != "advisory":
             self._progress.console.print(f"[bold red]✗[/] {result.check}")
 
     def show(self, report: Report) -> None:
-        """Print one line a group, the failures as advice, and the counts."""
+        """Print one line a group, remarks in short, failures as advice, and the counts."""
         self._out.print(_by_group(report))
+        for result in report.remarks:
+            self._out.print(_remark(result))
         for result in report.failures:
             self._out.print(_failure(result))
         for result in report.results:
@@ -82,15 +84,24 @@ def _by_group(report: Report) -> Table:
     groups: dict[str, Text] = {}
     for result in report.results:
         mark, style = _MARKS[result.outcome]
+        if result.outcome == "failed" and result.tier == "advisory":
+            mark, style = "~", "yellow"
         groups.setdefault(result.group, Text()).append(mark, style)
     for group, marks in groups.items():
         table.add_row(Text(group, "bold"), marks)
     return table
 
 
+def _remark(result: Result) -> Group:
+    advice = result.advice
+    title = Text(f"~ {result.check}", "yellow").append(f" ({result.group}, advisory)", "dim")
+    seen = Text(advice.seen.splitlines()[0] if advice else result.reason)
+    change = Text(advice.change if advice else "", "dim")
+    return Group(title, Padding(Group(seen, change), (0, 0, 0, 2)))
+
+
 def _failure(result: Result) -> Group:
-    style = "yellow" if result.tier == "advisory" else "red"
-    title = Text(f"{result.check}", f"bold {style}").append(f" ({result.group})", "dim")
+    title = Text(result.check, "bold red").append(f" ({result.group})", "dim")
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
@@ -98,4 +109,4 @@ def _failure(result: Result) -> Group:
         value = getattr(result.advice, field, "")
         if value:
             table.add_row(label, Text(value, "bold" if field == "change" else ""))
-    return Group(Rule(title, align="left", style=style), Padding(table, (0, 0, 1, 2)))
+    return Group(Rule(title, align="left", style="red"), Padding(table, (0, 0, 1, 2)))

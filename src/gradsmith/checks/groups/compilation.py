@@ -1,8 +1,12 @@
-"""What `jax.jit`, `jax.lax.scan` and `jax.vmap` ask of a step."""
+"""What `jax.jit`, `jax.lax.scan` and `jax.vmap` ask of a step, and what donation asks of `init`."""
+
+from typing import Any
 
 import jax
+import jax.numpy as jnp
+import optax
 
-from ..bench import STEPS, Bench, fail_if_far
+from ..bench import STEPS, Bench, at, fail_if_far, fail_if_types_differ, short
 from ..registry import check
 from ..verdicts import CheckFailure
 
@@ -25,24 +29,84 @@ def check_scan_carry(bench: Bench) -> None:
 
 
 @check(
+    phase="abstract",
+    tier="advisory",
+    call="jax.eval_shape(tx.init, p)",
+    cause="`init` needs numbers: float(), an `if` on a value, or a numpy function",
+    change="let `init` use shapes and dtypes alone, or jnp functions that can be traced",
+)
+def check_init_abstract(bench: Bench) -> None:
+    """`jax.eval_shape(init, params)` works and predicts the state: memory can be planned ahead."""
+    predicted = jax.eval_shape(bench.tx.init, bench.params)
+    fail_if_types_differ("the predicted state", predicted, bench.state, "the real one")
+
+
+@check(
+    phase="abstract",
+    call="print(jax.make_jaxpr(tx.update)(p, s, p).consts)",
+    cause="an array made outside `update` is used in it: it is embedded in every compiled "
+    "program, on every device",
+    change="keep it in the state, or compute it in `update` from shapes",
+)
+def check_no_captured_constants(bench: Bench) -> None:
+    """`update` embeds no constant above 1 KiB in its program, and none shaped like a parameter."""
+    shapes = {p.shape for p in jax.tree.leaves(bench.params) if p.ndim > 1}
+    program = bench.program(bench.grads, bench.state, bench.params)
+    for const in program.closed.consts:
+        if const.nbytes > 1024 or const.shape in shapes:
+            raise CheckFailure(f"`update` captured an array {short(const)}")
+
+
+@check(
+    phase="abstract",
+    call="print(jax.make_jaxpr(tx.update)(p, s, p).effects)",
+    cause="a jax.debug.print or a host callback was left in: it stops the device at every step",
+    change="take it out, or return the number in the state and print it outside",
+)
+def check_no_callbacks(bench: Bench) -> None:
+    """`update` has no side effects and calls nothing on the host."""
+    closed = bench.program(bench.grads, bench.state, bench.params).closed
+    if closed.effects:
+        names = ", ".join(sorted(type(effect).__name__ for effect in closed.effects))
+        raise CheckFailure(f"the program of `update` has effects: {names}")
+    if "callback" in str(closed.jaxpr):
+        raise CheckFailure("the program of `update` calls back to the host")
+
+
+@check(
+    phase="abstract",
+    needs=("core_runs", "updates_like_params"),
+    call="jax.checking_leaks().__enter__(); jax.jit(tx.update)(p, s, p)",
+    cause="a traced value is kept in Python: an attribute, a global, a list of the factory",
+    change="keep everything that changes in the state that `update` returns",
+)
+def check_no_leaked_tracers(bench: Bench) -> None:
+    """No traced value outlives the trace of `update`."""
+    with jax.checking_leaks():
+        jax.make_jaxpr(bench.update)(bench.grads, bench.state, bench.params)
+
+
+@check(
     needs=("core_runs", "updates_like_params", "state_stable"),
     call="f = jax.jit(tx.update); _, t = f(p, s, p); f(p, t, p); print(f._cache_size())",
-    cause="the state carries a type that `init` did not make, a weakly typed number for instance",
+    cause="the state carries a type that `init` did not make, a weakly typed number for instance; "
+    "or `update` raises only when it runs",
     change="make the state in `init` of exactly the types that `update` returns",
 )
 def check_no_recompile(bench: Bench) -> None:
     """Three steps under `jax.jit` trace `update` once."""
+    before = bench.traces
     _ = bench.trajectory
-    if bench.traces != 1:
-        raise CheckFailure(f"`update` was traced {bench.traces} times in {STEPS} steps")
+    if bench.traces > before + 1:
+        raise CheckFailure(f"`update` was traced {bench.traces - before} times in {STEPS} steps")
 
 
 @check(
-    needs=("core_runs", "updates_like_params"),
+    needs=("core_runs", "updates_like_params", "pure", "no_recompile"),
     call="print(jax.jit(tx.update)(p, s, p)[0], tx.update(p, s, p)[0])",
-    cause="Python state outside the transformation: a global, an attribute or a numpy random "
-    "number is read when `update` is traced and frozen into the compiled program",
-    change="keep what changes in the state, and random keys too",
+    cause="Python looks at values: `if jnp.any(...)` guarded by isinstance(x, Tracer), a numpy "
+    "function, or global state read while tracing",
+    change="use jnp.where or jax.lax.cond, and keep what changes in the state",
 )
 def check_jit_equals_eager(bench: Bench) -> None:
     """A compiled step gives the updates of an eager one, within 1e-3 of the largest.
@@ -54,3 +118,122 @@ def check_jit_equals_eager(bench: Bench) -> None:
     for step in (bench.trajectory[0], bench.trajectory[-1]):
         updates, _ = bench.update(step.grads, step.state, step.params)
         fail_if_far("the compiled update", step.updates, updates, "the eager one", rtol=1e-3)
+
+
+@check(
+    needs=("core_runs", "state_leaves_are_arrays"),
+    call="print(jax.jit(tx.init)(p), tx.init(p))",
+    cause="`init` looks at values, or draws random numbers of numpy",
+    change="let `init` use jnp functions on the parameters, and keys for random numbers",
+)
+def check_init_jit_equals_eager(bench: Bench) -> None:
+    """`jax.jit(init)` gives the state of `init`."""
+    compiled = jax.jit(bench.tx.init)(bench.params)
+    fail_if_types_differ("the compiled `init`", compiled, bench.state, "the eager one")
+    fail_if_far("the compiled `init`", compiled, bench.state, "the eager one", rtol=1e-6)
+
+
+@check(
+    needs=("core_runs", "updates_like_params", "state_stable", "jit_equals_eager"),
+    call="q = jax.tree.map(lambda x: jnp.stack([x] * 3), p); "
+    "print(jax.vmap(lambda x: tx.update(x, tx.init(x), x)[0])(q))",
+    cause="axes are counted from the front (x.shape[0], axis=0 of a reshaped leaf), or a Python "
+    "branch depends on a value",
+    change="count axes from the end, use jnp.where",
+)
+def check_vmap(bench: Bench) -> None:
+    """Three lanes under `jax.vmap` equal three single runs: models can be trained side by side."""
+    lanes = [
+        jax.tree.map(lambda g, scale=scale: g * jnp.asarray(scale, g.dtype), bench.grads)
+        for scale in (1.0, -0.5, 2.0)
+    ]
+    stacked = jax.tree.map(lambda *x: jnp.stack(x), *lanes)
+    state = bench.state
+    step = jax.vmap(bench.update, in_axes=(0, None, None))
+    updates, _ = jax.jit(step)(stacked, state, bench.params)
+    for lane, grads in enumerate(lanes):
+        single, _ = bench.step(grads, state, bench.params)
+        fail_if_far(
+            f"lane {lane} of the batched update",
+            jax.tree.map(lambda u, lane=lane: u[lane], updates),
+            single,
+            "the single one",
+            rtol=1e-3,
+        )
+
+
+@check(
+    needs=("core_runs", "state_stable", "no_recompile"),
+    call='jax.transfer_guard("disallow").__enter__(); jax.jit(tx.update)(p, s, p)',
+    cause="the state holds numpy arrays, which are sent to the device anew at every step",
+    change="make them in `init` with jnp",
+)
+def check_no_implicit_transfer(bench: Bench) -> None:
+    """A compiled step moves nothing between host and device."""
+    state = bench.state
+    with jax.transfer_guard("disallow"):
+        bench.step(bench.grads, state, bench.params)
+
+
+@check(
+    call="print([x is y for x in jax.tree.leaves(s) for y in jax.tree.leaves(p)])",
+    cause="`init` keeps the parameters themselves, or one array in two places of the state: "
+    "jnp.asarray(p) and p.astype(p.dtype) copy nothing",
+    change="copy: jnp.array(p, copy=True), or jnp.zeros_like(p) for each place",
+)
+def check_init_no_alias(bench: Bench) -> None:
+    """The state shares no buffer with the parameters and holds none twice.
+
+    Such a state cannot be donated together with the parameters: XLA refuses to be given one
+    buffer twice.
+    """
+    params, state = bench.params, bench.state
+    owners = {key: f"the parameter at {place}" for place, key in _buffers(params)}
+    for place, key in _buffers(state):
+        if key in owners:
+            raise CheckFailure(f"the state at {place} is the same buffer as {owners[key]}")
+        owners[key] = f"the state at {place}"
+
+
+@check(
+    phase="last",
+    needs=("core_runs", "updates_like_params", "state_stable", "init_no_alias"),
+    call="f = jax.jit(lambda s: tx.update(p, s, p), donate_argnums=0); f(s); f(tx.init(p))",
+    cause="every state holds an array that was made once, in the factory or as a default "
+    "argument; donating one state deletes it for all",
+    change="make the array in `init`; take an integer seed and call jax.random.key(seed) there",
+)
+def check_donate(bench: Bench) -> None:
+    """Three steps that donate parameters and state run, and no other state loses an array by it.
+
+    Runs on copies, so that it destroys nothing.
+    """
+    first, second = bench.state, bench.state
+    owners = {key: place for place, key in _buffers(first)}
+    for place, key in _buffers(second):
+        if key in owners:
+            raise CheckFailure(f"two states of one instance share the buffer at {place}")
+
+    def step(params, state, grads):
+        updates, state = bench.update(grads, state, params)
+        return optax.apply_updates(params, updates), state
+
+    donating = jax.jit(step, donate_argnums=(0, 1))
+    params, state = jax.tree.map(jnp.copy, (bench.params, first))
+    for _ in range(STEPS):
+        params, state = donating(params, state, bench.grads)
+    jax.block_until_ready((params, state))
+
+
+def _buffers(tree: Any) -> list[tuple[str, int]]:
+    """The paths of the leaves that own memory, and the addresses of their memory."""
+    found = []
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        if isinstance(leaf, jax.Array) and leaf.size:
+            data = (
+                jax.random.key_data(leaf)
+                if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+                else leaf
+            )
+            found.append((at(path), data.unsafe_buffer_pointer()))
+    return found

@@ -1,41 +1,303 @@
-"""Inside Optax's wrappers, and beside other transformations."""
+"""Inside Optax's wrappers, under schedules, and in the training loops of other libraries."""
+
+import importlib
+import inspect
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
-from ..bench import STEPS, Bench, fail_if_far
+from ..bench import STEPS, Bench, at, cast, fail_if_far, fail_if_not_finite, gradient, sample
 from ..registry import check
-from ..verdicts import CheckFailure
+from ..verdicts import CheckFailure, NotApplicable
+
+_NEEDS = ("core_runs", "updates_like_params", "state_stable")
 
 
 @check(
     requires=("factory", "learning_rate"),
-    needs=("core_runs", "updates_like_params", "state_stable"),
-    call="tx = optax.inject_hyperparams(FACTORY)(0.01); print(tx.update(p, tx.init(p), p)[0])",
+    needs=(*_NEEDS, "no_recompile"),
+    call="i = optax.inject_hyperparams(FACTORY)(0.01); print(i.update(p, i.init(p), p)[0])",
     cause="the factory looks at the learning rate (an `if`, float(), a format string), and "
     "injected it is a traced array",
     change="use the rate in arithmetic only; check it under `if isinstance(rate, float)`",
 )
 def check_inject_learning_rate(bench: Bench) -> None:
     """`optax.inject_hyperparams` over the learning rate gives the same steps, compiled once."""
-
-    def factory(learning_rate):
-        return bench.subject.build(**{str(bench.subject.rate_name): learning_rate})
-
-    tx = optax.inject_hyperparams(factory)(learning_rate=bench.subject.rate_value)
+    subject = bench.subject
+    rate = str(subject.rate_name)
+    if not isinstance(subject.rate_value, float):
+        raise NotApplicable("its learning rate is no float")
+    plain = subject.build(**{rate: subject.rate_value})
+    tx = optax.inject_hyperparams(lambda injected: subject.build(**{rate: injected}))(
+        injected=subject.rate_value
+    )
     traces = 0
 
     @jax.jit
-    def update(grads, state, params):
+    def update(grads, states, params):
         nonlocal traces
         traces += 1
-        return bench.update(grads, state, params, tx=tx)
+        a, injected = bench.update(grads, states[0], params, tx=tx)
+        b, unchanged = bench.update(grads, states[1], params, tx=plain)
+        return a, b, (injected, unchanged)
 
-    state = tx.init(bench.params)
+    states = tx.init(bench.params), plain.init(bench.params)
     for step in bench.trajectory:
-        updates, state = update(step.grads, state, step.params)
+        updates, expected, states = update(step.grads, states, step.params)
         fail_if_far(
-            "the update with an injected rate", updates, step.updates, "with the same rate", 1e-3
+            "the update with an injected rate", updates, expected, "with the same rate", 1e-3
         )
     if traces != 1:
         raise CheckFailure(f"`update` was traced {traces} times in {STEPS} steps")
+
+
+@check(
+    phase="abstract",
+    tier="advisory",
+    requires=("factory",),
+    needs=_NEEDS,
+    call="i = optax.inject_hyperparams(FACTORY)(0.01); i.update(p, i.init(p), p)",
+    cause="the factory looks at a number (an `if`, float(), a loop count); injected, it is traced",
+    change="use it in arithmetic only; check it under `if isinstance(x, float)`",
+)
+def check_inject_all_floats(bench: Bench) -> None:
+    """Every float argument of the factory can be injected by `optax.inject_hyperparams`."""
+    tx = _inject_floats(bench)
+    jax.eval_shape(lambda g, p: bench.update(g, tx.init(p), p, tx=tx), bench.grads, bench.params)
+
+
+@check(
+    requires=("factory",),
+    needs=(*_NEEDS, "bf16_finite", "inject_all_floats"),
+    call='p = {"w": jnp.ones((4, 3), jnp.bfloat16)}; i = optax.inject_hyperparams(FACTORY)(0.01); '
+    "print(i.update(p, i.init(p), p)[0])",
+    cause="inject_hyperparams converts every number to the dtype of the parameters, in which "
+    "0.999 is 1.0: 1 - b2 is zero (optax issue 1414)",
+    change="build with optax.inject_hyperparams(factory, hyperparam_dtype=jnp.float32), or write "
+    "decays as 1 - b2 in an argument of its own",
+)
+def check_inject_bf16(bench: Bench) -> None:
+    """With all floats injected and bfloat16 parameters two updates are finite and not zero."""
+    params, grads = cast(bench.params, jnp.bfloat16), cast(bench.grads, jnp.bfloat16)
+    tx = _inject_floats(bench)
+
+    @jax.jit
+    def run(grads, state, params):
+        _, state = bench.update(grads, state, params, tx=tx)
+        return bench.update(grads, state, params, tx=tx)[0]
+
+    updates = run(grads, tx.init(params), params)
+    fail_if_not_finite("the update", updates)
+    plain = bench.step(grads, bench.step(grads, bench.tx.init(params), params)[1], params)[0]
+    for (path, leaf), other in zip(
+        jax.tree_util.tree_leaves_with_path(updates), jax.tree.leaves(plain), strict=True
+    ):
+        if bool(jnp.any(other != 0)) and not bool(jnp.any(leaf != 0)):
+            raise CheckFailure(f"the update at {at(path)} is zero; without injection it is not")
+
+
+def _inject_floats(bench: Bench) -> Any:
+    """The subject with its learning rate and every float among its arguments injected."""
+    subject = bench.subject
+    parameters = inspect.signature(subject.factory).parameters.values()
+    if any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters):
+        raise NotApplicable("the factory takes *args or **kwargs, which cannot be injected")
+    arguments = {
+        p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty
+    } | subject.call_arguments
+    static = {name for name, value in arguments.items() if not isinstance(value, float)}
+    if len(static) == len(arguments):
+        raise NotApplicable("the factory has no float among its arguments")
+    return optax.inject_hyperparams(subject.factory, static_args=static)(**arguments)
+
+
+@check(
+    tier="advisory",
+    requires=("factory", "learning_rate"),
+    needs=(*_NEEDS, "no_recompile"),
+    unless=("no_schedule",),
+    call="i = FACTORY(lambda count: 0.01); print(i.update(p, i.init(p), p)[0])",
+    cause="the learning rate is used in arithmetic where a schedule is a function of the count",
+    change="end the chain with optax.scale_by_learning_rate(lr), which takes both",
+)
+def check_schedule(bench: Bench) -> None:
+    """A schedule works as learning rate, and is followed: 1, 1 and 0 times it, in three steps."""
+    rate, value = str(bench.subject.rate_name), bench.subject.rate_value
+    steps = {}
+    for name, schedule in {
+        "constant": lambda count: jnp.where(count < 99, value, 0.0),
+        "stepped": lambda count: jnp.where(count < 2, value, 0.0),
+    }.items():
+        tx = bench.subject.build(**{rate: schedule})
+        update = jax.jit(lambda g, s, p, tx=tx: bench.update(g, s, p, tx=tx))
+        state, steps[name] = tx.init(bench.params), []
+        for step in bench.trajectory:
+            updates, state = update(step.grads, state, step.params)
+            steps[name].append(updates)
+    for number, expected in enumerate(bench.trajectory):
+        if bench.subject.rate_value == bench.subject.call_arguments.get(rate, value):
+            fail_if_far(
+                f"update {number + 1} under a constant schedule",
+                steps["constant"][number],
+                expected.updates,
+                "with the constant",
+                rtol=1e-3,
+            )
+    changed = any(
+        bool(jnp.any(a != b))
+        for a, b in zip(
+            jax.tree.leaves(steps["constant"][2]), jax.tree.leaves(steps["stepped"][2]), strict=True
+        )
+    )
+    if not changed:
+        raise CheckFailure("the schedule falls to zero at the third step, and the update does not")
+
+
+@check(
+    needs=(*_NEEDS, "no_recompile", "no_callbacks"),
+    unless=("no_accumulation",),
+    call="m = optax.MultiSteps(tx, 2); t = m.init(p); _, t = m.update(p, t, p); "
+    "print(m.update(p, t, p)[0])",
+    cause="`update` uses the number of calls, or keeps what it saw outside the state",
+    change="count in the state alone",
+)
+def check_multisteps(bench: Bench) -> None:
+    """Under `optax.MultiSteps` two equal gradients make the step of one of them.
+
+    Traced under standard promotion, which optax.MultiSteps itself needs.
+    """
+    with jax.numpy_dtype_promotion("standard"):
+        _fail_if_accumulation_differs(bench)
+
+
+def _fail_if_accumulation_differs(bench: Bench) -> None:
+    tx = optax.MultiSteps(bench.tx, every_k_schedule=2).gradient_transformation()
+
+    @jax.jit
+    def run(grads, params):
+        _, state = bench.update(grads, tx.init(params), params, tx=tx)
+        return bench.update(grads, state, params, tx=tx)[0]
+
+    expected, _ = bench.step(bench.grads, bench.state, bench.params)
+    fail_if_far(
+        "the accumulated update", run(bench.grads, bench.params), expected, "the plain one", 1e-3
+    )
+
+
+@check(
+    needs=(*_NEEDS, "no_recompile"),
+    call="a = optax.apply_if_finite(tx, 5); g = jax.tree.map(lambda x: x * jnp.nan, p); "
+    "print(a.update(g, a.init(p), p))",
+    cause="the state or the update changes its type in a step, so the two branches of a cond "
+    "disagree; or `update` changes its input state in place",
+    change="return exactly the types of `init`, in new containers",
+)
+def check_apply_if_finite(bench: Bench) -> None:
+    """Under `optax.apply_if_finite` a NaN gradient changes nothing, and the next step is clean."""
+    tx = optax.apply_if_finite(bench.tx, max_consecutive_errors=5)
+    nans = jax.tree.map(lambda g: jnp.full_like(g, jnp.nan), bench.grads)
+    update = jax.jit(lambda g, s, p: bench.update(g, s, p, tx=tx))
+    updates, state = update(nans, tx.init(bench.params), bench.params)
+    fail_if_not_finite("the update of a NaN gradient", updates)
+    fail_if_far("the inner state", state.inner_state, bench.state, "the fresh one", rtol=0.0)
+    updates, _ = update(bench.grads, state, bench.params)
+    expected, _ = bench.step(bench.grads, bench.state, bench.params)
+    fail_if_far("the next update", updates, expected, "that of a clean run", rtol=1e-3)
+
+
+@check(
+    phase="abstract",
+    needs=("core_runs", "state_leaves_are_arrays"),
+    call="print(optax.tree.map_params(tx, lambda x: -1, s))",
+    cause="`init` looks at the parameters (shapes, leaves, paths) in a way that hides from Optax "
+    "which arrays of the state belong to parameters",
+    change="make parameter-shaped state by jax.tree.map(jnp.zeros_like, params)",
+)
+def check_tree_map_params(bench: Bench) -> None:
+    """`optax.tree.map_params` works, and visits all of the state that has the parameters' tree."""
+    state = bench.state
+    same = optax.tree.map_params(bench.tx, lambda x: x, state)
+    fail_if_far("the state under the identity", same, state, "the state", rtol=0.0)
+    visited = optax.tree.map_params(
+        bench.tx, lambda x: True, state, transform_non_params=lambda x: False
+    )
+    wanted = jax.tree.structure(bench.params)
+    shapes = [p.shape for p in jax.tree.leaves(bench.params)]
+
+    def like_params(tree: Any) -> bool:
+        leaves, structure = jax.tree.flatten(tree)
+        return structure == wanted and [jnp.shape(x) for x in leaves] == shapes
+
+    mirrors = jax.tree_util.tree_flatten_with_path(state, is_leaf=like_params)[0]
+    flags = jax.tree.leaves(visited)
+    position = 0
+    for path, mirror in mirrors:
+        count = len(jax.tree.leaves(mirror))
+        if like_params(mirror) and not all(flags[position : position + count]):
+            raise CheckFailure(f"the state at {at(path)} has the parameters' tree, but is missed")
+        position += count
+
+
+@check(
+    requires=("flax",),
+    needs=(*_NEEDS, "containers"),
+    call="from flax import nnx; m = nnx.Linear(4, 3, rngs=nnx.Rngs(0)); "
+    "o = nnx.Optimizer(m, tx, wrt=nnx.Param); o.update(m, nnx.state(m, nnx.Param))",
+    cause="the tree is taken for a dict of arrays; Flax hands over an nnx.State of variables",
+    change="visit trees with jax.tree.map alone",
+)
+def check_nnx_optimizer(bench: Bench) -> None:
+    """Two updates of a Flax NNX model under nnx.jit run, and leave it finite."""
+    bench.require_own_trees()
+    from flax import nnx
+
+    class Layer(nnx.Module):
+        def __init__(self):
+            self.kernel = nnx.Param(sample((4, 3)))
+            self.bias = nnx.Param(sample((3,)))
+
+    model = Layer()
+    optimizer = nnx.Optimizer(model, bench.tx, wrt=nnx.Param)
+
+    @nnx.jit
+    def step(model, optimizer, grads):
+        params = nnx.state(model, nnx.Param)
+        optimizer.update(model, grads, **bench.extra_args(params, grads))
+
+    for _ in range(2):
+        grads = gradient(nnx.state(model, nnx.Param))
+        step(model, optimizer, grads)
+    fail_if_not_finite("the model", nnx.state(model, nnx.Param))
+
+
+@check(
+    requires=("equinox",),
+    needs=(*_NEEDS, "none_leaf"),
+    call="import equinox as eqx; m = eqx.nn.Linear(4, 3, key=jax.random.key(0)); "
+    "q = eqx.filter(m, eqx.is_array); print(tx.update(q, tx.init(q), q))",
+    cause="Equinox models hold None and functions among their leaves",
+    change="visit trees with jax.tree.map alone",
+)
+def check_equinox(bench: Bench) -> None:
+    """Two steps on an Equinox model under eqx.filter_jit run, and leave it finite."""
+    bench.require_own_trees()
+    eqx = importlib.import_module("equinox")
+
+    class Layer(eqx.Module):
+        kernel: jax.Array
+        bias: jax.Array
+        activation: Any
+
+    model = Layer(sample((4, 3)), sample((3,)), jax.nn.relu)
+    state = bench.tx.init(eqx.filter(model, eqx.is_array))
+
+    @eqx.filter_jit
+    def step(model, state, grads):
+        updates, state = bench.update(grads, state, eqx.filter(model, eqx.is_array))
+        return eqx.apply_updates(model, updates), state
+
+    for _ in range(2):
+        model, state = step(model, state, gradient(eqx.filter(model, eqx.is_array)))
+    fail_if_not_finite("the model", eqx.filter(model, eqx.is_array))

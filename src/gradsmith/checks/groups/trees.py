@@ -1,4 +1,12 @@
-"""Parameter trees with unusual leaves."""
+"""Parameter trees with unusual leaves and unusual containers.
+
+The cases that every optimizer should take are run fused, as one tree and one compilation; only
+when that fails is each run alone, to find which it was.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -6,17 +14,65 @@ import optax
 
 from ..bench import (
     Bench,
+    fail_if_far,
     fail_if_not_finite,
     fail_if_structure_differs,
+    fail_if_unlike,
     gradient,
     sample,
 )
 from ..registry import check
 from ..verdicts import CheckFailure
 
+_NEEDS = ("core_runs", "updates_like_params", "zero_grads")
+
+
+class _Pair(NamedTuple):
+    first: Any
+    second: Any
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass
+class _Layer:
+    kernel: Any
+    bias: Any
+
+
+_CASES: dict[str, Callable[[], Any]] = {
+    "none_leaf": lambda: sample({"kernel": (4, 3)}) | {"frozen": None},
+    "masknode_leaf": lambda: sample({"kernel": (4, 3)}) | {"masked": optax.MaskedNode()},
+    "scalar_leaf": lambda: sample({"kernel": (4, 3), "scale": ()}),
+    "singleton_dims": lambda: sample({"a": (1,), "b": (1, 1), "c": (1, 5), "d": (5, 1)}),
+    "containers": lambda: _Pair(
+        [sample((4, 3)), (sample((3,)),)], _Layer(sample((4, 3)), {"deep": sample((3,))})
+    ),
+}
+
+
+def _run_case(bench: Bench, name: str) -> None:
+    """Pass at once when the fused tree did; else run this case alone."""
+    bench.require_own_trees()
+    if "fused" not in bench.memory:
+        fused = {case: make() for case, make in _CASES.items()}
+        try:
+            _fail_if_tree_breaks(bench, fused)
+            bench.memory["fused"] = True
+        except Exception:
+            bench.memory["fused"] = False
+    if not bench.memory["fused"]:
+        _fail_if_tree_breaks(bench, _CASES[name]())
+
+
+def _fail_if_tree_breaks(bench: Bench, params: Any) -> None:
+    updates, state = bench.two_steps(params)
+    fail_if_unlike("the update", updates, params, "the parameter")
+    fail_if_not_finite("the update", updates)
+    fail_if_not_finite("the state", state)
+
 
 @check(
-    phase="abstract",
+    needs=_NEEDS,
     call='p = {"w": jnp.ones((4, 3)), "b": None}; s = tx.init(p); print(tx.update(p, s, p)[0])',
     cause="leaves are visited with is_leaf=lambda x: x is None, or the tree is flattened by hand; "
     "equinox models and frozen parameters bring None",
@@ -24,27 +80,178 @@ from ..verdicts import CheckFailure
 )
 def check_none_leaf(bench: Bench) -> None:
     """A None among the parameters stays None in the updates."""
-    bench.require_own_trees()
-    params = sample({"kernel": (4, 3), "bias": (3,)}) | {"frozen": None}
-    updates, _ = jax.eval_shape(lambda p: bench.update(p, bench.tx.init(p), p), params)
-    fail_if_structure_differs("the update", updates, params, "the parameters")
+    _run_case(bench, "none_leaf")
 
 
 @check(
+    needs=_NEEDS,
+    call='p = {"w": jnp.ones((4, 3)), "m": optax.MaskedNode()}; s = tx.init(p); '
+    "print(tx.update(p, s, p)[0])",
+    cause="leaves are visited with an is_leaf that stops at every tuple: a MaskedNode is an empty "
+    "tuple, and optax.masked and optax.partition bring it",
+    change="visit leaves with jax.tree.map alone: it passes over optax.MaskedNode()",
+)
+def check_masknode_leaf(bench: Bench) -> None:
+    """An `optax.MaskedNode()` among the parameters stays in the updates."""
+    _run_case(bench, "masknode_leaf")
+
+
+@check(
+    needs=_NEEDS,
+    call='p = {"w": jnp.ones((4, 3)), "a": jnp.ones(())}; s = tx.init(p); '
+    "print(tx.update(p, s, p)[0])",
+    cause="x.shape[0], a norm over axis 0 or a reshape that assumes one dimension at least",
+    change="guard by x.ndim, or use jnp.atleast_1d and reshape back to x.shape",
+)
+def check_scalar_leaf(bench: Bench) -> None:
+    """A parameter of shape () gets an update of shape ()."""
+    _run_case(bench, "scalar_leaf")
+
+
+@check(
+    needs=_NEEDS,
+    call='p = {"a": jnp.ones((1, 1)), "b": jnp.ones((1, 5))}; s = tx.init(p); '
+    "print(tx.update(p, s, p)[0])",
+    cause="jnp.squeeze, a variance of one number, or a division by n - 1",
+    change="name the axes that are reduced, and keep their dimensions (keepdims=True)",
+)
+def check_singleton_dims(bench: Bench) -> None:
+    """Leaves of shapes (1,), (1, 1), (1, 5) and (5, 1) get finite updates of their shape."""
+    _run_case(bench, "singleton_dims")
+
+
+@check(
+    needs=_NEEDS,
+    call="p = [jnp.ones((4, 3)), (jnp.ones(3),)]; s = tx.init(p); print(tx.update(p, s, p)[0])",
+    cause="the code asks for a dict (params.items(), params['kernel']), or takes a tuple for a "
+    "leaf",
+    change="visit trees with jax.tree.map or jax.tree_util.tree_map_with_path",
+)
+def check_containers(bench: Bench) -> None:
+    """Lists, tuples, NamedTuples and dataclasses of parameters are kept."""
+    _run_case(bench, "containers")
+
+
+@check(
+    needs=_NEEDS,
+    call="p = jnp.ones((4, 3)); s = tx.init(p); print(tx.update(p, s, p)[0])",
+    cause="the code asks for a dict, or for a path that is not empty",
+    change="visit trees with jax.tree.map, which takes an array as a tree of one leaf",
+)
+def check_bare_array(bench: Bench) -> None:
+    """The parameters may be one array."""
+    bench.require_own_trees()
+    _fail_if_tree_breaks(bench, sample((4, 3)))
+
+
+@check(
+    needs=_NEEDS,
+    call='p = {"conv": jnp.ones((3, 3, 2, 4)), "stack": jnp.ones((2, 4, 3))}; s = tx.init(p); '
+    "print(tx.update(p, s, p)[0])",
+    cause="`x @ x.T` or a shape unpacked as two numbers meets a convolution or stacked layers",
+    change="guard by x.ndim == 2, or raise a ValueError that names the leaf and says what to do",
+)
+def check_rank34(bench: Bench) -> None:
+    """Leaves of rank 3 and 4 get finite updates, or a ValueError that names the leaf."""
+    bench.require_own_trees()
+    params = sample({"conv": (3, 3, 2, 4), "stack": (2, 4, 3)})
+    try:
+        _fail_if_tree_breaks(bench, params)
+    except ValueError as error:
+        if "conv" not in str(error) and "stack" not in str(error):
+            raise
+
+
+@check(
+    tier="advisory",
+    needs=_NEEDS,
+    call='p = {"w": jnp.ones((4, 3)), "e": jnp.ones((0, 3))}; s = tx.init(p); '
+    "print(tx.update(p, s, p)[0])",
+    cause="a mean or maximum over nothing, or a division by x.size",
+    change="pass leaves with x.size == 0 through",
+)
+def check_zero_size_leaf(bench: Bench) -> None:
+    """A leaf of shape (0, 3) is kept, and the others stay finite."""
+    bench.require_own_trees()
+    _fail_if_tree_breaks(bench, sample({"kernel": (4, 3), "empty": (0, 3)}))
+
+
+@check(
+    phase="abstract",
+    tier="advisory",
+    call="p = {}; s = tx.init(p); print(tx.update(p, s, p)[0])",
+    cause="max(), jnp.stack or functools.reduce over the leaves, of which there are none",
+    change="give the reduction its initial value",
+)
+def check_empty_tree(bench: Bench) -> None:
+    """A tree without leaves works: a partition may be left with one."""
+    bench.require_own_trees()
+    updates, _ = jax.eval_shape(lambda: bench.update({}, bench.tx.init({}), {}))
+    fail_if_structure_differs("the update", updates, {}, "the parameters")
+
+
+@check(
+    phase="abstract",
+    unless=("by_name",),
+    call='q = {"a": p["b"], "b": p["w"]}; print(tx.update(q, tx.init(q), q)[0])',
+    cause="leaves are chosen by their name, or by the type of the container they stand in",
+    change="choose by shape, or take a function of (path, leaf) as an argument; if names are meant "
+    "to matter, declare the trait by_name",
+)
+def check_container_invariance(bench: Bench) -> None:
+    """The same leaves in a list, or under other names, get the same updates."""
+    bench.require_own_trees()
+    bias, kernel = jax.tree.leaves(bench.params)
+    base = bench.program(bench.grads, bench.state, bench.params)
+    for params in ({"a": bias, "b": {"c": kernel}}, [[bias], kernel]):
+        grads, state = gradient(params), bench.tx.init(params)
+        if bench.program(grads, state, params).same_as(base):
+            continue
+        expected, _ = bench.update(bench.grads, bench.state, bench.params)
+        updates, _ = bench.update(grads, state, params)
+        fail_if_far(
+            f"the update of {jax.tree.structure(params)}",
+            jax.tree.leaves(updates),
+            jax.tree.leaves(expected),
+            f"that of {jax.tree.structure(bench.params)}",
+            rtol=1e-6,
+        )
+
+
+@check(
+    needs=("core_runs", "updates_like_params", "masknode_leaf"),
     call='m = optax.masked(tx, {"w": True, "b": False}); print(m.update(p, m.init(p), p)[0])',
-    cause="`update` pairs leaves by position, or expects an array where optax.MaskedNode stands",
+    cause="`update` pairs leaves by position, or keeps a mask of its own from `init`",
     change="visit updates, state and params together, with one jax.tree.map",
 )
 def check_masked(bench: Bench) -> None:
     """Under `optax.masked` the masked leaf is returned unchanged, and the rest is finite."""
     bench.require_own_trees()
-    params = sample({"kernel": (4, 3), "bias": (3,)})
-    grads = gradient(params)
-    tx = optax.masked(bench.tx, {"kernel": True, "bias": False})
-    updates, _ = jax.jit(lambda g, p: bench.update(g, tx.init(p), p, tx=tx))(grads, params)
-    fail_if_structure_differs("the update", updates, params, "the parameters")
+    params = sample({"bias": (3,), "kernel": (4, 3)})
+    updates, _ = bench.two_steps(params, tx=optax.masked(bench.tx, {"bias": False, "kernel": True}))
+    fail_if_unlike("the update", updates, params, "the parameter")
     fail_if_not_finite("the update", updates)
-    if not bool(jnp.array_equal(updates["bias"], grads["bias"])):
-        raise CheckFailure(
-            f"the update at ['bias'] is {updates['bias']}; its gradient is {grads['bias']}"
-        )
+    grad = gradient(params)["bias"]
+    if not bool(jnp.array_equal(updates["bias"], grad)):
+        raise CheckFailure(f"the update at ['bias'] is {updates['bias']}; its gradient is {grad}")
+
+
+@check(
+    needs=("core_runs", "updates_like_params", "masknode_leaf"),
+    call='m = optax.partition({"t": tx, "f": optax.set_to_zero()}, {"w": "t", "b": "f"}); '
+    "print(m.update(p, m.init(p), p)[0])",
+    cause="`update` pairs leaves by position, or asks params for leaves that are masked",
+    change="visit updates, state and params together, with one jax.tree.map",
+)
+def check_partition(bench: Bench) -> None:
+    """Under `optax.partition` a frozen leaf does not move, and the rest is finite."""
+    bench.require_own_trees()
+    params = sample({"bias": (3,), "kernel": (4, 3)})
+    tx = optax.partition(
+        {"train": bench.tx, "freeze": optax.set_to_zero()}, {"bias": "freeze", "kernel": "train"}
+    )
+    updates, _ = bench.two_steps(params, tx=tx)
+    fail_if_unlike("the update", updates, params, "the parameter")
+    fail_if_not_finite("the update", updates)
+    if bool(jnp.any(updates["bias"] != 0)):
+        raise CheckFailure(f"the update of the frozen ['bias'] is {updates['bias']}, not zero")

@@ -1,0 +1,86 @@
+"""Saving the state and going on from it."""
+
+import pickle
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ..bench import Bench, fail_if_far, fail_if_types_differ
+from ..registry import check
+
+_NEEDS = ("core_runs", "state_stable", "state_leaves_are_arrays", "no_recompile")
+
+
+def _fail_if_restored_differs(bench: Bench, restore: Callable[[Any, Any], Any]) -> None:
+    """Save after one step, restore into a fresh state, take the second step with both."""
+    second = bench.trajectory[1]
+    restored = restore(second.state, bench.state)
+    fail_if_types_differ("the restored state", restored, second.state, "the saved one")
+    fail_if_far("the restored state", restored, second.state, "the saved one", rtol=0.0)
+    updates, state = bench.step(second.grads, restored, second.params)
+    fail_if_far("the next update", updates, second.updates, "of an unbroken run", rtol=0.0)
+    fail_if_far("the next state", state, second.new_state, "of an unbroken run", rtol=0.0)
+
+
+@check(
+    requires=("flax",),
+    needs=_NEEDS,
+    call="import flax.serialization as f; print(f.from_bytes(s, f.to_bytes(s)) == s)",
+    cause="the state holds a container that Flax cannot name (a registered class of one's own, an "
+    "OrderedDict) or a typed PRNG key",
+    change="build the state from NamedTuples, dicts, lists and arrays; keep "
+    "jax.random.key_data(key)",
+)
+def check_flax_msgpack(bench: Bench) -> None:
+    """A state saved by flax.serialization and restored goes on bit for bit."""
+    import flax.serialization
+
+    def restore(state: Any, like: Any) -> Any:
+        bytes_ = flax.serialization.to_bytes(state)
+        restored = flax.serialization.from_bytes(like, bytes_)
+        return jax.tree.map(jnp.asarray, restored)
+
+    _fail_if_restored_differs(bench, restore)
+
+
+@check(
+    requires=("orbax",),
+    needs=_NEEDS,
+    call="import orbax.checkpoint as o; c = o.StandardCheckpointer(); c.save('/tmp/state', s)",
+    cause="the state holds arrays of size zero, or leaves that are no arrays",
+    change="put None or optax.MaskedNode() where there is nothing to keep",
+)
+def check_orbax(bench: Bench) -> None:
+    """A state saved by Orbax and restored goes on bit for bit."""
+    import orbax.checkpoint
+
+    if not jax.tree.leaves(bench.state):
+        return
+
+    def restore(state: Any, like: Any) -> Any:
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            orbax.checkpoint.StandardCheckpointer() as checkpointer,
+        ):
+            path = Path(folder) / "state"
+            checkpointer.save(path, state)
+            checkpointer.wait_until_finished()
+            return checkpointer.restore(path, like)
+
+    _fail_if_restored_differs(bench, restore)
+
+
+@check(
+    tier="advisory",
+    needs=_NEEDS,
+    call="import pickle; print(pickle.loads(pickle.dumps(s)))",
+    cause="the class of the state is defined inside a function",
+    change="define it at the top of the module",
+)
+def check_pickle(bench: Bench) -> None:
+    """A state pickled and restored goes on bit for bit."""
+    _fail_if_restored_differs(bench, lambda state, like: pickle.loads(pickle.dumps(state)))
