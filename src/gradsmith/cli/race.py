@@ -1,0 +1,106 @@
+"""`gradsmith race`: train with several optimizers under one protocol, and compare."""
+
+import dataclasses
+import importlib.util
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+from rich.console import Console
+
+from .loading import UsageError, bind, load
+
+if TYPE_CHECKING:
+    from ..race import Task
+
+INTERRUPTED = 130  # what a shell expects of a program that Ctrl-C ended
+WIDTH = 110  # of a table that does not go to a terminal
+PACKAGES = ("flax", "orbax.checkpoint", "matplotlib", "plotly")
+
+Repeated = Annotated[tuple[str, ...], tyro.conf.UseAppendAction]
+
+
+def race(
+    entries: Annotated[tuple[str, ...], tyro.conf.Positional],
+    /,
+    task: str = "shakespeare",
+    rates: tuple[float, ...] = (0.004, 0.025, 0.15),
+    seeds: int = 2,
+    arg: Repeated = (),
+    task_arg: Repeated = (),
+    out: Path | None = None,
+) -> int:
+    """Race optimizers on one task: the same learning rates, seeds and schedule for everyone.
+
+    Each entry runs every learning rate with seed 0, then the other seeds at its best rate. A race
+    that was stopped or killed goes on when the same command is given again.
+
+    Args:
+        entries: Who runs: `muon`, `adamw` or another name in gradsmith, optax or optax.contrib, a
+            dotted name, or `file.py:factory`. The parameter `learning_rate` or `lr` gets the
+            rate; a factory in a file may call it otherwise if it comes first.
+        task: What to train: `shakespeare`, or `file.py:make_task` of your own (docs/race.md).
+        rates: The learning rates.
+        seeds: How many seeds each entry runs at its best rate.
+        arg: `name=value` for every `file.py:factory` that has such a parameter; may be repeated.
+        task_arg: `name=value` for the task, such as `depth=6`; may be repeated.
+        out: Folder for records, image and report; `runs/` and the name of the task by default.
+    """
+    missing = [name for name in PACKAGES if not _is_installed(name)]
+    if missing:
+        raise UsageError(f"a race needs {', '.join(missing)}: pip install 'gradsmith[race]'")
+
+    from ..race import Bars, Lines, Race, RaceError, run_race, write_report
+    from ..race.table import notes, table
+    from .race_entries import load_entries
+
+    remarks = Console(stderr=True)
+    results = Console() if sys.stdout.isatty() else Console(width=WIDTH)
+    try:
+        asked = Race(_task(task, task_arg), load_entries(entries, arg), rates, seeds)
+        folder = out or Path("runs", asked.task.name)
+        with (Bars if remarks.is_terminal else Lines)(remarks) as display:
+            records = run_race(asked, folder, display)
+        files = write_report(asked, records, folder)
+    except RaceError as error:
+        raise UsageError(str(error)) from error
+    except OSError as error:
+        raise UsageError(f"{error}; what is finished is kept") from error
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on", file=sys.stderr)
+        return INTERRUPTED
+    results.print(table(asked, records))
+    for note in notes(asked, records):
+        results.print(note, highlight=False, markup=False)
+    print("wrote", ", ".join(map(str, files)), file=sys.stderr)
+    return 0
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ModuleNotFoundError:  # of the package around it
+        return False
+
+
+def _task(spec: str, assignments: Sequence[str]) -> "Task":
+    from ..race import TASKS, Task
+    from .race_entries import fingerprint
+
+    make = load(f"gradsmith.race.tasks.{spec}.{spec}" if spec in TASKS else spec)
+    if not callable(make):
+        raise UsageError(f"{spec} is a {type(make).__name__}, not a function that makes a Task")
+    bound = bind(make, assignments, spec)
+    try:
+        task = bound()
+    except Exception as error:
+        raise UsageError(f"task {spec} fails: {type(error).__name__}: {error}") from error
+    if not isinstance(task, Task):
+        raise UsageError(
+            f"{spec} returns a {type(task).__name__}, not a gradsmith.race.Task; "
+            "docs/race.md shows a small one"
+        )
+    origin = {**task.origin, "spec": spec, "arguments": list(assignments)}
+    return dataclasses.replace(task, origin=origin | fingerprint(spec))

@@ -1,0 +1,19 @@
+"""Race optimizers: a task, entries, learning rates and seeds in; records and a report out."""
+
+from .display import Bars as Bars
+from .display import Display as Display
+from .display import Lines as Lines
+from .entries import Entry as Entry
+from .entries import entry as entry
+from .errors import RaceError as RaceError
+from .protocol import RATES as RATES
+from .protocol import Race as Race
+from .records import Curve as Curve
+from .records import Record as Record
+from .report import write_report as write_report
+from .run import run_race as run_race
+from .statistics import Row as Row
+from .statistics import rows as rows
+from .table import table as table
+from .tasks import TASKS as TASKS
+from .tasks import Task as Task

@@ -1,0 +1,131 @@
+"""Tell a person how the race goes: bars in a terminal, lines elsewhere, or nothing."""
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from .entries import Entry
+from .protocol import Race, Run
+from .records import Record
+
+
+class Display:
+    """Hears of everything and shows nothing; a context manager, closed when the race is over."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc_info):
+        pass
+
+    def compiling(self, entry: Entry) -> None:
+        """`entry` is being compiled and timed."""
+
+    def begin(self, race: Race, records: list[Record]) -> None:
+        """The runs begin; some may have been finished earlier."""
+
+    def start(self, run: Run) -> None:
+        """`run` begins, or goes on."""
+
+    def advance(self, step: int, loss: float, seconds: float) -> None:
+        """The run has come to `step`, with this validation loss, `seconds` after the last call."""
+
+    def finish(self, record: Record) -> None:
+        """The run is over."""
+
+
+class Lines(Display):
+    """A line for everything that is finished."""
+
+    def __init__(self, console: Console):
+        self._console = console
+
+    def _print(self, text: str) -> None:
+        self._console.print(escape(text), highlight=False, soft_wrap=True)
+
+    def compiling(self, entry: Entry) -> None:
+        """Say that it has begun."""
+        self._print(f"compiling {entry.name}")
+
+    def begin(self, race: Race, records: list[Record]) -> None:
+        """Say where the race goes on."""
+        self._left = race.runs_at_most() - len(records)
+        if records:
+            self._print(f"going on after {len(records)} finished runs")
+
+    def finish(self, record: Record) -> None:
+        """Say what came out."""
+        self._left -= 1
+        self._print(f"{describe(record)}; at most {self._left} runs left")
+
+
+class Bars(Display):
+    """One bar for the race with the time left, one for the run with its loss and throughput."""
+
+    def __init__(self, console: Console):
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[remark]}"),
+            TimeRemainingColumn(),
+            console=console,
+            speed_estimate_period=120.0,
+            transient=True,
+        )
+        self._compiling = self._progress.add_task("compiling", total=None, remark="")
+
+    def __enter__(self):
+        self._progress.start()
+        return self
+
+    def __exit__(self, *exc_info):
+        self._progress.stop()
+
+    def compiling(self, entry: Entry) -> None:
+        """Show its name beside a bar without an end."""
+        self._progress.update(self._compiling, remark=escape(entry.name))
+
+    def begin(self, race: Race, records: list[Record]) -> None:
+        """Show the bars."""
+        self._progress.remove_task(self._compiling)
+        self._task = race.task
+        steps = race.task.steps
+        self._race = self._progress.add_task(
+            "race", total=race.runs_at_most() * steps, completed=len(records) * steps, remark=""
+        )
+        self._run = self._progress.add_task("", total=steps, remark="")
+
+    def start(self, run: Run) -> None:
+        """Name the run and set its bar back."""
+        self._step = 0
+        self._progress.reset(self._run, description=escape(name(run)), remark="")
+
+    def advance(self, step: int, loss: float, seconds: float) -> None:
+        """Move both bars; show loss and throughput."""
+        steps, self._step = step - self._step, step
+        rate = steps * self._task.examples_per_step / seconds
+        remark = f"loss {loss:.3f}, {rate:,.0f} {self._task.unit}/s"
+        self._progress.update(self._run, completed=step, remark=remark)
+        self._progress.advance(self._race, steps)
+
+    def finish(self, record: Record) -> None:
+        """Leave a line above the bars."""
+        self._progress.advance(self._race, self._task.steps - self._step)  # it may have diverged
+        self._progress.console.print(escape(describe(record)), highlight=False)
+
+
+def name(run: Run | Record) -> str:
+    """A run as a reader calls it."""
+    return f"{run.entry}, rate {run.rate:g}, seed {run.seed}"
+
+
+def describe(record: Record) -> str:
+    """What came out of a run, in a line."""
+    return f"{name(record)}: {record.outcome()} ({record.timing['run']:.1f} s)"

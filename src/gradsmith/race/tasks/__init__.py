@@ -1,0 +1,5 @@
+"""Problems to race on: what a task is, and the ones that come with gradsmith."""
+
+from .task import Task as Task
+
+TASKS = ("shakespeare",)  # each a module of this folder, with a function of the same name

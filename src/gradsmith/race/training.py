@@ -1,0 +1,143 @@
+"""One entry on one task, compiled once: learning rate, seed and step are traced."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from .entries import Entry
+from .schedule import schedule
+from .tasks import Task
+
+START, BATCHES = 0, 1  # the two streams of random keys that a seed has
+
+
+class RunState(NamedTuple):
+    """Where a run is: what its next step depends on, and nothing else."""
+
+    params: PyTree
+    optimizer: PyTree
+    step: jax.Array  # finished steps, int32
+    diverged_at: jax.Array  # the step (from 1) whose loss was out of bounds, 0 while none was
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """The compiled functions of one entry on one task.
+
+    Args:
+        start: `(rate, seed) -> RunState`.
+        advance: `(RunState, rate, seed, until) -> (RunState, mean training loss)`; ends early
+            at the step that diverges. The given state is consumed.
+        update: `(RunState, gradients, rate, seed, count) -> params`, without the model: `count`
+            updates with the same gradients.
+        abstract: Shapes and dtypes of a `RunState`.
+    """
+
+    start: Callable[..., RunState]
+    advance: Callable[..., tuple[RunState, jax.Array]]
+    update: Callable[..., PyTree]
+    abstract: RunState
+
+
+def compile_training(task: Task, entry: Entry) -> Training:
+    """Compile `entry` on `task`, once for every learning rate, seed and number of steps.
+
+    The factory is called inside the traced step, with the scalar rate of that step: it need not
+    know of schedules, and no optimizer depends on a step counter of its own.
+    """
+
+    def start(rate, seed) -> RunState:
+        params = _strongly_typed(task.init(_key(seed, START)))
+        state = _strongly_typed(entry.build(rate).init(params))
+        return RunState(params, state, jnp.int32(0), jnp.int32(0))
+
+    def step(run: RunState, rate, seed) -> tuple[RunState, jax.Array]:
+        batch = task.batch(jax.random.fold_in(_key(seed, BATCHES), run.step))
+        loss, grads = jax.value_and_grad(task.loss)(run.params, batch)
+        now = rate * schedule(run.step, task.steps)
+        updates, state = update_of(task, entry, now, grads, run.optimizer, run.params, loss, batch)
+        params = optax.apply_updates(run.params, updates)
+        diverged = ~(jnp.isfinite(loss) & (loss <= task.bound))
+        finished = run.step + 1
+        diverged_at = jnp.where(diverged, finished, run.diverged_at)
+        return RunState(params, state, finished, diverged_at), loss.astype(jnp.float32)
+
+    def advance(run: RunState, rate, seed, until) -> tuple[RunState, jax.Array]:
+        def running(carry):
+            run, _ = carry
+            return (run.step < until) & (run.diverged_at == 0)
+
+        def one(carry):
+            run, total = carry
+            run, loss = step(run, rate, seed)
+            return run, total + loss
+
+        end, total = jax.lax.while_loop(running, one, (run, jnp.float32(0)))
+        return end, total / jnp.maximum(end.step - run.step, 1).astype(jnp.float32)
+
+    def update(run: RunState, grads, rate, seed, count) -> PyTree:
+        batch = task.batch(_key(seed, BATCHES))
+
+        def one(_, carry):
+            params, state = carry
+            updates, state = update_of(
+                task, entry, rate, grads, state, params, jnp.float32(1), batch
+            )
+            return optax.apply_updates(params, updates), state
+
+        return jax.lax.fori_loop(0, count, one, (run.params, run.optimizer))[0]
+
+    rate, seed, count = jnp.float32(0), jnp.int32(0), jnp.int32(0)
+    abstract = jax.eval_shape(start, rate, seed)
+    return Training(
+        start=jax.jit(start).lower(rate, seed).compile(),
+        advance=jax.jit(advance, donate_argnums=0).lower(abstract, rate, seed, count).compile(),
+        update=jax.jit(update).lower(abstract, abstract.params, rate, seed, count).compile(),
+        abstract=abstract,
+    )
+
+
+def update_of(
+    task: Task,
+    entry: Entry,
+    rate: Float[Array, ""] | float,
+    grads: PyTree,
+    state: Any,
+    params: PyTree,
+    loss: Float[Array, ""],
+    batch: Any,
+) -> tuple[PyTree, Any]:
+    """The updates of one step, and the new state.
+
+    Optimizers that take extra arguments get the loss, the gradient and the loss function, as
+    those that search along a line need them.
+    """
+    updates, state = optax.with_extra_args_support(entry.build(rate)).update(
+        grads,
+        state,
+        params,
+        value=loss,
+        grad=grads,
+        value_fn=lambda params: task.loss(params, batch),
+    )
+    return updates, state
+
+
+def _key(seed, stream: int) -> PRNGKeyArray:
+    return jax.random.fold_in(jax.random.key(seed), stream)
+
+
+def _strongly_typed(tree: PyTree) -> PyTree:
+    """Give every leaf the type that it has after a step, so that one program fits all steps."""
+
+    def strong(leaf):
+        leaf = jnp.asarray(leaf)
+        is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        return leaf if is_key else jax.lax.convert_element_type(leaf, leaf.dtype)
+
+    return jax.tree.map(strong, tree)

@@ -1,0 +1,59 @@
+"""A task whose training is known in closed form, and records made by hand."""
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from gradsmith.race import Curve, Entry, Race, Record, Task
+
+CENTRE = np.array([1.0, -2.0, 0.5], np.float32)
+SGD = Entry("sgd", optax.sgd)
+
+
+def parabola(steps=20, target=0.01, bound=float("inf"), noise=0.0) -> Task:
+    """x from zero (plus noise times a normal) towards the centre (plus noise): |x - centre|^2."""
+    import jax
+
+    def near(point, key):
+        return jnp.asarray(point) + noise * jax.random.normal(key, (3,))
+
+    return Task(
+        name="parabola",
+        init=lambda key: {"x": near(np.zeros(3, np.float32), key)},
+        loss=lambda params, batch: jnp.sum((params["x"] - batch) ** 2),
+        batch=lambda key: near(CENTRE, key),
+        validation=jnp.asarray(CENTRE),
+        target=target,
+        steps=steps,
+        examples_per_step=1,
+        bound=bound,
+    )
+
+
+def factors(rate: float, steps: int) -> np.ndarray:
+    """What each SGD step on the parabola multiplies the distance by, from the docs' schedule."""
+    warm_up = max(1, round(steps / 10))
+    t = np.arange(steps)
+    return 1 - 2 * rate * np.minimum((t + 1) / warm_up, (steps - t) / (steps - warm_up))
+
+
+def record(entry="sgd", rate=0.1, seed=0, loss=1.0, diverged_at=None, steps_to_target=None):
+    """A record whose curve falls from 4 to its loss."""
+    return Record(
+        entry=entry,
+        rate=rate,
+        seed=seed,
+        validation_loss=None if diverged_at else loss,
+        steps_to_target=steps_to_target,
+        diverged_at=diverged_at,
+        curve=Curve([0, 10, 20], [None, 3.0, loss], [4.0, 3.0, None if diverged_at else loss]),
+        config={"task": {"name": "parabola"}},
+        versions={"jax": "0"},
+        timing={"run": 1.0, "step": 0.02, "update": 0.005},
+    )
+
+
+def race(*names, rates=(0.01, 0.1, 1.0), seeds=2, **task) -> Race:
+    """Race plain SGD under each of the names."""
+    entries = tuple(Entry(name, optax.sgd) for name in names or ("sgd",))
+    return Race(parabola(**task), entries, rates, seeds)
