@@ -25,9 +25,9 @@ def test_every_leaf_says_role_reason_axes_bucket_and_optimizer():
     rows = {leaf.path: leaf for leaf in gs.describe(MUON, params()).leaves}
     blocks = rows["blocks"]
     assert (blocks.role, blocks.why) == ("matrix", "rank 3, axes declared")
-    assert (blocks.axes, blocks.bucket) == ("stack 0, in 1, out 2", "13x16x64 float32")
+    assert (blocks.axes, blocks.buckets) == ("stack 0, in 1, out 2", ("13x16x64 float32",))
     assert blocks.optimizer == "matrices: momentum, stack"
-    assert rows["up"].bucket == blocks.bucket
+    assert rows["up"].buckets == blocks.buckets
     assert rows["embedding"].optimizer == "others: adam"
     assert rows["norm"].why == "rank 1"
 
@@ -73,7 +73,7 @@ def test_the_table_shows_what_the_data_say():
     printed = str(description)
     for leaf in description.leaves:
         (line,) = [line for line in printed.splitlines() if f" {leaf.path} " in line]
-        for field in (leaf.role, leaf.why, leaf.axes, leaf.bucket, leaf.optimizer):
+        for field in (leaf.role, leaf.why, leaf.axes, *leaf.buckets, leaf.optimizer):
             assert field in line
     assert f"4 leaves, {80 * 16 + 13 * 16 * 64 + 16:,} parameters, 1 buckets" in printed
 

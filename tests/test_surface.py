@@ -11,7 +11,7 @@ SOURCE = Path(gradsmith.__file__).parent
 
 SURFACE = {
     # make
-    "MatrixAxes", "per_stack", "per_matrix", "partition_by_role", "roles", "Role", "StackState",
+    "MatrixAxes", "uncut", "per_stack", "per_matrix", "partition_by_role", "roles", "Role", "StackState",
     # see
     "describe", "Description",
     # rules and transformations

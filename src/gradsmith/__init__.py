@@ -9,6 +9,7 @@ from ._version import __version__ as __version__
 from .describe import Description as Description
 from .describe import describe as describe
 from .lifting.axes import MatrixAxes as MatrixAxes
+from .lifting.declare import uncut as uncut
 from .lifting.per_stack import StackState as StackState
 from .lifting.per_stack import per_matrix as per_matrix
 from .lifting.per_stack import per_stack as per_stack

@@ -28,7 +28,7 @@ class LeafDescription:
     role: str
     why: str
     axes: str
-    bucket: str
+    buckets: tuple[str, ...]
     optimizer: str
     state_bytes: int
 
@@ -58,7 +58,7 @@ class Description:
     def __rich__(self) -> Table:
         params = sum(math.prod(leaf.shape) for leaf in self.leaves)
         state = self.shared_state_bytes + sum(leaf.state_bytes for leaf in self.leaves)
-        buckets = {leaf.bucket for leaf in self.leaves if leaf.bucket}
+        buckets = {bucket for leaf in self.leaves for bucket in leaf.buckets}
         table = Table(
             box=box.SIMPLE_HEAD,
             caption=f"{len(self.leaves)} leaves, {params:,} parameters, {len(buckets)} buckets; "
@@ -70,8 +70,8 @@ class Description:
         table.add_column("state", justify="right")
         for leaf in self.leaves:
             shape = f"{leaf.dtype} {leaf.shape}"
-            row = (leaf.path, shape, leaf.role, leaf.why, leaf.axes, leaf.bucket, leaf.optimizer)
-            table.add_row(*row, decimal(leaf.state_bytes))
+            cut = (leaf.axes, "\n".join(leaf.buckets), leaf.optimizer)
+            table.add_row(leaf.path, shape, leaf.role, leaf.why, *cut, decimal(leaf.state_bytes))
         return table
 
 
@@ -112,10 +112,10 @@ def describe(tx: optax.GradientTransformation, params: Any) -> Description:
                 path=(name := path_name(path)),
                 shape=tuple(leaf.shape),
                 dtype=leaf.dtype.name,
-                role=journal.roles.get(name, ("", ""))[0],
-                why=journal.roles.get(name, ("", ""))[1],
+                role=journal.roles[name].name if name in journal.roles else "",
+                why=journal.roles[name].why if name in journal.roles else "",
                 axes=_axes(journal, name, len(leaf.shape)),
-                bucket=journal.buckets.get(name, ("", 0))[0],
+                buckets=tuple(dict.fromkeys(key for key, _ in journal.buckets.get(name, ()))),
                 optimizer=_optimizer(journal, name, keepers[name]),
                 state_bytes=held[name],
             )
@@ -163,8 +163,9 @@ def _attribute(
     held = dict.fromkeys(keepers, 0)
     shared = 0
     members: dict[str, list[tuple[str, int]]] = {}
-    for name, (key, count) in journal.buckets.items():
-        members.setdefault(key, []).append((name, count))
+    for name, stacks in journal.buckets.items():
+        for key, count in stacks:
+            members.setdefault(key, []).append((name, count))
     for path, size, keeper, bucket in _kept(state):
         endings = (path[len(path) - length :] for length in lengths if length <= len(path))
         owner = next((names[ending] for ending in endings if ending in names), None)
@@ -182,12 +183,16 @@ def _attribute(
 
 def _optimizer(journal: Journal, name: str, keepers: list[str]) -> str:
     steps = [*keepers, *(["stack"] if name in journal.buckets else [])]
-    group = {"": "", "matrix": "matrices: "}.get(journal.roles.get(name, ("", ""))[0], "others: ")
+    group = f"{journal.groups[name]}: " if name in journal.groups else ""
     return group + (", ".join(steps) or "stateless")
 
 
 def _axes(journal: Journal, name: str, rank: int) -> str:
     if name not in journal.axes:
         return ""
-    sides = zip(("stack", "in", "out"), journal.axes[name].sides(rank), strict=True)
+    axes = journal.axes[name]
+    sides = list(zip(("stack", "in", "out"), axes.sides(rank), strict=True))
+    if axes.cut_axis is not None:
+        sizes = (axes.blocks,) if isinstance(axes.blocks, int) else axes.blocks or ()
+        sides.append((f"axis {axes.cut_axis} in blocks of", sizes))
     return ", ".join(f"{side} {' '.join(map(str, axes))}" for side, axes in sides if axes)

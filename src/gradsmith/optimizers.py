@@ -1,14 +1,14 @@
 """Optimizers, each a short chain that reads like its paper: wiring, and nothing else."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Literal, get_args
 
 import optax
 from jaxtyping import Array
 
-from .lifting.axes import Axes
+from .lifting.declare import Axes
 from .lifting.per_stack import per_stack
-from .lifting.roles import partition_by_role
+from .lifting.roles import Said, partition_by_role
 from .matrix.coefficients import Schedule
 from .matrix.orthogonalize import Method
 from .transforms.adam import scale_by_adam
@@ -41,7 +41,7 @@ def muon(
     weight_decay: float | Array = 0.0,
     adam_learning_rate: optax.ScalarOrSchedule | None = None,
     axes: Axes = None,
-    roles: Mapping[str, str] | None = None,
+    roles: Said | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Muon for the hidden matrices, AdamW for everything else.
 
@@ -69,7 +69,7 @@ def muon(
             `learning_rate` itself with 'match_rms', which is made for that, and otherwise 0.15
             times `learning_rate`: 3e-3 where Muon has 0.02.
         axes: Which axes of which leaf are fan-in, fan-out and stack; see `per_stack`.
-        roles: `{pattern: role}` where names and ranks tell the wrong thing; see
+        roles: `{pattern: role or axes}` where names and ranks tell the wrong thing; see
             `partition_by_role`.
 
     Raises:

@@ -1,70 +1,148 @@
-"""Which axes of a leaf are fan-in, fan-out and stack.
+"""Which axes of a leaf are fan-in, fan-out and stack, and where it is cut into several matrices.
 
-`split` makes a stack of matrices of a leaf, `join` makes the leaf again.
+`split` makes stacks of matrices of a leaf, `join` makes the leaf again.
 
 Equinox stores a weight as `(out, in)`, Flax as `(in, out)`, a scanned model as `(layers, in, out)`.
 The order of the axes of an array says nothing, so it is never trusted: the axes are declared.
 """
 
+import itertools
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
+from typing import NamedTuple
 
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Shaped
 
-from .paths import leaves_with_path, masked_paths
+StackShape = tuple[int, int, int]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class MatrixAxes:
     """The axes of a leaf that make its matrices, named as in `jax.nn.initializers`.
 
     Several axes on one side are flattened in the order given: `in_axis=(0, 1)` of a kernel
     `(heads, head_dim, out)` makes `fan_in = heads * head_dim`.
 
+    A cut makes several matrices of one: each block of `cut_axis` is a matrix of its own, and a
+    rule, shape scales included, sees the shape of the block. A few leaves and their axes:
+
+    | leaf | shape | axes |
+    |---|---|---|
+    | dense, Flax | `(in, out)` | `MatrixAxes()` |
+    | dense, Equinox and torch | `(out, in)` | `MatrixAxes(1, 0)` |
+    | scanned layers, experts | `(layers, experts, in, out)` | `MatrixAxes(batch_axis=(0, 1))` |
+    | convolution, Flax | `(kx, ky, in, out)` | `MatrixAxes((0, 1, 2), 3)` |
+    | attention, whole | `(d, h, k)` | `MatrixAxes(0, (1, 2))` |
+    | attention, per head | `(d, h, k)` | `MatrixAxes(0, 2, batch_axis=1)` |
+    | attention, per pair of heads | `(d, h, k)` | `MatrixAxes(0, (1, 2), cut_axis=1, blocks=2)` |
+    | the same, heads in one axis | `(d, h * k)` | `MatrixAxes(cut_axis=1, blocks=2 * k)` |
+    | fused q, k, v | `(d, 3 * n)` | `MatrixAxes(cut_axis=1, blocks=n)` |
+    | fused, of unequal widths | `(d, q + k + v)` | `MatrixAxes(cut_axis=1, blocks=(q, k, v))` |
+
     Attributes:
         in_axis: The fan-in axis or axes; the rows of the matrix that a rule sees.
         out_axis: The fan-out axis or axes; its columns.
         batch_axis: The axes along which matrices are stacked: layers, experts, heads.
+        cut_axis: The fan-in or fan-out axis that is cut into blocks; None for no cut.
+        blocks: The size of every block, or the sizes in order, which add up to the axis.
+
+    Raises:
+        ValueError: Only one of `cut_axis` and `blocks` is given, or a block has no size.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> import gradsmith as gs
+        >>> fused = jnp.zeros((16, 32))  # 4 query heads, 2 key heads and 2 value heads of 4
+        >>> axes = gs.MatrixAxes(cut_axis=1, blocks=(16, 8, 8))
+        >>> [stack.shape for stack in axes.split(fused)]
+        [(1, 16, 16), (2, 16, 8)]
     """
 
     in_axis: int | tuple[int, ...] = -2
     out_axis: int | tuple[int, ...] = -1
     batch_axis: int | tuple[int, ...] = ()
+    cut_axis: int | None = None
+    blocks: int | tuple[int, ...] | None = None
 
-    def split(self, leaf: Shaped[Array, "..."]) -> Shaped[Array, "k m n"]:
-        """Return the matrices of `leaf`, stacked: `(stack, fan_in, fan_out)`."""
-        order = self.order(leaf.shape)
-        return jnp.reshape(jnp.transpose(leaf, order), self.stack_shape(leaf.shape))
+    def __post_init__(self):
+        if (self.cut_axis is None) != (self.blocks is None):
+            raise ValueError(f"{self} needs both cut_axis and blocks, or neither")
+        sizes = (self.blocks,) if isinstance(self.blocks, int) else self.blocks or ()
+        if self.blocks is not None and (not sizes or min(sizes) < 1):
+            raise ValueError(f"{self} needs blocks of sizes of at least 1")
 
-    def join(self, stack: Shaped[Array, "k m n"], shape: tuple[int, ...]) -> Shaped[Array, "..."]:
-        """Return the leaf of that `shape` whose matrices are `stack`; the inverse of `split`."""
-        order = self.order(shape)
-        inverse = sorted(range(len(order)), key=order.__getitem__)
-        return jnp.transpose(jnp.reshape(stack, [shape[axis] for axis in order]), inverse)
+    def __repr__(self):
+        told = [f"{f.name}={getattr(self, f.name)}" for f in fields(self)[2:]]
+        default = [f"{f.name}={f.default}" for f in fields(self)[2:]]
+        told = [text for text in told if text not in default]
+        return f"MatrixAxes({', '.join([str(self.in_axis), str(self.out_axis), *told])})"
 
-    def stack_shape(self, shape: tuple[int, ...]) -> tuple[int, int, int]:
-        """Return `(stack, fan_in, fan_out)` of a leaf of that shape."""
-        batch, rows, columns = self.sides(len(shape))
-        size = lambda axes: math.prod(shape[axis] for axis in axes)
-        return size(batch), size(rows), size(columns)
+    def split(self, leaf: Shaped[Array, "..."]) -> list[Shaped[Array, "_ _ _"]]:
+        """Return the matrices of `leaf` in stacks `(stack, fan_in, fan_out)`.
 
-    def order(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Return all axes of a leaf of that shape: stack first, then fan-in, then fan-out.
+        There is one stack for each run of equal blocks, so one where nothing is cut.
+        """
+        axis = self._cut(leaf.ndim)
+        stacks = []
+        for run in self.runs(leaf.shape):
+            part = lax.slice_in_dim(leaf, run.start, run.stop, axis=axis)
+            part = jnp.transpose(jnp.reshape(part, run.shape), run.order)
+            stacks.append(jnp.reshape(part, run.stack_shape))
+        return stacks
+
+    def join(
+        self, stacks: Iterable[Shaped[Array, "_ _ _"]], shape: tuple[int, ...]
+    ) -> Shaped[Array, "..."]:
+        """Return the leaf of that `shape` whose matrices are `stacks`; the inverse of `split`."""
+        axis = self._cut(len(shape))
+        parts = []
+        for run, stack in zip(self.runs(shape), stacks, strict=True):
+            inverse = sorted(range(len(run.order)), key=run.order.__getitem__)
+            part = jnp.reshape(stack, [run.shape[i] for i in run.order])
+            whole = (*shape[:axis], run.stop - run.start, *shape[axis + 1 :])
+            parts.append(jnp.reshape(jnp.transpose(part, inverse), whole))
+        return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis)
+
+    def uncut(self) -> "MatrixAxes":
+        """Return the same axes without the cut."""
+        return replace(self, cut_axis=None, blocks=None)
+
+    def stack_shapes(self, shape: tuple[int, ...]) -> list[StackShape]:
+        """Return `(stack, fan_in, fan_out)` of each stack of a leaf of that shape."""
+        return [run.stack_shape for run in self.runs(shape)]
+
+    def runs(self, shape: tuple[int, ...]) -> list["Run"]:
+        """Return the runs of equal blocks of a leaf of that shape; a leaf without a cut is one.
 
         Raises:
-            ValueError: The three do not name every axis exactly once, or a side has no axis.
+            ValueError: The axes do not name every axis exactly once, a side has no axis, or the
+                blocks do not add up to the axis that is cut.
         """
-        batch, rows, columns = self.sides(len(shape))
-        order = batch + rows + columns
-        if sorted(order) != list(range(len(shape))) or not rows or not columns:
+        rank = len(shape)
+        batch, rows, columns = self.sides(rank)
+        if sorted(batch + rows + columns) != list(range(rank)) or not rows or not columns:
             raise ValueError(
                 f"{self} does not fit the shape {shape}: in_axis, out_axis and batch_axis together "
-                f"name each of its {len(shape)} axes once, with at least one in and one out"
+                f"name each of its {rank} axes once, with at least one in and one out"
             )
-        return order
+        cut = self._cut(rank)
+        if cut not in rows + columns:
+            raise ValueError(
+                f"{self} does not fit the shape {shape}: cut_axis is one of in_axis and out_axis"
+            )
+        moved = lambda axes: tuple(axis + (axis >= cut) for axis in axes)
+        order = (*moved(batch), cut, *moved(rows), *moved(columns))
+        runs, start = [], 0
+        for size, count in self._blocks(shape, cut):
+            part = (*shape[:cut], count, size, *shape[cut + 1 :])
+            length = lambda axes, part=part: math.prod(part[axis] for axis in moved(axes))
+            stack_shape = (length(batch) * count, length(rows), length(columns))
+            runs.append(Run(start, start + count * size, part, order, stack_shape))
+            start += count * size
+        return runs
 
     def sides(self, rank: int) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
         """Return the stack, fan-in and fan-out axes of a leaf of that rank, counted from 0."""
@@ -75,97 +153,43 @@ class MatrixAxes:
 
         return resolve(self.batch_axis), resolve(self.in_axis), resolve(self.out_axis)
 
+    def _cut(self, rank: int) -> int:
+        """Return the axis that is cut; an uncut leaf is one block of its first fan-in axis."""
+        _, rows, _ = self.sides(rank)
+        axis = rows[0] if self.cut_axis is None else self.cut_axis
+        return axis + rank if axis < 0 else axis
 
-Axes = None | MatrixAxes | Callable[[str, Any], MatrixAxes | None] | Any
-"""What `axes=` takes: None (leaves of rank 2, as `(in, out)`), one `MatrixAxes` for every leaf, a
-function `(path, leaf) -> MatrixAxes | None` of paths such as `'blocks/0/kernel'`, or a tree of
-`MatrixAxes` that is a prefix of the parameters. Where it gives None, the default holds."""
-
-
-class MatrixLeaf(NamedTuple):
-    """A leaf that is a matrix or a stack of them, where it is, and its axes."""
-
-    path: str
-    leaf: Any
-    axes: MatrixAxes
-
-
-class Declared(NamedTuple):
-    """A leaf, where it is, and its axes; None where nothing says what they are."""
-
-    path: str
-    leaf: Any
-    axes: MatrixAxes | None
-
-
-def declare(axes: Axes, tree: Any) -> list[Declared]:
-    """Return the leaves of `tree` in order, each with the axes that `axes` declares for it.
-
-    Raises:
-        ValueError: There is a declaration for a path that the tree lacks.
-    """
-    leaves = leaves_with_path(tree)
-    find = _lookup(axes, [path for path, _ in leaves] + masked_paths(tree))
-    default = lambda leaf: MatrixAxes() if len(leaf.shape) == 2 else None
-    return [Declared(path, leaf, find(path, leaf) or default(leaf)) for path, leaf in leaves]
-
-
-def matrix_leaves(axes: Axes, tree: Any) -> list[MatrixLeaf]:
-    """Like `declare`, where every leaf must be a matrix or a declared stack of matrices.
-
-    Raises:
-        ValueError: Also for a leaf that `as_matrix` refuses.
-    """
-    return [as_matrix(leaf) for leaf in declare(axes, tree)]
-
-
-def as_matrix(declared: Declared) -> MatrixLeaf:
-    """Refuse a leaf of rank 0 or 1, one whose axes nobody declared, and axes that do not fit it."""
-    path, leaf, axes = declared
-    shape = tuple(leaf.shape)
-    if len(shape) < 2:
-        raise ValueError(
-            f"leaf {path!r} has shape {shape}, which is no matrix. Give it to another optimizer: "
-            f"gradsmith.partition_by_role(matrices=..., others=optax.adamw(...))"
-        )
-    if axes is None:
-        stacked = tuple(range(len(shape) - 2))
-        raise ValueError(
-            f"leaf {path!r} has shape {shape}, and nothing says which of its axes are fan-in, "
-            f"fan-out and stack. Declare them; for stacked (in, out) matrices: axes=lambda path, "
-            f"leaf: MatrixAxes(-2, -1, batch_axis={stacked[0] if len(stacked) == 1 else stacked}) "
-            f"if path == {path!r} else None"
-        )
-    try:
-        axes.order(shape)
-    except ValueError as error:
-        raise ValueError(f"leaf {path!r}: {error}") from None
-    return MatrixLeaf(path, leaf, axes)
-
-
-def _lookup(axes: Axes, paths: list[str]) -> Callable[[str, Any], MatrixAxes | None]:
-    """Turn any form of `axes=` into a function of path and leaf."""
-    if axes is None or isinstance(axes, MatrixAxes):
-        return lambda path, leaf: axes
-    if callable(axes):
-        return cast(Callable[[str, Any], MatrixAxes | None], axes)
-    # A tree without leaves says nothing about paths: `optax.tree.map_params` calls init with one.
-    prefixes = dict(leaves_with_path(axes))
-    for prefix, found in prefixes.items():
-        if not isinstance(found, MatrixAxes):
-            raise TypeError(f"axes at {prefix!r} is {found!r}; it must be a MatrixAxes or None")
-        if paths and not any(path == prefix or path.startswith(f"{prefix}/") for path in paths):
+    def _blocks(self, shape: tuple[int, ...], cut: int) -> list[tuple[int, int]]:
+        """Return size and number of the blocks of each run."""
+        length = shape[cut]
+        if self.blocks is None:
+            return [(length, 1)]
+        if isinstance(self.blocks, int):
+            runs = [(self.blocks, length // self.blocks)]
+        else:
+            runs = [(size, len(list(run))) for size, run in itertools.groupby(self.blocks)]
+        if sum(size * count for size, count in runs) != length:
             raise ValueError(
-                f"axes are declared for {prefix!r}, where the parameters have no leaf; "
-                f"they have {', '.join(paths[:8])}{' ...' if len(paths) > 8 else ''}"
+                f"{self} does not fit the shape {shape}: blocks of {self.blocks} do not add up to "
+                f"the {length} of axis {cut}"
             )
+        return runs
 
-    def find(path: str, leaf: Any) -> MatrixAxes | None:
-        del leaf
-        parts = path.split("/")
-        for length in range(len(parts), 0, -1):
-            if (found := prefixes.get("/".join(parts[:length]))) is not None:
-                return found
-        return None
 
-    return find
+class Run(NamedTuple):
+    """Consecutive blocks of one size along the axis that is cut: a stack of matrices.
+
+    Attributes:
+        start: Where in the axis the first of them begins.
+        stop: Where the last one ends.
+        shape: The shape of this part of the leaf, with two axes for the one that is cut: how many
+            blocks, and their size.
+        order: The axes of that shape: stack, blocks, fan-in, fan-out.
+        stack_shape: `(stack, fan_in, fan_out)`.
+    """
+
+    start: int
+    stop: int
+    shape: tuple[int, ...]
+    order: tuple[int, ...]
+    stack_shape: StackShape

@@ -12,16 +12,16 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Shaped
 
-StackShape = tuple[int, int, int]
+from .axes import StackShape
 
 
 @dataclass(frozen=True)
 class Bucket:
-    """The leaves whose matrices have one shape.
+    """The stacks whose matrices have one shape.
 
     Attributes:
         matrix_shape: `(m, n)`.
-        members: The indices of the leaves, in the order of the tree.
+        members: The indices of the stacks, in the order of the tree.
         counts: How many matrices each of them has.
     """
 
@@ -54,7 +54,7 @@ class Bucket:
 
 
 def plan_buckets(shapes: Sequence[StackShape]) -> tuple[Bucket, ...]:
-    """Return the buckets of leaves with these `(stack, fan_in, fan_out)`, first come first."""
+    """Return the buckets of stacks of these `(stack, fan_in, fan_out)`, first come first."""
     members: dict[tuple[int, int], list[int]] = {}
     for index, (_, m, n) in enumerate(shapes):
         members.setdefault((m, n), []).append(index)

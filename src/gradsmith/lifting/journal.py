@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import Any
 
 from .axes import MatrixAxes
 
@@ -16,12 +17,14 @@ from .axes import MatrixAxes
 class Journal:
     """The decisions of one `init`, by path of the leaf."""
 
-    roles: dict[str, tuple[str, str]] = field(default_factory=dict)
-    """The role of the leaf, and why."""
+    roles: dict[str, Any] = field(default_factory=dict)
+    """The `Role` of the leaf."""
+    groups: dict[str, str] = field(default_factory=dict)
+    """Which transformation of a partition got it."""
     axes: dict[str, MatrixAxes] = field(default_factory=dict)
     """Its axes, where it was lifted."""
-    buckets: dict[str, tuple[str, int]] = field(default_factory=dict)
-    """The key of its bucket, and how many of the bucket's matrices are its own."""
+    buckets: dict[str, list[tuple[str, int]]] = field(default_factory=dict)
+    """The keys of its buckets, each with how many of the bucket's matrices are its own."""
 
 
 _listening: ContextVar[Journal | None] = ContextVar("journal", default=None)

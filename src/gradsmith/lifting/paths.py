@@ -7,7 +7,13 @@ import optax
 
 
 def path_name(path: tuple) -> str:
-    """Return a key path of `jax.tree_util` as a string of keys with slashes between them."""
+    """Return a key path of `jax.tree_util` as a string of keys with slashes between them.
+
+    Variables of Flax hold their array in an attribute `value`, which is no part of the name:
+    `nnx.Optimizer` initialises with variables and updates with bare arrays.
+    """
+    while path and path[-1] == jax.tree_util.GetAttrKey("value"):
+        path = path[:-1]
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 

@@ -1,5 +1,6 @@
 """The one verb: what an optimizer does to a stack of matrices becomes what it does to any model."""
 
+import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -9,8 +10,8 @@ import optax
 from jaxtyping import Array, Shaped
 
 from ..dtypes import common_dtype
-from .axes import Axes, MatrixLeaf, matrix_leaves
 from .bucket import Bucket, plan_buckets
+from .declare import Axes, MatrixLeaf, matrix_leaves
 from .journal import journal
 from .placement import Placement, check_placement, collect, spread
 
@@ -42,9 +43,9 @@ def per_stack(
 
     Args:
         rule: What happens to a stack of matrices.
-        axes: Which axes of which leaf are fan-in, fan-out and stack: None (leaves of rank 2, as
-            `(in, out)`), one `MatrixAxes`, a tree or prefix of them, or a function of path and leaf
-            that returns one.
+        axes: Which axes of which leaf are fan-in, fan-out and stack, and where it is cut: one
+            `MatrixAxes`, a tree or prefix of them, or a function of path and leaf that returns one.
+            None is what the names tell: `(in, out)` at rank 2, `(out, in)` for a `weight`.
         placement: Where a bucket is computed; 'replicated' computes all of it on every device.
 
     Raises:
@@ -75,11 +76,11 @@ def per_stack(
             # leaves and compares, passes over the state of a real tree as a whole.
             return StackState(jnp.zeros((), jnp.int32))  # pyright: ignore[reportArgumentType]
         states = {}
-        stacks = _split(matrices)
+        stacks, owners = _split(matrices), _owners(matrices)
         for bucket in _buckets(matrices):
-            dtype = common_dtype(*(matrices[index].leaf.dtype for index in bucket.members))
+            dtype = common_dtype(*(owners[index].leaf.dtype for index in bucket.members))
             states[_key(bucket, dtype)] = rule.init(bucket.gather(stacks, dtype))
-            _write_down(bucket, _key(bucket, dtype), matrices)
+            _write_down(bucket, _key(bucket, dtype), owners)
         return StackState(states)
 
     def update_fn(updates, state, params=None, **extra_args):
@@ -98,10 +99,7 @@ def per_stack(
                 **extra_args,
             )
             outs |= bucket.scatter(jnp.asarray(gathered))
-        leaves = [
-            collect(own.join(outs[index], leaf.shape), leaf).astype(leaf.dtype)
-            for index, (_, leaf, own) in enumerate(matrices)
-        ]
+        leaves = _join(matrices, outs)
         return jax.tree.unflatten(jax.tree.structure(updates), leaves), StackState(states)
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
@@ -183,7 +181,23 @@ def _stateless(step: Callable) -> optax.GradientTransformation:
 
 
 def _split(matrices: list[MatrixLeaf]) -> list[Array]:
-    return [axes.split(spread(leaf)) for _, leaf, axes in matrices]
+    """Return the stacks of all leaves; a leaf that is cut may have several."""
+    return [stack for _, leaf, axes in matrices for stack in axes.split(spread(leaf))]
+
+
+def _owners(matrices: list[MatrixLeaf]) -> list[MatrixLeaf]:
+    """Return the leaf of each stack."""
+    return [own for own in matrices for _ in own.axes.stack_shapes(own.leaf.shape)]
+
+
+def _join(matrices: list[MatrixLeaf], stacks: dict[int, Array]) -> list[Array]:
+    """Return the leaves, of the dtypes they had; the inverse of `_split`."""
+    remaining = (stacks[index] for index in range(len(stacks)))
+    leaves = []
+    for _, leaf, axes in matrices:
+        own = itertools.islice(remaining, len(axes.stack_shapes(leaf.shape)))
+        leaves.append(collect(axes.join(own, leaf.shape), leaf).astype(leaf.dtype))
+    return leaves
 
 
 def _like(matrices: list[MatrixLeaf], tree: Any) -> list[MatrixLeaf]:
@@ -198,7 +212,7 @@ def _like(matrices: list[MatrixLeaf], tree: Any) -> list[MatrixLeaf]:
 
 
 def _buckets(matrices: list[MatrixLeaf]) -> tuple[Bucket, ...]:
-    return plan_buckets([axes.stack_shape(leaf.shape) for _, leaf, axes in matrices])
+    return plan_buckets([s for _, leaf, axes in matrices for s in axes.stack_shapes(leaf.shape)])
 
 
 def _key(bucket: Bucket, dtype) -> str:
@@ -217,8 +231,8 @@ def _find(state: StackState, bucket: Bucket) -> tuple[str, str]:
     )
 
 
-def _write_down(bucket: Bucket, key: str, matrices: list[MatrixLeaf]) -> None:
+def _write_down(bucket: Bucket, key: str, owners: list[MatrixLeaf]) -> None:
     for index, count in zip(bucket.members, bucket.counts, strict=True):
-        path, _, axes = matrices[index]
-        journal().axes[path] = axes
-        journal().buckets[path] = (key, count)
+        path, _, axes = owners[index]
+        journal().axes.setdefault(path, axes)
+        journal().buckets.setdefault(path, []).append((key, count))
