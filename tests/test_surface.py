@@ -11,7 +11,8 @@ SOURCE = Path(gradsmith.__file__).parent
 
 SURFACE = {
     # make
-    "MatrixAxes", "uncut", "per_stack", "per_matrix", "partition_by_role", "roles", "Role", "StackState",
+    "MatrixAxes", "uncut", "per_stack", "per_matrix", "StackState",
+    "partition_by_role", "roles", "Role",
     # see
     "describe", "Description",
     # rules and transformations
