@@ -1,0 +1,22 @@
+"""Every check is proved by a mutant that it catches, and by healthy subjects that pass."""
+
+import pytest
+from kill_matrix import killers, main
+from mutants import MUTANTS
+
+from gradsmith.checks import all_checks
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda m: f"{m.check}-{m.subject.name}")
+def test_a_mutant_is_caught_by_its_check_and_by_none_that_it_needs(mutant):
+    assert list(killers(mutant, only=(mutant.check,))) == [mutant.check]
+
+
+def test_every_check_has_a_mutant():
+    unproved = {check.name for check in all_checks()} - {mutant.check for mutant in MUTANTS}
+    assert unproved <= {"equinox"}  # an optional package that the tests do not install
+
+
+@pytest.mark.slow
+def test_no_mutant_survives_the_whole_list():
+    assert main([]) == 0
