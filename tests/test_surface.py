@@ -21,7 +21,7 @@ SURFACE = {
     # optimizers
     "muon",
     # namespaces
-    "matrix", "checks",
+    "matrix", "checks", "race",
 }  # fmt: skip
 
 FLOORS = [

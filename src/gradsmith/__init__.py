@@ -5,6 +5,7 @@ The public surface: what is not here, nor in `matrix`, `checks` and `race`, is p
 
 from . import checks as checks
 from . import matrix as matrix
+from . import race as race
 from ._version import __version__ as __version__
 from .describe import Description as Description
 from .describe import describe as describe
