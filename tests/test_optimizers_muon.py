@@ -238,7 +238,7 @@ def test_rates_momentum_and_decay_may_be_injected_and_set_without_recompiling():
         (gs.muon, {"coefficients": "quintic"}, "no schedule is called 'quintic'; there are keller"),
         (gs.muon, {"coefficients": "you", "steps": 4}, "'you' is made for 5 steps, got steps=4"),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", None),
 )
 def test_bad_arguments_are_refused_when_building(build, arguments, message):
     rate = {"learning_rate": 0.1} if build is gs.muon else {}
