@@ -6,6 +6,7 @@ The checks import JAX and Optax only: a stranger's transformation is an equal gu
 
 from .entry import CheckReportError as CheckReportError
 from .entry import check_optimizer as check_optimizer
+from .pytest import parametrize as parametrize
 from .registry import Check as Check
 from .registry import all_checks as all_checks
 from .report import Report as Report

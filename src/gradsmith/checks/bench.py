@@ -53,7 +53,6 @@ class Bench:
     def __init__(self, subject: Subject):
         self.subject = subject
         self.results: dict[str, Result] = {}
-        self.metrics: dict[str, float] = {}
         self.memory: dict[str, Any] = {}  # what one check leaves for its neighbours
         self.traces = 0
 

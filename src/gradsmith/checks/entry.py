@@ -4,10 +4,9 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
-from .bench import bench_of
 from .registry import require_known, select, with_needs
 from .report import Report
-from .runner import TIME_LIMIT, run_checks
+from .runner import TIME_LIMIT, metrics_of, run_checks
 from .subject import as_subject
 
 
@@ -59,10 +58,12 @@ def check_optimizer(
         declared["expected_failures"] = expected_failures
     subject = as_subject(optimizer, **declared)
     require_known(subject.expected_failures)
+    only = tuple(only)
     start = time.perf_counter()
     results = run_checks(subject, with_needs(select(tier, only)), limit=limit)
     seconds = time.perf_counter() - start
-    report = Report(subject.name, tuple(results), bench_of(subject).metrics, seconds)
+    metrics = {} if only else metrics_of(subject, limit)
+    report = Report(subject.name, tuple(results), metrics, seconds)
     if on_failure == "raise" and not report.ok:
         raise CheckReportError(report)
     return report

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 
 from .verdicts import Result
 
+_FAILED = ("failed", "unexpected")
 _RAN = ("passed", "failed", "remarks", "expected")
 
 
@@ -50,7 +51,7 @@ class Report:
         return self.counts["ran"] > 0 and not self.failures
 
     def _failed(self, where: Callable[[Result], bool]) -> tuple[Result, ...]:
-        return tuple(r for r in self.results if r.outcome == "failed" and where(r))
+        return tuple(r for r in self.results if r.outcome in _FAILED and where(r))
 
     @property
     def headline(self) -> str:

@@ -14,6 +14,7 @@ from types import FrameType
 from .bench import Bench, bench_of
 from .conditions import require
 from .diagnosis import failure_from
+from .metrics import measure
 from .registry import Check, with_needs
 from .subject import Subject, as_subject
 from .verdicts import Advice, CheckFailure, NotApplicable, Result
@@ -57,6 +58,19 @@ def run_checks(
     return results
 
 
+def metrics_of(subject: Subject, limit: float = TIME_LIMIT) -> dict[str, float]:
+    """Measure the subject, where its core runs and its state is sound; else nothing."""
+    bench = bench_of(subject)
+    needed = ("core_runs", "updates_like_params", "state_leaves_are_arrays")
+    if not all(n in bench.results and bench.results[n].outcome == "passed" for n in needed):
+        return {}
+    try:
+        with _quiet(), time_limit(limit):
+            return measure(bench)
+    except (Exception, OutOfTime):  # the checks tell what is wrong
+        return {}
+
+
 def assert_passes(check: Check, subject: object) -> None:
     """Run one check and what it needs; raise what pytest shows."""
     result = run_checks(as_subject(subject), with_needs([check]))[-1]
@@ -66,7 +80,7 @@ def assert_passes(check: Check, subject: object) -> None:
         raise CheckFailure(
             advice.seen, advice.expected, advice.reproduce, advice.cause, advice.change
         )
-    if result.outcome != "passed":
+    if result.outcome not in ("passed", "unexpected"):  # pytest's strict xfail tells the latter
         raise unittest.SkipTest(f"{result.outcome}: {result.reason}")
 
 
@@ -78,7 +92,7 @@ def _run_one(check: Check, bench: Bench, limit: float) -> Result:
         return Result(check.name, check.group, check.tier, outcome, seconds, reason, advice)
 
     for need in check.needs:
-        if bench.results[need].outcome not in ("passed", "skipped"):
+        if bench.results[need].outcome not in ("passed", "skipped", "unexpected"):
             return result("blocked", f"{need} did not pass")
     if check.tier == "trait" and check.name not in bench.subject.claims:
         return result("skipped", "the subject does not claim it")
@@ -105,7 +119,7 @@ def _run_one(check: Check, bench: Bench, limit: float) -> Result:
         return result("failed", "", advice)
     if expected is not None:
         return result(
-            "failed",
+            "unexpected",
             "it passes, and was expected to fail",
             Advice(
                 f"to fail, as expected_failures says: {expected}",

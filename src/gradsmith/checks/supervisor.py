@@ -8,9 +8,10 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import IO, Any
 
 import jax
 
@@ -75,6 +76,7 @@ def supervise(
                 remaining,
                 tuple(dataclasses.asdict(result) for result in results.values()),
                 limit,
+                "concrete" in phases and any(check.phase == "concrete" for check in chosen),
                 {key: getattr(jax.config, key) for key in _CONFIG},
             )
             try:
@@ -123,29 +125,31 @@ def _verdict_on(gone: _WorkerGone, check: Check, limit: float) -> Result:
 def _events(job: Job) -> Iterator[dict[str, Any]]:
     """Start a worker and yield what it tells; raise `_WorkerGone` when it does not finish."""
     reading, writing = os.pipe()
-    worker = subprocess.Popen(
-        [sys.executable, "-m", "gradsmith.checks.worker", str(writing)],
-        stdin=subprocess.PIPE,
-        pass_fds=(writing,),
-        start_new_session=True,  # so that what a subject starts is ended with it
-    )
-    os.close(writing)
-    try:
-        assert worker.stdin is not None
-        worker.stdin.write(pickle.dumps(job))
-        worker.stdin.close()
-        finished = False
-        for line in _lines(reading, job.limit + GRACE):
-            event = json.loads(line)
-            finished = finished or "metrics" in event or "unusable" in event
-            yield event
-        if not finished:
-            raise _WorkerGone(_how_it_ended(worker.wait()), hung=False)
-    finally:
-        os.close(reading)
-        if worker.poll() is None:
-            os.killpg(worker.pid, signal.SIGKILL)
-        worker.wait()
+    with tempfile.TemporaryFile() as noise:  # what the subject and the libraries say
+        worker = subprocess.Popen(
+            [sys.executable, "-m", "gradsmith.checks.worker", str(writing)],
+            stdin=subprocess.PIPE,
+            stderr=noise,
+            pass_fds=(writing,),
+            start_new_session=True,  # so that what a subject starts is ended with it
+        )
+        os.close(writing)
+        try:
+            assert worker.stdin is not None
+            worker.stdin.write(pickle.dumps(job))
+            worker.stdin.close()
+            finished = False
+            for line in _lines(reading, job.limit + GRACE):
+                event = json.loads(line)
+                finished = finished or "metrics" in event or "unusable" in event
+                yield event
+            if not finished:
+                raise _WorkerGone(_how_it_ended(worker.wait()) + _last_words(noise), hung=False)
+        finally:
+            os.close(reading)
+            if worker.poll() is None:
+                os.killpg(worker.pid, signal.SIGKILL)
+            worker.wait()
 
 
 def _lines(descriptor: int, patience: float) -> Iterator[bytes]:
@@ -160,6 +164,12 @@ def _lines(descriptor: int, patience: float) -> Iterator[bytes]:
             return
         *complete_lines, pending = (pending + chunk).split(b"\n")
         yield from complete_lines
+
+
+def _last_words(noise: IO[bytes]) -> str:
+    noise.seek(0)
+    lines = noise.read().decode(errors="replace").strip().splitlines()
+    return f" ({lines[-1][:200]})" if lines else ""
 
 
 def _how_it_ended(code: int) -> str:

@@ -3,9 +3,12 @@
 import dataclasses
 from typing import Literal
 
-Outcome = Literal["passed", "failed", "blocked", "skipped", "inconclusive", "expected"]
+Outcome = Literal[
+    "passed", "failed", "blocked", "skipped", "inconclusive", "expected", "unexpected"
+]
 """`blocked`: a check it builds on did not pass. `skipped`: the subject or the machine lacks what it
-needs. `inconclusive`: time or memory ran out. `expected`: it failed, as the subject declares."""
+needs. `inconclusive`: time or memory ran out. `expected`: it failed, as the subject declares.
+`unexpected`: it was to fail, and passed."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,6 +22,7 @@ class Job(NamedTuple):
         checks: Names of the checks to run, in order.
         known: Results of earlier workers, as dictionaries: they decide what is blocked.
         limit: Seconds for one check.
+        measure: Whether to measure the metrics at the end.
         config: JAX settings to take over.
     """
 
@@ -29,6 +30,7 @@ class Job(NamedTuple):
     checks: tuple[str, ...]
     known: tuple[dict, ...]
     limit: float
+    measure: bool
     config: dict[str, Any]
 
 
@@ -48,7 +50,7 @@ def main() -> None:
 
     from .bench import bench_of
     from .registry import all_checks
-    from .runner import run_checks
+    from .runner import metrics_of, run_checks
     from .verdicts import Result
 
     try:
@@ -67,7 +69,7 @@ def main() -> None:
         started=lambda check: tell(started=check.name),
         finished=lambda result: tell(result=dataclasses.asdict(result)),
     )
-    tell(metrics=bench.metrics)
+    tell(metrics=metrics_of(subject, job.limit) if job.measure else {})
 
 
 if __name__ == "__main__":

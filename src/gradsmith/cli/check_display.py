@@ -14,6 +14,7 @@ from ..checks import Check, Report, Result
 _MARKS = {
     "passed": ("✓", "green"),
     "failed": ("✗", "bold red"),
+    "unexpected": ("!", "bold red"),
     "expected": ("✗", "yellow"),
     "blocked": ("·", "dim"),
     "skipped": ("-", "dim"),
@@ -74,6 +75,9 @@ class Display:
         for result in report.results:
             if result.outcome == "inconclusive":
                 self._out.print(Text(f"? {result.check}: {result.reason}", "yellow"))
+        told = [f"{name.replace('_', ' ')} {value:.3g}" for name, value in report.metrics.items()]
+        if told:
+            self._out.print(Text(", ".join(told), "dim"))
         if report.counts["ran"] == 0:
             self._out.print(Text("no check ran: nothing is known about it", "bold red"))
         self._out.print(Text(report.headline, "bold green" if report.ok else "bold red"))

@@ -1,0 +1,56 @@
+"""The checks as pytest tests: one named, selectable test for each subject and check."""
+
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
+
+from .registry import Check, require_known, select
+from .subject import Subject, as_subject
+from .verdicts import CheckFailure
+
+
+def parametrize(
+    *subjects: Any, tier: Literal["must", "all"] = "must", only: Iterable[str] = ()
+) -> Callable:
+    """Parametrize a test over `subject` and `check`; ids read `muon-donate`.
+
+    Expected failures of a subject become strict xfails; a check that is blocked, skipped or
+    inconclusive becomes a skip with its reason. A check that others need runs once a subject.
+
+    Args:
+        *subjects: Subjects, factories or transformations.
+        tier: `must`, or `all` with the advisory checks.
+        only: Names of checks, groups or phases; default: all of them.
+
+    Raises:
+        ValueError: A check is not known, two subjects share a name, or nothing is left to run.
+
+    Examples:
+        >>> import optax
+        >>> @parametrize(Subject("adam", optax.adam), only=["contract"])
+        ... def test_conforms(subject, check):
+        ...     check(subject)
+    """
+    import pytest
+
+    entries = [as_subject(subject) for subject in subjects]
+    names = [subject.name for subject in entries]
+    if len(set(names)) < len(names):
+        raise ValueError(f"subjects need different names, got {', '.join(sorted(names))}")
+    checks = select(tier, only)
+    if not entries or not checks:
+        raise ValueError("nothing to parametrize over: give a subject, and checks that exist")
+
+    def case(subject: Subject, check: Check):
+        reason = subject.expected_failures.get(check.name)
+        marks = (
+            ()
+            if reason is None
+            else pytest.mark.xfail(reason=reason, raises=CheckFailure, strict=True)
+        )
+        return pytest.param(subject, check, id=f"{subject.name}-{check.name}", marks=marks)
+
+    for subject in entries:
+        require_known(subject.expected_failures)
+    return pytest.mark.parametrize(
+        ("subject", "check"), [case(subject, check) for subject in entries for check in checks]
+    )
