@@ -67,6 +67,18 @@ HARD_SPECTRA = {
 """Singular values that are hard in different ways, as functions of how many there are."""
 
 
+def hard_stack(m, n):
+    """One float64 matrix of each hard spectrum, in the order of their names."""
+    return np.stack([with_spectrum(f(min(m, n)), m, n) for f in HARD_SPECTRA.values()])
+
+
+def reached(x, out, above):
+    """What became of each singular value above that part of `||x||_F`, for each of a stack."""
+    for matrix, result in zip(x, np.asarray(out, np.float64), strict=True):
+        u, s, vh = np.linalg.svd(matrix / np.linalg.norm(matrix), full_matrices=False)
+        yield np.diag(u.T @ result @ vh.T)[s > above]
+
+
 @contextlib.contextmanager
 def unchecked_annotations():
     """Let a wrong argument through to the code that refuses it; beartype would be faster."""

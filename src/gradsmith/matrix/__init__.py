@@ -2,6 +2,10 @@
 
 from .coefficients import SCHEDULES as SCHEDULES
 from .coefficients import Schedule as Schedule
+from .gram import gram_newton_schulz as gram_newton_schulz
+from .halley import halley as halley
 from .newton_schulz import newton_schulz as newton_schulz
 from .orthogonalize import orthogonalize as orthogonalize
+from .polar_express import polar_express as polar_express
 from .svd import svd_polar as svd_polar
+from .zolotarev import zolotarev as zolotarev

@@ -8,6 +8,8 @@ that is at least a thousandth of the Frobenius norm.
 
 from dataclasses import dataclass
 
+from .norms import Normalizer
+
 Step = tuple[float, float, float]
 
 
@@ -23,8 +25,10 @@ class Schedule:
             its band (up to 1.9 after the first steps, infinite when cycled).
         slack: The iteration starts from `x / (slack * ||x||_F)`; above 1 where rounding must not
             push a singular value over 1.
-        band: Lower and upper end of the image of `[1e-3, 1]` after `len(coefficients)` steps.
+        band: Lower and upper end of the image of `[lower, 1]` after `len(coefficients)` steps.
         source: Where the numbers come from.
+        lower: The smallest singular value that the band speaks of.
+        normalizer: The norm of `x` that the schedule is made for; see `newton_schulz`.
     """
 
     name: str
@@ -33,6 +37,8 @@ class Schedule:
     slack: float
     band: tuple[float, float]
     source: str
+    lower: float = 1e-3
+    normalizer: Normalizer = "frobenius"
 
     def steps(self, count: int | None = None) -> tuple[Step, ...]:
         """Return the triples of a run of `count` steps; `None` means as published.
@@ -59,12 +65,20 @@ class Schedule:
         return len(set(self.coefficients)) == 1
 
 
+def _with_safety(triples: tuple[Step, ...], safety: float) -> tuple[Step, ...]:
+    """Return the triples of `p(x / safety)`."""
+    return tuple((a / safety, b / safety**3, c / safety**5) for a, b, c in triples)
+
+
 _POLAR_EXPRESS = (
     (8.28721201814563, -23.595886519098837, 17.300387312530933),
     (4.107059111542203, -2.9478499167379106, 0.5448431082926601),
     (3.9486908534822946, -2.908902115962949, 0.5518191394370137),
     (3.3184196573706015, -2.488488024314874, 0.51004894012372),
     (2.300652019954817, -1.6689039845747493, 0.4188073119525673),
+    (1.891301407787398, -1.2679958271945868, 0.37680408948524835),
+    (1.8750014808534479, -1.2500016453999487, 0.3750001645474248),
+    (1.875, -1.25, 0.375),
 )
 
 _PUBLISHED = (
@@ -92,11 +106,27 @@ _PUBLISHED = (
     ),
     Schedule(
         "polar_express",
-        tuple((a / 1.01, b / 1.01**3, c / 1.01**5) for a, b, c in _POLAR_EXPRESS),
+        _with_safety(_POLAR_EXPRESS[:5], 1.01),
         repeats=False,
         slack=1.01,
         band=(0.8401, 1.1236),
         source="Amsel et al. 2025, arXiv:2505.16932, the first five with safety 1.01",
+    ),
+    Schedule(
+        "polar_express_8",
+        _with_safety(_POLAR_EXPRESS[:7], 1.01) + _POLAR_EXPRESS[7:],
+        repeats=True,
+        slack=1.01,
+        band=(1.0000, 1.0000),
+        source="Amsel et al. 2025, arXiv:2505.16932, the whole table with safety 1.01",
+    ),
+    Schedule(
+        "polar_express_1.05",
+        _with_safety(_POLAR_EXPRESS[:5], 1.05),
+        repeats=False,
+        slack=1.0,
+        band=(0.7290, 1.1236),
+        source="gram-newton-schulz: arXiv:2505.16932, the first five with safety 1.05 inside",
     ),
     Schedule(
         "polar_express_1.02",
@@ -119,6 +149,34 @@ _PUBLISHED = (
         slack=1.0,
         band=(1.0000, 1.0005),
         source="DeepSeek-V4, as shipped by NVIDIA Emerging-Optimizers",
+    ),
+    Schedule(
+        "turbo",
+        (
+            (4.6051, -9.6552, 5.6769),
+            (4.7505, -6.0861, 2.1790),
+            (2.7763, -2.3190, 0.5523),
+            (2.4231, -2.2861, 0.8193),
+        ),
+        repeats=False,
+        slack=1.0,
+        band=(0.1466, 1.0500),
+        source="Turbo-Muon, arXiv:2512.04632, as shipped by microsoft/dion",
+        normalizer="aol",
+    ),
+    Schedule(
+        "cubic_5",
+        (
+            (3.3656576, -3.3420992, 0.0),
+            (2.5744352, -1.4957376, 0.0),
+            (2.5368962, -1.4312570, 0.0),
+            (2.4418906, -1.2764040, 0.0),
+            (2.2230472, -0.9630650, 0.0),
+        ),
+        repeats=False,
+        slack=1.0,
+        band=(0.1191, 1.3000),
+        source="arXiv:2606.00371, as shipped by NVIDIA Emerging-Optimizers",
     ),
     Schedule(
         "double",

@@ -27,3 +27,12 @@ def as_matrices(x: Shaped[Array, "..."], method: str) -> Inexact[Array, "*stack 
 def adjoint(x: Inexact[Array, "*stack m n"]) -> Inexact[Array, "*stack n m"]:
     """Return the conjugate transpose of every matrix."""
     return x.mT.conj()
+
+
+def matmul(x: Inexact[Array, "*stack m n"], y: Inexact[Array, "*stack n p"]) -> Array:
+    """Return `x @ y` without the shortcuts of accelerators.
+
+    TPUs and GPUs multiply float32 in bfloat16 or TF32 unless told otherwise, which leaves a Gram
+    matrix with negative eigenvalues that an iteration blows up.
+    """
+    return jnp.matmul(x, y, precision="highest")

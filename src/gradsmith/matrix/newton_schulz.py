@@ -4,7 +4,7 @@ from jaxtyping import Array, Inexact, Shaped
 
 from .coefficients import Schedule, schedule_of
 from .inputs import adjoint, as_matrices
-from .norms import unit_frobenius
+from .norms import Normalizer, largest_entry, row_scale, scale_gram
 
 
 def newton_schulz(
@@ -12,7 +12,8 @@ def newton_schulz(
     coefficients: str | Schedule = "keller",
     *,
     steps: int | None = None,
-    eps: float = 0.0,
+    normalizer: Normalizer | None = None,
+    eps: float | Array = 0.0,
 ) -> Inexact[Array, "*stack m n"]:
     """Approximate the polar factor of every matrix of `x` with matrix products alone.
 
@@ -28,7 +29,11 @@ def newton_schulz(
         x: Matrices `(m, n)`, any number of leading axes, real or complex.
         coefficients: The name of a schedule in `gradsmith.matrix.SCHEDULES`, or a `Schedule`.
         steps: How many steps, where the schedule leaves a choice; default as published.
-        eps: Added to the Frobenius norm. The published codes add 1e-7 or 1e-8, which shrinks the
+        normalizer: What a matrix is divided by at first; the bound on its norm that the schedule
+            is made for, unless you say 'frobenius', 'schatten4', 'schatten8' or 'aol'. The Schatten
+            norms are tighter, worth about one step. 'aol' scales every row by itself and gives
+            another matrix than the polar factor unless the rows are orthogonal.
+        eps: Added to that norm. The published codes add 1e-7 or 1e-8, which shrinks the
             update of matrices whose norm is not far above it.
 
     Returns:
@@ -52,11 +57,17 @@ def newton_schulz(
     """
     schedule = schedule_of(coefficients)
     triples = schedule.steps(steps)
-    computed = unit_frobenius(as_matrices(x, "newton_schulz"), eps=eps) / schedule.slack
+    computed = as_matrices(x, "newton_schulz")
     tall = x.shape[-2] > x.shape[-1]
     wide = adjoint(computed) if tall else computed
-    for a, b, c in triples:
-        gram = wide @ adjoint(wide)
+    unit = largest_entry(wide)
+    wide = wide / unit.astype(wide.dtype)
+    gram = wide @ adjoint(wide)
+    scale = row_scale(gram, normalizer or schedule.normalizer, eps / unit) / schedule.slack
+    wide, gram = scale.astype(wide.dtype) * wide, scale_gram(gram, scale)
+    for index, (a, b, c) in enumerate(triples):
+        if index > 0:
+            gram = wide @ adjoint(wide)
         polynomial = b * gram if c == 0 else b * gram + c * (gram @ gram)
         wide = a * wide + polynomial @ wide
     return (adjoint(wide) if tall else wide).astype(x.dtype)

@@ -1,18 +1,66 @@
-"""Norms that neither overflow nor underflow on the way."""
+"""What a matrix is divided by before an iteration, so that no singular value is above 1.
+
+All of them are read from the Gram matrix, which the iteration needs anyway. The Gram matrix is that
+of `x` over its largest entry, so that nothing overflows or underflows on the way: the squares of
+1e-30 and of 1e30 are not float32 numbers.
+"""
+
+from typing import Literal, get_args
 
 import jax.numpy as jnp
-from jaxtyping import Array, Inexact
+from jaxtyping import Array, Float, Inexact
+
+from .inputs import adjoint, matmul
+
+Normalizer = Literal["frobenius", "schatten4", "schatten8", "aol"]
 
 
-def unit_frobenius(
-    x: Inexact[Array, "*stack m n"], *, eps: float | Array = 0.0
-) -> Inexact[Array, "*stack m n"]:
-    """Return every matrix of `x` divided by `eps` plus its Frobenius norm; zero stays zero.
+def check_normalizer(normalizer: str) -> None:
+    """Refuse a normalizer that does not exist."""
+    if normalizer not in get_args(Normalizer):
+        known = ", ".join(get_args(Normalizer))
+        raise ValueError(f"no normalizer is called {normalizer!r}; there are {known}")
 
-    Divides by the largest entry first: the squares of 1e-30 and of 1e30 are not float32 numbers.
-    """
+
+def largest_entry(x: Inexact[Array, "*stack m n"]) -> Float[Array, "*stack 1 1"]:
+    """Return the largest absolute value of every matrix; 1 for a matrix of zeros."""
     largest = jnp.max(jnp.abs(x), axis=(-2, -1), keepdims=True, initial=0.0)
-    nonzero = jnp.where(largest == 0, 1.0, largest)
-    scaled = x / nonzero.astype(x.dtype)
-    norm = jnp.sqrt(jnp.sum(jnp.square(jnp.abs(scaled)), axis=(-2, -1), keepdims=True))
-    return scaled / (jnp.where(norm == 0, 1.0, norm) + eps / nonzero).astype(x.dtype)
+    return jnp.where(largest == 0, 1.0, largest)
+
+
+def row_scale(
+    gram: Inexact[Array, "*stack n n"],
+    normalizer: Normalizer,
+    eps: float | Float[Array, "*stack 1 1"] = 0.0,
+) -> Float[Array, "*stack _ 1"]:
+    """Return `s` such that `s * x` has singular values up to 1, from the Gram matrix `x x^H`.
+
+    `eps` is added to `1 / s`; zero stays zero without.
+
+    | normalizer | `1 / s` | costs | Gaussian 256 x 1024: bound over norm |
+    |---|---|---|---|
+    | `frobenius` | `||x||_F` | nothing | 10.7 |
+    | `schatten4` | `||x x^H||_F^(1/2)` | nothing | 2.8 |
+    | `schatten8` | `||(x x^H)^2||_F^(1/4)` | `2 n^3` | 1.5 |
+    | `aol` | of row `i`: `(sum_j |x x^H|_ij)^(1/2)` | nothing | |
+
+    The tighter the bound, the fewer steps an iteration needs. `aol` scales every row by itself
+    (Gershgorin's circles show that the norm is at most 1), and so changes the polar factor.
+    """
+    if normalizer == "frobenius":
+        squared = jnp.trace(gram, axis1=-2, axis2=-1).real[..., None, None]
+    elif normalizer == "schatten4":
+        squared = jnp.linalg.norm(gram, axis=(-2, -1), keepdims=True)
+    elif normalizer == "schatten8":
+        squared = jnp.sqrt(jnp.linalg.norm(matmul(gram, gram), axis=(-2, -1), keepdims=True))
+    else:
+        squared = jnp.sum(jnp.abs(gram), axis=-1, keepdims=True)
+    return 1.0 / (jnp.sqrt(jnp.where(squared == 0, 1.0, squared)) + eps)
+
+
+def scale_gram(
+    gram: Inexact[Array, "*stack n n"], scale: Float[Array, "*stack _ 1"]
+) -> Inexact[Array, "*stack n n"]:
+    """Return the Gram matrix of `scale * x`."""
+    scale = scale.astype(gram.dtype)
+    return scale * gram * adjoint(scale)

@@ -17,7 +17,7 @@ def orthogonalize(
     *,
     coefficients: str | Schedule = "keller",
     steps: int | None = None,
-    eps: float = 0.0,
+    eps: float | Array = 0.0,
 ) -> Inexact[Array, "*stack m n"]:
     """Return the polar factor of every matrix of `x`: its nearest matrix with singular values 1.
 

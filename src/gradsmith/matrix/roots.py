@@ -1,0 +1,91 @@
+"""Inverse p-th roots of symmetric positive semidefinite matrices: exactly, or by products alone."""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Inexact
+
+from .inputs import adjoint
+
+RootMethod = Literal["eigh", "newton"]
+
+
+def inverse_root(
+    a: Inexact[Array, "*stack n n"],
+    p: int,
+    method: RootMethod = "eigh",
+    *,
+    eps: float | Array = 1e-6,
+) -> Inexact[Array, "*stack n n"]:
+    """Return `(a + eps |a| I)^(-1/p)` of every matrix of `a`; the root of zero is zero.
+
+    The ridge is relative, so that the root of `c a` is `c^(-1/p)` times that of `a` at any scale.
+    'eigh' takes `|a|` to be the largest eigenvalue, lifts the spectrum by what round-off made
+    negative, and is a full decomposition. 'newton' takes the Frobenius norm and is the coupled
+    Newton iteration, matrix products alone: `2 + log2(p)` a step, some `log(1 / eps) + 6` steps;
+    it needs `eps` well above the round-off of the dtype.
+
+    Args:
+        a: Symmetric or Hermitian matrices, any number of leading axes; float32 or wider.
+        p: The root, 1 or more.
+        method: 'eigh' or 'newton'.
+        eps: The ridge, relative to the norm.
+
+    Raises:
+        ValueError: `p` is less than 1.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from gradsmith import matrix
+        >>> print(matrix.inverse_root(jnp.diag(jnp.array([4.0, 16.0])), 2, eps=0.0))
+        [[0.5  0.  ]
+         [0.   0.25]]
+
+    References:
+        Anil et al., Scalable Second Order Optimization for Deep Learning, 2020, arXiv:2002.09018;
+        Guo and Higham, A Schur-Newton method for the matrix p-th root, 2006.
+    """
+    if p < 1:
+        raise ValueError(f"inverse_root needs p >= 1, got {p}")
+    if a.size == 0:
+        return a
+    return (_newton if method == "newton" else _eigh)(a, p, eps)
+
+
+def _eigh(a: Array, p: int, eps: float | Array) -> Array:
+    values, vectors = jnp.linalg.eigh(a)
+    floor = -jnp.minimum(values[..., :1], 0.0) + jnp.asarray(eps, values.dtype) * values[..., -1:]
+    values = values + floor
+    roots = jnp.where(values > 0, jnp.where(values > 0, values, 1.0) ** (-1 / p), 0.0)
+    return (vectors * roots[..., None, :].astype(a.dtype)) @ adjoint(vectors)
+
+
+def _newton(a: Array, p: int, eps: float | Array) -> Array:
+    """Keep `M = X^p A` while `X` goes to `A^(-1/p)` and `M` to the identity."""
+    eye = jnp.broadcast_to(jnp.eye(a.shape[-1], dtype=a.dtype), a.shape)
+    largest = jnp.max(jnp.abs(a), axis=(-2, -1), keepdims=True)
+    a = a / jnp.where(largest == 0, 1.0, largest).astype(a.dtype)
+    norm = jnp.sqrt(jnp.sum(jnp.square(jnp.abs(a)), axis=(-2, -1), keepdims=True))
+    a = a + (jnp.asarray(eps, norm.dtype) * norm).astype(a.dtype) * eye
+    norm = jnp.where(norm == 0, 1.0, norm * (1 + eps))
+    scale = ((p + 1) / (2 * norm)).astype(a.dtype)
+    tolerance = 10 * a.shape[-1] * jnp.finfo(a.dtype).eps
+
+    def distance(m: Array) -> Array:
+        return jnp.max(jnp.abs(m - eye), axis=(-2, -1), keepdims=True)
+
+    def unfinished(carry) -> Array:
+        step, _, m, last = carry
+        now = distance(m)
+        return (step < 100) & jnp.any((now > tolerance) & (now < last))
+
+    def iterate(carry):
+        step, x, m, _ = carry
+        factor = (1 + 1 / p) * eye - m / p
+        return step + 1, x @ factor, jnp.linalg.matrix_power(factor, p) @ m, 2 * distance(m)
+
+    start = (0, scale ** (1 / p) * eye, scale * a, jnp.full_like(norm, jnp.inf))
+    root = jax.lax.while_loop(unfinished, iterate, start)[1]
+    nonzero = jnp.where(largest == 0, 1.0, largest)
+    return jnp.where(largest == 0, 0.0, root * (nonzero ** (-1 / p)).astype(a.dtype))

@@ -1,0 +1,88 @@
+"""Symmetric matrices as two by two blocks, of which one is never computed.
+
+The product of two symmetric matrices that commute is symmetric, so six products of half the size
+make it instead of eight: three quarters of the flops. Polynomials of one Gram matrix commute.
+Everything here is Hermitian where it is complex.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Inexact
+
+from .inputs import adjoint, matmul
+from .measured import BLOCKS_FROM, platform
+
+
+class Blocks(NamedTuple):
+    """A symmetric matrix `[[top, side^H], [side, bottom]]`, any number of leading axes."""
+
+    top: Inexact[Array, "*stack p p"]
+    side: Inexact[Array, "*stack q p"]
+    bottom: Inexact[Array, "*stack q q"]
+
+
+Symmetric = Blocks | Array
+"""Blocks where they pay, an ordinary array where they do not."""
+
+
+def split(x: Inexact[Array, "*stack n n"]) -> Symmetric:
+    """Return `x` in blocks if it is large enough that three quarters of the flops are faster."""
+    n = x.shape[-1]
+    if n < BLOCKS_FROM[platform()]:
+        return x
+    h = n // 2
+    return Blocks(x[..., :h, :h], x[..., h:, :h], x[..., h:, h:])
+
+
+def join(x: Symmetric) -> Inexact[Array, "*stack n n"]:
+    """Return the whole matrix; the inverse of `split`."""
+    if not isinstance(x, Blocks):
+        return x
+    above = jnp.concatenate([x.top, adjoint(x.side)], axis=-1)
+    below = jnp.concatenate([x.side, x.bottom], axis=-1)
+    return jnp.concatenate([above, below], axis=-2)
+
+
+def product(x: Symmetric, y: Symmetric) -> Symmetric:
+    """Return `x @ y` of two symmetric matrices that commute."""
+    if not (isinstance(x, Blocks) and isinstance(y, Blocks)):
+        return matmul(x, y)
+    return Blocks(
+        matmul(x.top, y.top) + matmul(adjoint(x.side), y.side),
+        matmul(x.side, y.top) + matmul(x.bottom, y.side),
+        matmul(x.side, adjoint(y.side)) + matmul(x.bottom, y.bottom),
+    )
+
+
+def combine(a: float, b: float, x: Symmetric, c: float, y: Symmetric) -> Symmetric:
+    """Return `a I + b x + c y`."""
+    if not (isinstance(x, Blocks) and isinstance(y, Blocks)):
+        return add_to_diagonal(b * x + c * y, a)
+    return Blocks(
+        add_to_diagonal(b * x.top + c * y.top, a),
+        b * x.side + c * y.side,
+        add_to_diagonal(b * x.bottom + c * y.bottom, a),
+    )
+
+
+def add_to_diagonal(x: Inexact[Array, "*stack n n"], a: float) -> Inexact[Array, "*stack n n"]:
+    """Return `x + a I`."""
+    return x + a * jnp.broadcast_to(jnp.eye(x.shape[-1], dtype=x.dtype), x.shape)
+
+
+def gram(x: Inexact[Array, "*stack m n"]) -> Inexact[Array, "*stack s s"]:
+    """Return `x x^H`, or `x^H x` where that is smaller, without transposing `x`."""
+    tall = x.shape[-2] > x.shape[-1]
+    n = min(x.shape[-2:])
+    inner = lambda a, b: matmul(adjoint(a), b) if tall else matmul(a, adjoint(b))
+    if n < BLOCKS_FROM[platform()]:
+        return inner(x, x)
+    h = n // 2
+    first, second = (x[..., :h], x[..., h:]) if tall else (x[..., :h, :], x[..., h:, :])
+    return join(Blocks(inner(first, first), inner(second, first), inner(second, second)))
+
+
+def apply(q: Inexact[Array, "*stack s s"], x: Inexact[Array, "*stack m n"]) -> Array:
+    """Return `q x`, or `x q^H` where `gram(x)` is `x^H x`."""
+    return x @ adjoint(q) if x.shape[-2] > x.shape[-1] else q @ x

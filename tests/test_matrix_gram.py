@@ -1,0 +1,51 @@
+"""The Gram form: where it restarts, and why; and what it is worth."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from matrix_oracles import HARD_SPECTRA, gaussian, hard_stack, with_spectrum
+
+from gradsmith.matrix import SCHEDULES, gram, gram_newton_schulz, newton_schulz
+from gradsmith.matrix.measured import BLOCKS_FROM
+
+KELLER = (3.4445, -4.7750, 2.0315)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_segment_never_amplifies_rounding_beyond_a_tenth(name):
+    triples = SCHEDULES[name].coefficients
+    cut = gram.segments(triples, jnp.float32)
+    assert sum(cut, ()) == triples
+    for segment in cut:
+        assert np.prod([a for a, _, _ in segment]) ** 2 * 2.0**-24 <= 0.1
+
+
+def test_five_steps_in_float32_need_no_restart_and_ten_do():
+    assert len(gram.segments((KELLER,) * 5, jnp.float32)) == 1
+    assert [len(part) for part in gram.segments((KELLER,) * 10, jnp.float32)] == [5, 5]
+    assert len(gram.segments((KELLER,) * 10, jnp.float64)) == 1
+
+
+def test_without_its_restarts_a_long_run_explodes(monkeypatch):
+    x = jnp.asarray(with_spectrum(HARD_SPECTRA["condition 1e6"](48), 48, 96), jnp.float32)
+    norm = lambda: float(jnp.linalg.norm(gram_newton_schulz(x, steps=12)) / np.sqrt(48))
+    assert norm() < 1.2
+    monkeypatch.setattr(gram, "segments", lambda triples, dtype: [triples])
+    assert not norm() < 10  # nor if it is NaN
+
+
+@pytest.mark.parametrize("shape", [(64, 192), (192, 64), (64, 64)], ids=str)
+def test_keller_is_the_same_in_both_forms(shape):
+    x = jnp.asarray(hard_stack(*shape), jnp.float32)
+    difference = np.abs(np.asarray(gram_newton_schulz(x) - newton_schulz(x))).max(axis=(-2, -1))
+    for name, largest in zip(HARD_SPECTRA, difference, strict=True):
+        # Rounding in the null space grows by the square of the slope at zero.
+        assert largest < (2e-5 if name in ("gaussian", "linear", "equal") else 1e-3), name
+
+
+def test_blocks_change_nothing(monkeypatch):
+    x = jnp.asarray(gaussian(2, 9, 20), jnp.float32)
+    whole = gram_newton_schulz(x)
+    monkeypatch.setitem(BLOCKS_FROM, "cpu", 8)
+    np.testing.assert_allclose(gram_newton_schulz(x), whole, atol=1e-5)
+    np.testing.assert_allclose(gram_newton_schulz(x.mT), whole.mT, atol=1e-5)
