@@ -54,5 +54,5 @@ def test_a_number_that_json_lacks_is_never_written(tmp_path):
 
 
 def test_the_outcome_is_said_in_words():
-    assert record(loss=1.25).outcome() == "validation loss 1.2500"
+    assert record(loss=1.25).outcome() == "validation loss 1.250"
     assert record(diverged_at=37).outcome() == "diverged at step 37"

@@ -89,6 +89,11 @@ def _task(spec: str, assignments: Sequence[str]) -> "Task":
     from ..race import TASKS, Task
     from .race_entries import fingerprint
 
+    if spec not in TASKS and "." not in spec:
+        raise UsageError(
+            f"no task is called {spec!r}; there is {', '.join(TASKS)}, and your own: "
+            "--task file.py:make_task"
+        )
     make = load(f"gradsmith.race.tasks.{spec}.{spec}" if spec in TASKS else spec)
     if not callable(make):
         raise UsageError(f"{spec} is a {type(make).__name__}, not a function that makes a Task")

@@ -62,7 +62,7 @@ class Lines(Display):
     def finish(self, record: Record) -> None:
         """Say what came out."""
         self._left -= 1
-        self._print(f"{describe(record)}; at most {self._left} runs left")
+        self._print(f"{describe(record)}; to go: {self._left}")
 
 
 class Bars(Display):

@@ -28,7 +28,8 @@ class Record:
         seed: Seed of its parameters and batches.
         validation_loss: After the last step; None if the run diverged.
         steps_to_target: The first point of the curve at or below the target; None if none is.
-        diverged_at: The step whose loss was not finite or above the bound; None if none was.
+        diverged_at: The step whose training loss, or the validation loss after it, was not finite
+            or above the bound; None if none was.
         curve: The losses on the way.
         config: The configuration of the race.
         versions: Of Python, the packages and the device.
@@ -48,9 +49,19 @@ class Record:
 
     def outcome(self) -> str:
         """How the run ended, in words."""
-        if self.diverged_at is not None:
+        if self.validation_loss is None:
             return f"diverged at step {self.diverged_at}"
-        return f"validation loss {self.validation_loss:.4f}"
+        return f"validation loss {in_digits(self.validation_loss)}"
+
+
+def in_digits(loss: float) -> str:
+    """A loss in four digits, however large it is.
+
+    Examples:
+        >>> print(in_digits(1.84), in_digits(0.00061234), in_digits(51234.0))
+        1.840 0.0006123 5.123e+04
+    """
+    return f"{loss:#.4g}".rstrip(".")
 
 
 def append_record(path: Path, record: Record) -> None:

@@ -1,6 +1,7 @@
 """What the records say about each entry."""
 
 import dataclasses
+import math
 import statistics
 
 from .protocol import Race, best_rate
@@ -34,7 +35,7 @@ class Row:
     def loss(self) -> float:
         """The mean final validation loss; infinite if a seed diverged."""
         finite = [loss for loss in self.losses if loss is not None]
-        return statistics.fmean(finite) if finite and None not in self.losses else float("inf")
+        return statistics.fmean(finite) if finite and None not in self.losses else math.inf
 
 
 def rows(race: Race, records: list[Record]) -> list[Row]:
@@ -61,6 +62,6 @@ def rows(race: Race, records: list[Record]) -> list[Row]:
 
 
 def _median_step(steps: list[int | None]) -> float | None:
-    infinite = float("inf")
-    median = statistics.median([infinite if s is None else s for s in steps] or [infinite])
-    return None if median == infinite else median
+    known = [math.inf if step is None else step for step in steps or [None]]
+    median = float(statistics.median(known))
+    return median if math.isfinite(median) else None

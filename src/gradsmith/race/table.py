@@ -4,7 +4,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from .protocol import Race
-from .records import Record
+from .records import Record, in_digits
 from .statistics import Row, rows
 
 
@@ -16,7 +16,7 @@ def headings(race: Race) -> list[str]:
         "best rate",
         f"validation loss, {seeds}",
         f"steps to {race.task.target:g}",
-        "seconds a step",
+        "time a step",
         "update / step",
     ]
 
@@ -28,7 +28,7 @@ def cells(row: Row) -> list[str]:
         "none" if row.rate is None else f"{row.rate:g}{' *' if row.on_edge else ''}",
         _losses(row),
         "not reached" if row.steps_to_target is None else f"{row.steps_to_target:g}",
-        f"{row.step:.3g}",
+        _duration(row.step),
         f"{row.update_share:.1%}",
     ]
 
@@ -81,6 +81,14 @@ def _losses(row: Row) -> str:
     finite = [loss for loss in row.losses if loss is not None]
     if len(finite) < len(row.losses):
         return f"{len(row.losses) - len(finite)} of {len(row.losses)} diverged"
+    mean = in_digits(row.loss)
     if len(finite) == 1:
-        return f"{row.loss:.3f}"
-    return f"{row.loss:.3f} ({min(finite):.3f} to {max(finite):.3f})"
+        return mean
+    return f"{mean} ({in_digits(min(finite))} to {in_digits(max(finite))})"
+
+
+def _duration(seconds: float) -> str:
+    for factor, unit in ((1, "s"), (1e3, "ms")):
+        if seconds * factor >= 1:
+            return f"{seconds * factor:.3g} {unit}"
+    return f"{seconds * 1e6:.3g} µs"

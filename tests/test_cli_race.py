@@ -1,0 +1,226 @@
+"""`gradsmith race`: what it takes, what it prints, and how it refuses."""
+
+import json
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from gradsmith.cli import main
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+MINE = """
+    import optax
+
+    def momentum(lr, constant):
+        return optax.sgd(lr, momentum=constant)
+
+    def plain(speed, **others):
+        assert others in ({}, {"constant": 0.5})
+        return optax.sgd(speed)
+
+    def careful(lr):
+        if lr > 1:
+            raise ValueError("too fast")
+        return optax.sgd(lr)
+
+    def number(lr):
+        return lr
+
+    three = 3
+"""
+
+TASK = """
+    import jax, jax.numpy as jnp
+    from gradsmith.race import Task
+
+    def make_task(steps=5, centre=1.0):
+        return Task(
+            name="parabola",
+            init=lambda key: {"x": jnp.zeros(3)},
+            loss=lambda params, batch: jnp.sum((params["x"] - batch) ** 2),
+            batch=lambda key: jnp.full(3, centre),
+            validation=jnp.full(3, centre),
+            target=0.5,
+            steps=steps,
+            examples_per_step=1,
+        )
+
+    def wrong():
+        return 3
+
+    def broken():
+        raise OSError("no such data")
+"""
+
+
+@pytest.fixture
+def race(tmp_path, monkeypatch, capfd):
+    """Run `gradsmith race ...` in a folder with files; return exit code, stdout and stderr."""
+    (tmp_path / "mine.py").write_text(textwrap.dedent(MINE))
+    (tmp_path / "task.py").write_text(textwrap.dedent(TASK))
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments, task="task.py:make_task"):
+        monkeypatch.setattr(sys, "argv", ["gradsmith", "race", *arguments, "--task", task])
+        with pytest.raises(SystemExit) as exit_:
+            main()
+        out, err = capfd.readouterr()
+        return exit_.value.code, out, err
+
+    return run
+
+
+def records(folder="runs/parabola"):
+    return [json.loads(line) for line in (Path(folder) / "records.jsonl").read_text().splitlines()]
+
+
+def test_a_race_leaves_table_records_image_and_report(race):
+    code, out, err = race(
+        "mine.py:momentum", "sgd", "--arg", "constant=0.5", "--rates", "0.1", "0.3"
+    )
+    assert code == 0
+    assert "momentum" in out
+    assert "This is a demonstration, not evidence" in out
+    assert "compiling momentum" in err
+    assert "report.html" in err
+    assert "\x1b" not in out + err  # neither is a terminal here
+    names = {path.name for path in Path("runs/parabola").iterdir()}
+    assert names >= {"config.json", "records.jsonl", "curves.png", "report.html"}
+    runs = [(r["entry"], r["rate"], r["seed"]) for r in records()]
+    best = {entry: rate for entry, rate, seed in runs if seed == 1}
+    assert set(best) == {"momentum", "sgd"}
+    grid = [(entry, rate, 0) for entry in best for rate in (0.1, 0.3)]
+    assert set(runs) == {*grid, *((entry, rate, 1) for entry, rate in best.items())}
+
+
+def test_the_same_command_again_shows_the_same_table_without_running(race):
+    command = ("sgd", "--rates", "0.1")
+    _, first, _ = race(*command)
+    before = records()
+    code, second, err = race(*command)
+    assert (code, second) == (0, first)
+    assert records() == before
+    assert "compiling" not in err
+
+
+def test_arguments_go_to_the_factories_that_take_them(race):
+    arguments = ("--arg", "constant=0.5", "--rates", "0.1", "--seeds", "1")
+    code, _, _ = race("mine.py:momentum", "mine.py:plain", "sgd", *arguments)
+    assert code == 0
+    entries = records()[0]["config"]["entries"]
+    assert entries["momentum"]["arguments"] == entries["plain"]["arguments"] == ["constant=0.5"]
+    assert entries["sgd"] == {"spec": "sgd"}
+
+
+def test_entries_whose_functions_share_a_name_go_by_their_files(race):
+    Path("yours.py").write_text(Path("mine.py").read_text())
+    code, _, _ = race("mine.py:plain", "yours.py:plain", "--rates", "0.1", "--seeds", "1")
+    assert code == 0
+    assert {r["entry"] for r in records()} == {"mine.py:plain", "yours.py:plain"}
+
+
+def test_task_arguments_size_the_task_and_another_size_is_refused(race):
+    command = ("sgd", "--rates", "0.1", "--seeds", "1", "--out", "here")
+    assert race(*command, "--task-arg", "steps=3")[0] == 0
+    assert records("here")[0]["curve"]["step"] == [0, 1, 2, 3]
+    code, out, err = race(*command, "--task-arg", "steps=4")
+    assert (code, out) == (2, "")
+    assert "here belongs to another race" in err
+    assert "config.task.steps: 3 there, 4 here" in err
+    assert len(records("here")) == 1
+
+
+def test_a_file_that_changed_is_another_race(race):
+    command = ("mine.py:plain", "--rates", "0.1", "--seeds", "1")
+    assert race(*command)[0] == 0
+    with Path("mine.py").open("a") as file:
+        file.write("\n# better now\n")
+    code, _, err = race(*command)
+    assert code == 2
+    assert "config.entries.plain.sha256" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["adamww"], "nothing is called 'adamww'; did you mean adamw"),
+        ([], "nobody to race"),
+        (["sgd", "--rates"], "grid of learning rates is empty"),
+        (["sgd", "--rates", "0"], "must be positive numbers"),
+        (["sgd", "--seeds", "0"], "at least one seed"),
+        (["sgd", "sgd"], "names everything once, got sgd, sgd"),
+        (["nofile.py:factory"], "there is no file 'nofile.py'"),
+        (["mine.py:moment"], "mine has no 'moment'; did you mean momentum"),
+        (["mine.py:momentum"], "momentum needs a value for constant as well"),
+        (["mine.py:number"], "number returns a float, not an Optax optimizer"),
+        (["mine.py:three"], "mine.py:three is a int, not a function of a learning rate"),
+        (["mine.py:careful"], "careful branches on the learning rate"),
+        (["clip"], "clip has no parameter learning_rate or lr"),
+        (["sgd", "--arg", "momentum=0.9"], "no entry from a file has a parameter 'momentum'"),
+        (["mine.py:plain", "--arg", "constant"], "name=value"),
+        (["mine.py:plain", "--arg", "speed=1"], "the race sets that; give --rates instead"),
+        (["sgd", "--task-arg", "size=1"], "task.py:make_task has no parameter 'size'"),
+        (["sgd", "--out", "mine.py/race"], "cannot write in mine.py/race: Not a directory"),
+        (["sgd", "--out", "."], "not the folder of a race"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_misuse_is_one_message_and_exit_code_two(race, arguments, message):
+    code, out, err = race(*arguments)
+    assert code == 2
+    assert out == ""
+    assert message in err
+    assert "Traceback" not in err
+    assert not Path("runs/parabola/records.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        ("shakespear", "no task is called 'shakespear'; there is shakespeare, and your own"),
+        ("task.py:wrong", "task.py:wrong returns a int, not a gradsmith.race.Task"),
+        ("task.py:broken", "task task.py:broken fails: OSError: no such data"),
+        ("mine.py:three", "mine.py:three is a int, not a function that makes a Task"),
+    ],
+)
+def test_a_task_that_is_none_is_refused(race, task, message):
+    code, _, err = race("sgd", task=task)
+    assert code == 2
+    assert message in err
+
+
+def test_a_diverged_run_is_a_result(race):
+    code, out, _ = race("sgd", "--rates", "0.1", "1e30", "--seeds", "1")
+    assert code == 0
+    assert "sgd with rate 1e+30 and seed 0 diverged at step 1" in out
+    assert records()[1]["diverged_at"] == 1
+
+
+def test_missing_packages_are_named(race, monkeypatch):
+    monkeypatch.setitem(sys.modules, "plotly", None)
+    code, _, err = race("sgd")
+    assert code == 2
+    assert "a race needs plotly: pip install 'gradsmith[race]'" in err
+
+
+def test_ctrl_c_says_that_it_goes_on(race, monkeypatch):
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gradsmith.race.run.train", interrupted)
+    code, _, err = race("sgd")
+    assert code == 130
+    assert "the same command goes on" in err
+    assert "Traceback" not in err
+
+
+def test_the_example_task_is_solved_by_the_example_optimizer(race):
+    optimizer = f"{EXAMPLES / 'custom_optimizer.py'}:custom_optimizer"
+    task = f"{EXAMPLES / 'my_task.py'}:make_task"
+    code, _, err = race(optimizer, "--rates", "0.1", "--seeds", "1", task=task)
+    assert code == 0, err
+    (record,) = records("runs/surface")
+    assert record["steps_to_target"] is not None

@@ -1,0 +1,48 @@
+"""A terminal sees bars, a file sees lines."""
+
+import io
+
+from race_helpers import SGD, race, record
+from rich.console import Console
+
+from gradsmith.race import Bars, Lines
+from gradsmith.race.protocol import Run
+
+
+def play(display):
+    asked = race(steps=20)
+    with display:
+        display.compiling(SGD)
+        display.begin(asked, [record(rate=0.01)])
+        display.start(Run("sgd [red]", 0.1, 0))
+        display.advance(10, 3.25, 2.0)
+        display.finish(record("sgd [red]", 0.1, 0, diverged_at=12))
+
+
+def test_a_file_gets_plain_lines():
+    file = io.StringIO()
+    play(Lines(Console(file=file, force_terminal=False)))
+    assert file.getvalue().splitlines() == [
+        "compiling sgd",
+        "going on after 1 finished runs",
+        "sgd [red], rate 0.1, seed 0: diverged at step 12 (1.0 s); to go: 2",
+    ]
+
+
+def test_a_terminal_shows_run_loss_throughput_and_time_left():
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=True, width=140, legacy_windows=False)
+    play(Bars(console))
+    shown = file.getvalue()
+    assert "compiling" in shown
+    assert "sgd [red], rate 0.1, seed 0" in shown
+    assert "10/20" in shown
+    assert "loss 3.250, 5 examples/s" in shown
+    assert "20/80" in shown  # one of four runs was finished before
+    assert "diverged at step 12" in shown
+
+
+def test_a_diverged_run_counts_as_done():
+    bars = Bars(Console(file=io.StringIO(), force_terminal=True))
+    play(bars)
+    assert bars._progress.tasks[0].completed == 40

@@ -1,0 +1,120 @@
+"""`kill -9` at awkward moments: the same command goes on, to the same records."""
+
+import dataclasses
+import os
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from gradsmith.race.records import read_records
+
+PROGRAM = """
+    import sys
+    from pathlib import Path
+
+    import optax
+
+    sys.path.insert(0, {tests!r})
+    from race_helpers import parabola
+    from gradsmith.race import Entry, Race, run_race
+
+    entries = (Entry("sgd", optax.sgd), Entry("momentum", lambda lr: optax.sgd(lr, 0.9)))
+    race = Race(parabola(noise=0.1, steps=15), entries, (0.01, 0.1), 2)
+    run_race(race, Path(sys.argv[1]), checkpoint_seconds=0.0)
+"""
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory):
+    file = tmp_path_factory.mktemp("program") / "race.py"
+    file.write_text(textwrap.dedent(PROGRAM).format(tests=str(Path(__file__).parent)))
+    return file
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(program, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    assert start(program, folder).wait() == 0
+    return outcome(folder)
+
+
+def start(program, folder):
+    return subprocess.Popen([sys.executable, program, folder], stderr=subprocess.DEVNULL)
+
+
+def kill_when(process, moment) -> bool:
+    """Kill the process at the moment; False if it ended before that."""
+    while process.poll() is None:
+        if moment():
+            os.kill(process.pid, signal.SIGKILL)
+            return process.wait() == -signal.SIGKILL
+        time.sleep(0.0005)
+    return False
+
+
+def alarm(seconds):
+    end = time.monotonic() + seconds
+    return lambda: time.monotonic() > end
+
+
+def outcome(folder):
+    return [
+        dataclasses.replace(record, timing={}) for record in read_records(folder / "records.jsonl")
+    ]
+
+
+def saving(folder):
+    return any(folder.glob("checkpoints/run-*/*tmp*"))
+
+
+def later_run_saved(folder):
+    return any(folder.glob("checkpoints/run-4/[1-9]*"))
+
+
+def test_a_race_killed_while_it_saves_and_again_later_ends_the_same(
+    program, tmp_path, uninterrupted
+):
+    assert kill_when(start(program, tmp_path), lambda: saving(tmp_path))
+    assert kill_when(start(program, tmp_path), lambda: later_run_saved(tmp_path))
+    assert 0 < len(outcome(tmp_path)) < len(uninterrupted)
+    assert start(program, tmp_path).wait() == 0
+    assert outcome(tmp_path) == uninterrupted
+
+
+@pytest.mark.slow
+def test_a_race_killed_again_and_again_at_random_ends_the_same(program, tmp_path, uninterrupted):
+    chance = random.Random(0)
+    kills = 0
+    process = start(program, tmp_path)
+    while kill_when(process, alarm(chance.uniform(1.0, 8.0))):
+        kills += 1
+        process = start(program, tmp_path)
+    assert process.returncode == 0
+    assert kills > 0
+    assert outcome(tmp_path) == uninterrupted
+
+
+@pytest.mark.slow
+def test_the_command_itself_survives_a_kill_on_shakespeare(tmp_path):
+    def command(folder):
+        arguments = ["race", "muon", "adamw", "--rates", "0.025", "--out", str(folder)]
+        sizes = ["depth=2", "width=32", "batch=4", "steps=120", "validation_windows=16"]
+        for size in sizes:
+            arguments += ["--task-arg", size]
+        program = f"import sys; sys.argv[1:] = {arguments}; from gradsmith.cli import main; main()"
+        return subprocess.Popen(
+            [sys.executable, "-c", program], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+
+    assert command(tmp_path / "whole").wait() == 0
+    killed = tmp_path / "killed"
+    assert kill_when(command(killed), lambda: (killed / "records.jsonl").exists())
+    assert command(killed).wait() == 0
+    assert outcome(killed) == outcome(tmp_path / "whole")
+    assert (killed / "report.html").exists()
