@@ -201,6 +201,18 @@ def _is_shape(x: Any) -> bool:
     return isinstance(x, tuple) and all(isinstance(n, int) for n in x)
 
 
+def param_leaves(tx: Any, state: PyTree) -> set[int]:
+    """The ids of the leaves of `state` that `optax.tree.map_params` takes for parameters'."""
+    visited: set[int] = set()
+
+    def visit(leaf: Any) -> Any:
+        visited.add(id(leaf))
+        return leaf
+
+    optax.tree.map_params(tx, visit, state)
+    return visited
+
+
 # Comparisons. Each names the leaf and both values.
 
 

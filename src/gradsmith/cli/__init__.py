@@ -20,6 +20,7 @@ def main() -> None:
 def _commands() -> dict:
     from .check import check
     from .describe import describe
+    from .new import new
     from .race import race
 
-    return {"check": check, "describe": describe, "race": race}
+    return {"check": check, "describe": describe, "new": new, "race": race}

@@ -8,7 +8,17 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ..bench import STEPS, Bench, at, cast, fail_if_far, fail_if_not_finite, gradient, sample
+from ..bench import (
+    STEPS,
+    Bench,
+    at,
+    cast,
+    fail_if_far,
+    fail_if_not_finite,
+    gradient,
+    param_leaves,
+    sample,
+)
 from ..registry import check
 from ..verdicts import CheckFailure, NotApplicable
 
@@ -220,9 +230,7 @@ def check_tree_map_params(bench: Bench) -> None:
     state = bench.state
     same = optax.tree.map_params(bench.tx, lambda x: x, state)
     fail_if_far("the state under the identity", same, state, "the state", rtol=0.0)
-    visited = optax.tree.map_params(
-        bench.tx, lambda x: True, state, transform_non_params=lambda x: False
-    )
+    visited = param_leaves(bench.tx, state)
     wanted = jax.tree.structure(bench.params)
     shapes = [p.shape for p in jax.tree.leaves(bench.params)]
 
@@ -230,14 +238,9 @@ def check_tree_map_params(bench: Bench) -> None:
         leaves, structure = jax.tree.flatten(tree)
         return structure == wanted and [jnp.shape(x) for x in leaves] == shapes
 
-    mirrors = jax.tree_util.tree_flatten_with_path(state, is_leaf=like_params)[0]
-    flags = jax.tree.leaves(visited)
-    position = 0
-    for path, mirror in mirrors:
-        count = len(jax.tree.leaves(mirror))
-        if like_params(mirror) and not all(flags[position : position + count]):
+    for path, mirror in jax.tree_util.tree_leaves_with_path(state, is_leaf=like_params):
+        if like_params(mirror) and not all(id(x) in visited for x in jax.tree.leaves(mirror)):
             raise CheckFailure(f"the state at {at(path)} has the parameters' tree, but is missed")
-        position += count
 
 
 @check(

@@ -4,10 +4,9 @@ from typing import Any
 
 import jax
 import numpy as np
-import optax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from ..bench import Bench, at, fail_if_far, fail_if_types_differ, gradient, sample
+from ..bench import Bench, at, fail_if_far, fail_if_types_differ, gradient, param_leaves, sample
 from ..registry import check
 from ..verdicts import CheckFailure, NotApplicable
 
@@ -42,19 +41,15 @@ def _fail_if_state_strays(bench: Bench, state: Any, params: Any, when: str) -> N
     It belongs when `optax.tree.map_params` visits it and its path ends in the parameter's path.
     Shape alone says nothing: a factored second moment may have the shape of another parameter.
     """
-    visited = optax.tree.map_params(
-        bench.tx, lambda leaf: True, state, transform_non_params=lambda leaf: False
-    )
+    visited = param_leaves(bench.tx, state)
     owners = {
         jax.tree_util.keystr(path): leaf
         for path, leaf in jax.tree_util.tree_leaves_with_path(params)
     }
-    for (path, leaf), mirrors in zip(
-        jax.tree_util.tree_leaves_with_path(state), jax.tree.leaves(visited), strict=True
-    ):
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
         for owner, param in owners.items():
             if (
-                mirrors
+                id(leaf) in visited
                 and at(path).endswith(owner)
                 and leaf.shape == param.shape
                 and not leaf.sharding.is_equivalent_to(param.sharding, leaf.ndim)
