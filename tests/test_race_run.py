@@ -12,6 +12,7 @@ import pytest
 from race_helpers import CENTRE, SGD, factors, parabola, race
 
 from gradsmith.race import Display, Entry, Race, run_race
+from gradsmith.race.checkpoints import Checkpoints
 from gradsmith.race.records import read_records
 
 
@@ -186,7 +187,7 @@ def test_a_killed_race_goes_on_from_its_checkpoint_to_the_same_records(
     assert outcome(run_race(ODD, tmp_path, rest, checkpoint_seconds=0.0)) == uninterrupted
     assert outcome(read_records(tmp_path / "records.jsonl")) == uninterrupted
     assert points + rest.seen == 18 + 1  # only the point of the kill had not been saved
-    assert list((tmp_path / "checkpoints").iterdir()) == []
+    assert not (tmp_path / "checkpoints").exists()
 
 
 def test_a_race_between_checkpoints_starts_its_run_anew_and_ends_the_same(tmp_path, uninterrupted):
@@ -195,6 +196,21 @@ def test_a_race_between_checkpoints_starts_its_run_anew_and_ends_the_same(tmp_pa
     rest = KillAfter()
     assert outcome(run_race(ODD, tmp_path, rest)) == uninterrupted
     assert rest.seen == 12
+
+
+def test_a_kill_between_the_record_and_its_checkpoint_leaves_nothing_behind(
+    tmp_path, monkeypatch, uninterrupted
+):
+    def killed(*args):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "remove", killed)
+        with pytest.raises(Killed):
+            run_race(ODD, tmp_path, checkpoint_seconds=0.0)
+    assert len(read_records(tmp_path / "records.jsonl")) == 1
+    assert outcome(run_race(ODD, tmp_path)) == uninterrupted
+    assert not (tmp_path / "checkpoints").exists()
 
 
 def test_a_finished_race_runs_nothing(tmp_path):

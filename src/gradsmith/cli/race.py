@@ -5,15 +5,25 @@ import importlib.util
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import tyro
 from rich.console import Console
 
+from ..race import (
+    RATES,
+    TASKS,
+    Bars,
+    Lines,
+    Race,
+    RaceError,
+    Task,
+    run_race,
+    write_report,
+)
+from ..race.table import notes, table
 from .loading import UsageError, bind, load
-
-if TYPE_CHECKING:
-    from ..race import Task
+from .race_entries import fingerprint, load_entries
 
 INTERRUPTED = 130  # what a shell expects of a program that Ctrl-C ended
 WIDTH = 110  # of a table that does not go to a terminal
@@ -23,10 +33,10 @@ Repeated = Annotated[tuple[str, ...], tyro.conf.UseAppendAction]
 
 
 def race(
-    entries: Annotated[tuple[str, ...], tyro.conf.Positional],
+    entries: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="ENTRY ...")],
     /,
     task: str = "shakespeare",
-    rates: tuple[float, ...] = (0.004, 0.025, 0.15),
+    rates: tuple[float, ...] = RATES,
     seeds: int = 2,
     arg: Repeated = (),
     task_arg: Repeated = (),
@@ -51,10 +61,6 @@ def race(
     missing = [name for name in PACKAGES if not _is_installed(name)]
     if missing:
         raise UsageError(f"a race needs {', '.join(missing)}: pip install 'gradsmith[race]'")
-
-    from ..race import Bars, Lines, Race, RaceError, run_race, write_report
-    from ..race.table import notes, table
-    from .race_entries import load_entries
 
     remarks = Console(stderr=True)
     results = Console() if sys.stdout.isatty() else Console(width=WIDTH)
@@ -85,10 +91,7 @@ def _is_installed(package: str) -> bool:
         return False
 
 
-def _task(spec: str, assignments: Sequence[str]) -> "Task":
-    from ..race import TASKS, Task
-    from .race_entries import fingerprint
-
+def _task(spec: str, assignments: Sequence[str]) -> Task:
     if spec not in TASKS and "." not in spec:
         raise UsageError(
             f"no task is called {spec!r}; there is {', '.join(TASKS)}, and your own: "

@@ -9,19 +9,19 @@ from jaxtyping import PyTree
 
 
 class Checkpoints:
-    """Keeps the latest state of one run in a folder; Orbax makes each save all or nothing.
+    """Keeps the latest state of one run, in `folder / run`; Orbax makes each save all or nothing.
 
     A tree is stored as its leaves, so that any optimizer's state can be stored; the tree given to
     `load` says what form they have. Leaves without elements, which Orbax refuses, are not stored.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, folder: Path, run: str):
         import orbax.checkpoint as ocp
 
-        self._path = path
+        self._folder = folder
         self._save, self._load = ocp.args.StandardSave, ocp.args.StandardRestore
         options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False)
-        self._manager = ocp.CheckpointManager(path.absolute(), options=options)
+        self._manager = ocp.CheckpointManager((folder / run).absolute(), options=options)
 
     def save(self, step: int, tree: PyTree) -> None:
         """Store the tree as that of `step`, in place of an earlier one."""
@@ -42,6 +42,6 @@ class Checkpoints:
         )
 
     def remove(self) -> None:
-        """Forget everything: the run is finished."""
+        """Remove the folder, and with it what a kill left of earlier runs: the run is finished."""
         self._manager.close()
-        shutil.rmtree(self._path)
+        shutil.rmtree(self._folder)

@@ -4,7 +4,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
     TextColumn,
     TimeRemainingColumn,
@@ -24,11 +23,11 @@ class Display:
     def __exit__(self, *exc_info):
         pass
 
+    def begin(self, race: Race, records: list[Record]) -> None:
+        """The race begins; some of its runs may have been finished earlier."""
+
     def compiling(self, entry: Entry) -> None:
         """`entry` is being compiled and timed."""
-
-    def begin(self, race: Race, records: list[Record]) -> None:
-        """The runs begin; some may have been finished earlier."""
 
     def start(self, run: Run) -> None:
         """`run` begins, or goes on."""
@@ -49,15 +48,15 @@ class Lines(Display):
     def _print(self, text: str) -> None:
         self._console.print(escape(text), highlight=False, soft_wrap=True)
 
-    def compiling(self, entry: Entry) -> None:
-        """Say that it has begun."""
-        self._print(f"compiling {entry.name}")
-
     def begin(self, race: Race, records: list[Record]) -> None:
         """Say where the race goes on."""
         self._left = race.runs_at_most() - len(records)
         if records:
             self._print(f"going on after {len(records)} finished runs")
+
+    def compiling(self, entry: Entry) -> None:
+        """Say that it has begun."""
+        self._print(f"compiling {entry.name}")
 
     def finish(self, record: Record) -> None:
         """Say what came out."""
@@ -72,14 +71,12 @@ class Bars(Display):
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
-            MofNCompleteColumn(),
             TextColumn("{task.fields[remark]}"),
             TimeRemainingColumn(),
             console=console,
             speed_estimate_period=120.0,
             transient=True,
         )
-        self._compiling = self._progress.add_task("compiling", total=None, remark="")
 
     def __enter__(self):
         self._progress.start()
@@ -88,37 +85,43 @@ class Bars(Display):
     def __exit__(self, *exc_info):
         self._progress.stop()
 
-    def compiling(self, entry: Entry) -> None:
-        """Show its name beside a bar without an end."""
-        self._progress.update(self._compiling, remark=escape(entry.name))
-
     def begin(self, race: Race, records: list[Record]) -> None:
-        """Show the bars."""
-        self._progress.remove_task(self._compiling)
-        self._task = race.task
+        """Show the bars, that of the race with what was finished before."""
+        self._task, self._runs, self._finished = race.task, race.runs_at_most(), len(records)
         steps = race.task.steps
         self._race = self._progress.add_task(
-            "race", total=race.runs_at_most() * steps, completed=len(records) * steps, remark=""
+            "race", total=self._runs * steps, completed=self._finished * steps, remark=self._count()
         )
-        self._run = self._progress.add_task("", total=steps, remark="")
+        self._run = self._progress.add_task("", total=None, remark="")
+
+    def compiling(self, entry: Entry) -> None:
+        """Show its name beside a bar without an end."""
+        self._progress.update(self._run, description=escape(f"compiling {entry.name}"))
 
     def start(self, run: Run) -> None:
         """Name the run and set its bar back."""
         self._step = 0
-        self._progress.reset(self._run, description=escape(name(run)), remark="")
+        self._progress.reset(
+            self._run, description=escape(name(run)), total=self._task.steps, remark=""
+        )
 
     def advance(self, step: int, loss: float, seconds: float) -> None:
         """Move both bars; show loss and throughput."""
         steps, self._step = step - self._step, step
-        rate = steps * self._task.examples_per_step / seconds
-        remark = f"loss {loss:.3f}, {rate:,.0f} {self._task.unit}/s"
+        speed = steps * self._task.examples_per_step / seconds
+        remark = f"loss {loss:.3f}, {speed:,.0f} {self._task.unit}/s"
         self._progress.update(self._run, completed=step, remark=remark)
         self._progress.advance(self._race, steps)
 
     def finish(self, record: Record) -> None:
         """Leave a line above the bars."""
-        self._progress.advance(self._race, self._task.steps - self._step)  # it may have diverged
+        self._finished += 1
+        rest = self._task.steps - self._step  # of a run that diverged
+        self._progress.update(self._race, advance=rest, remark=self._count())
         self._progress.console.print(escape(describe(record)), highlight=False)
+
+    def _count(self) -> str:
+        return f"{self._finished} of {self._runs} runs"
 
 
 def name(run: Run | Record) -> str:

@@ -70,6 +70,7 @@ def run_race(
     examine_task(race.task)
     for entry in race.entries:
         examine_entry(race.task, entry)
+    display.begin(race, records)
     trainings, timings = {}, {}
     finished = [entry.name for entry in race.entries].index(run.entry)
     for entry in race.entries[finished:]:
@@ -79,10 +80,9 @@ def run_race(
         timings[entry.name] = measure(trainings[entry.name])
     evaluate = jax.jit(race.task.loss)
     folder.pin()
-    display.begin(race, records)
     while run is not None:
         display.start(run)
-        checkpoints = Checkpoints(folder.checkpoints / f"run-{len(records)}")
+        checkpoints = Checkpoints(folder.checkpoints, f"run-{len(records)}")
         training = trainings[run.entry]
         course = train(race.task, training, evaluate, run, checkpoints, checkpoint_seconds, display)
         record = _record(race.task, folder, run, course, timings[run.entry])
