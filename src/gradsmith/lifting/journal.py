@@ -10,6 +10,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
+from jax.sharding import PartitionSpec
+
 from .axes import MatrixAxes
 
 
@@ -25,6 +27,8 @@ class Journal:
     """Its axes, where it was lifted."""
     buckets: dict[str, list[tuple[str, int]]] = field(default_factory=dict)
     """The keys of its buckets, each with how many of the bucket's matrices are its own."""
+    placed: list[tuple[Any, PartitionSpec]] = field(default_factory=list)
+    """Not by leaf: the arrays of the state that lie with the owners of matrices, and how."""
 
 
 _listening: ContextVar[Journal | None] = ContextVar("journal", default=None)

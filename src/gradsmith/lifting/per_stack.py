@@ -1,6 +1,5 @@
 """The one verb: what an optimizer does to a stack of matrices becomes what it does to any model."""
 
-import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -9,11 +8,11 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Shaped
 
-from ..dtypes import common_dtype
 from .bucket import Bucket, plan_buckets
 from .declare import Axes, MatrixLeaf, matrix_leaves
+from .gathering import dtypes
 from .journal import journal
-from .placement import Placement, check_placement, collect, spread
+from .placement import Placement, check_placement, site_of
 
 
 class StackState(NamedTuple):
@@ -30,7 +29,7 @@ def per_stack(
     rule: optax.GradientTransformation,
     *,
     axes: Axes = None,
-    placement: Placement = "replicated",
+    placement: Placement = "owners",
 ) -> optax.GradientTransformationExtraArgs:
     """Make a rule a transformation of any tree of parameters.
 
@@ -39,6 +38,9 @@ def per_stack(
     shape meet in one such array. The rule gets the stacked `params` if `update` got any, and extra
     arguments as they come. A chain of rules is a rule.
 
+    On a mesh every device owns some of the matrices, and their state. `rule` must treat each matrix
+    by itself: what it keeps for all of them, such as a counter, must not depend on them.
+
     `None` and `optax.MaskedNode` pass through. Costs a copy of the updates each way.
 
     Args:
@@ -46,7 +48,9 @@ def per_stack(
         axes: Which axes of which leaf are fan-in, fan-out and stack, and where it is cut: one
             `MatrixAxes`, a tree or prefix of them, or a function of path and leaf that returns one.
             None is what the names tell: `(in, out)` at rank 2, `(out, in)` for a `weight`.
-        placement: Where a bucket is computed; 'replicated' computes all of it on every device.
+        placement: Where matrices are computed on a mesh: 'owners' gives each device whole matrices
+            of its own, and to `rule` these alone; 'replicated' gives every device all. `Owners`
+            has options, and is needed on a mesh of Auto axes.
 
     Raises:
         ValueError: At `init`, where a leaf is no matrix, or has axes that nobody declared.
@@ -69,38 +73,46 @@ def per_stack(
     check_placement(placement)
     rule = optax.with_extra_args_support(rule)
 
+    def make(keys):
+        pairs = lambda stacks: zip(keys, stacks, strict=True)
+        return lambda stacks: [rule.init(x.astype(_dtype(key))) for key, x in pairs(stacks)]
+
     def init_fn(params):
         matrices = matrix_leaves(axes, params)
         if not matrices:
             # A leaf, so that `optax.tree.map_params`, which calls `init` with a tree that has no
             # leaves and compares, passes over the state of a real tree as a whole.
             return StackState(jnp.zeros((), jnp.int32))  # pyright: ignore[reportArgumentType]
-        states = {}
-        stacks, owners = _split(matrices), _owners(matrices)
-        for bucket in _buckets(matrices):
-            dtype = common_dtype(*(owners[index].leaf.dtype for index in bucket.members))
-            states[_key(bucket, dtype)] = rule.init(bucket.gather(stacks, dtype))
-            _write_down(bucket, _key(bucket, dtype), owners)
-        return StackState(states)
+        buckets = _buckets(matrices)
+        held = zip(buckets, dtypes(buckets, matrices), strict=True)
+        keys = [f"{bucket.name} {dtype.name}" for bucket, dtype in held]
+        _write_down(buckets, keys, matrices)
+        states = site_of(placement, matrices, buckets).init(make(keys), matrices)
+        return StackState(dict(zip(keys, states, strict=True)))
 
     def update_fn(updates, state, params=None, **extra_args):
         matrices = matrix_leaves(axes, updates)
         if not matrices:
             return updates, state
-        stacks = _split(matrices)
-        param_stacks = None if params is None else _split(_like(matrices, params))
-        states, outs = {}, {}
-        for bucket in _buckets(matrices):
-            key, dtype = _find(state, bucket)
-            gathered, states[key] = rule.update(
-                bucket.gather(stacks, dtype),
-                state.buckets[key],
-                None if param_stacks is None else bucket.gather(param_stacks, dtype),
-                **extra_args,
-            )
-            outs |= bucket.scatter(jnp.asarray(gathered))
-        leaves = _join(matrices, outs)
-        return jax.tree.unflatten(jax.tree.structure(updates), leaves), StackState(states)
+        buckets = _buckets(matrices)
+        keys = [_find(state, bucket) for bucket in buckets]
+
+        def step(stacks, param_stacks, states):
+            outs = []
+            for i, (key, stack, own) in enumerate(zip(keys, stacks, states, strict=True)):
+                theirs = None if param_stacks is None else param_stacks[i].astype(_dtype(key))
+                outs.append(rule.update(stack.astype(_dtype(key)), own, theirs, **extra_args))
+            return [jnp.asarray(out) for out, _ in outs], [own for _, own in outs]
+
+        leaves, states = site_of(placement, matrices, buckets).update(
+            step,
+            make(keys),
+            matrices,
+            None if params is None else _like(matrices, params),
+            [state.buckets[key] for key in keys],
+        )
+        states = StackState(dict(zip(keys, states, strict=True)))
+        return jax.tree.unflatten(jax.tree.structure(updates), leaves), states
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 
@@ -109,7 +121,7 @@ def per_matrix(
     step: Callable[[Shaped[Array, "m n"]], Shaped[Array, "m n"]] | optax.GradientTransformation,
     *,
     axes: Axes = None,
-    placement: Placement = "replicated",
+    placement: Placement = "owners",
 ) -> optax.GradientTransformationExtraArgs:
     """Make what you wrote for one matrix a transformation of any tree of parameters.
 
@@ -180,26 +192,6 @@ def _stateless(step: Callable) -> optax.GradientTransformation:
     return optax.stateless(lambda updates, params: jax.vmap(update_one)(updates))
 
 
-def _split(matrices: list[MatrixLeaf]) -> list[Array]:
-    """Return the stacks of all leaves; a leaf that is cut may have several."""
-    return [stack for _, leaf, axes in matrices for stack in axes.split(spread(leaf))]
-
-
-def _owners(matrices: list[MatrixLeaf]) -> list[MatrixLeaf]:
-    """Return the leaf of each stack."""
-    return [own for own in matrices for _ in own.axes.stack_shapes(own.leaf.shape)]
-
-
-def _join(matrices: list[MatrixLeaf], stacks: dict[int, Array]) -> list[Array]:
-    """Return the leaves, of the dtypes they had; the inverse of `_split`."""
-    remaining = (stacks[index] for index in range(len(stacks)))
-    leaves = []
-    for _, leaf, axes in matrices:
-        own = itertools.islice(remaining, len(axes.stack_shapes(leaf.shape)))
-        leaves.append(collect(axes.join(own, leaf.shape), leaf).astype(leaf.dtype))
-    return leaves
-
-
 def _like(matrices: list[MatrixLeaf], tree: Any) -> list[MatrixLeaf]:
     """Return the leaves of `tree` with the axes of those they belong to."""
     leaves = jax.tree.leaves(tree)
@@ -215,24 +207,25 @@ def _buckets(matrices: list[MatrixLeaf]) -> tuple[Bucket, ...]:
     return plan_buckets([s for _, leaf, axes in matrices for s in axes.stack_shapes(leaf.shape)])
 
 
-def _key(bucket: Bucket, dtype) -> str:
-    return f"{bucket.name} {jnp.dtype(dtype).name}"
+def _dtype(key: str) -> str:
+    return key.partition(" ")[2]
 
 
-def _find(state: StackState, bucket: Bucket) -> tuple[str, str]:
-    """Return the key of the bucket in the state, and the dtype it was given at `init`."""
+def _find(state: StackState, bucket: Bucket) -> str:
+    """Return the key of the bucket in the state, which tells the dtype it was given at `init`."""
     for key in state.buckets:
-        name, _, dtype = key.partition(" ")
-        if name == bucket.name:
-            return key, dtype
+        if key.partition(" ")[0] == bucket.name:
+            return key
     raise ValueError(
         f"the state has no bucket {bucket.name}, only {', '.join(state.buckets)}: it was made by "
         f"init for other parameters than these updates; call init(params) again"
     )
 
 
-def _write_down(bucket: Bucket, key: str, owners: list[MatrixLeaf]) -> None:
-    for index, count in zip(bucket.members, bucket.counts, strict=True):
-        path, _, axes = owners[index]
-        journal().axes.setdefault(path, axes)
-        journal().buckets.setdefault(path, []).append((key, count))
+def _write_down(buckets: tuple[Bucket, ...], keys: list[str], matrices: list[MatrixLeaf]) -> None:
+    owners = [own for own in matrices for _ in own.axes.stack_shapes(own.leaf.shape)]
+    for bucket, key in zip(buckets, keys, strict=True):
+        for index, count in zip(bucket.members, bucket.counts, strict=True):
+            path, _, axes = owners[index]
+            journal().axes.setdefault(path, axes)
+            journal().buckets.setdefault(path, []).append((key, count))
