@@ -13,6 +13,8 @@ SURFACE = {
     # make
     "MatrixAxes", "uncut", "per_stack", "per_matrix", "StackState",
     "partition_by_role", "roles", "Role",
+    # scale
+    "Owners",
     # see
     "describe", "Description",
     # rules and transformations

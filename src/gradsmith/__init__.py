@@ -14,6 +14,7 @@ from .lifting.declare import uncut as uncut
 from .lifting.per_stack import StackState as StackState
 from .lifting.per_stack import per_matrix as per_matrix
 from .lifting.per_stack import per_stack as per_stack
+from .lifting.placement import Owners as Owners
 from .lifting.roles import Role as Role
 from .lifting.roles import partition_by_role as partition_by_role
 from .lifting.roles import roles as roles

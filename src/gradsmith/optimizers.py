@@ -8,6 +8,7 @@ from jaxtyping import Array
 
 from .lifting.declare import Axes
 from .lifting.per_stack import per_stack
+from .lifting.placement import Placement
 from .lifting.roles import Said, partition_by_role
 from .matrix.coefficients import Schedule
 from .matrix.orthogonalize import Method
@@ -41,6 +42,7 @@ def muon(
     weight_decay: float | Array = 0.0,
     adam_learning_rate: optax.ScalarOrSchedule | None = None,
     axes: Axes = None,
+    placement: Placement = "owners",
     roles: Said | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Muon for the hidden matrices, AdamW for everything else.
@@ -69,6 +71,7 @@ def muon(
             `learning_rate` itself with 'match_rms', which is made for that, and otherwise 0.15
             times `learning_rate`: 3e-3 where Muon has 0.02.
         axes: Which axes of which leaf are fan-in, fan-out and stack; see `per_stack`.
+        placement: Where matrices are computed on a mesh; see `per_stack`.
         roles: `{pattern: role or axes}` where names and ranks tell the wrong thing; see
             `partition_by_role`.
 
@@ -101,7 +104,9 @@ def muon(
     def matrices(axes: Axes) -> optax.GradientTransformation:
         return optax.chain(
             momentum_of(momentum, momentum_kind),
-            per_stack(optax.chain(orthogonal, _SHAPE_SCALES[scale]()), axes=axes),
+            per_stack(
+                optax.chain(orthogonal, _SHAPE_SCALES[scale]()), axes=axes, placement=placement
+            ),
             decay_weights(weight_decay),
             optax.scale_by_learning_rate(learning_rate),
         )
