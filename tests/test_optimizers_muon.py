@@ -234,7 +234,7 @@ def test_rates_momentum_and_decay_may_be_injected_and_set_without_recompiling():
         (gs.momentum, {"kind": "nesterov"}, "no momentum is called 'nesterov'; there are heavy"),
         (gs.orthogonalize, {"method": "qr"}, "no method is called 'qr'"),
         (gs.muon, {"momentum": 1.0}, r"momentum needs 0 <= decay < 1, got 1\.0"),
-        (gs.muon, {"weight_decay": -0.1}, r"decay_weights needs a rate >= 0, got -0\.1"),
+        (gs.muon, {"weight_decay": -0.1}, r"decay_weights needs rate >= 0, got -0\.1"),
         (gs.muon, {"coefficients": "quintic"}, "no schedule is called 'quintic'; there are keller"),
         (gs.muon, {"coefficients": "you", "steps": 4}, "'you' is made for 5 steps, got steps=4"),
     ],

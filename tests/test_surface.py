@@ -19,7 +19,8 @@ SURFACE = {
     "describe", "Description",
     # rules and transformations
     "orthogonalize", "scale_by_aspect_ratio", "match_rms", "match_operator_norm",
-    "momentum", "MomentumState", "scale_by_adam", "decay_weights",
+    "momentum", "MomentumState", "scale_by_adam", "scale_by_soap",
+    "decay_weights", "decay_weights_cautiously",
     # optimizers
     "muon",
     # namespaces

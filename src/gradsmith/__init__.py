@@ -26,4 +26,6 @@ from .transforms.orthogonalize import orthogonalize as orthogonalize
 from .transforms.shape_scale import match_operator_norm as match_operator_norm
 from .transforms.shape_scale import match_rms as match_rms
 from .transforms.shape_scale import scale_by_aspect_ratio as scale_by_aspect_ratio
+from .transforms.soap import scale_by_soap as scale_by_soap
 from .transforms.weight_decay import decay_weights as decay_weights
+from .transforms.weight_decay import decay_weights_cautiously as decay_weights_cautiously

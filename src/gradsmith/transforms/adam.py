@@ -6,6 +6,8 @@ import optax
 from jaxtyping import Array
 
 from ..dtypes import wide_dtype
+from .arguments import check_fractions, check_not_negative
+from .averages import average, debias, square
 
 
 def scale_by_adam(
@@ -25,6 +27,9 @@ def scale_by_adam(
         b2: The part of the mean square that survives a step.
         eps: Added to the root.
 
+    Raises:
+        ValueError: A decay is outside `[0, 1)`, or `eps` is negative.
+
     Examples:
         >>> import jax.numpy as jnp
         >>> import gradsmith as gs
@@ -36,6 +41,8 @@ def scale_by_adam(
     References:
         Kingma and Ba, Adam, 2015, arXiv:1412.6980.
     """
+    check_fractions("scale_by_adam", b1=b1, b2=b2)
+    check_not_negative("scale_by_adam", eps=eps)
 
     def init_fn(params):
         zeros = lambda: jax.tree.map(lambda p: jnp.zeros_like(p, dtype=wide_dtype(p.dtype)), params)
@@ -45,18 +52,12 @@ def scale_by_adam(
         del params
         count = jnp.asarray(optax.safe_increment(state.count))
 
-        def average(decay, old, new):
-            decay = jnp.asarray(decay, old.dtype)
-            return decay * old + (1 - decay) * new.astype(old.dtype)
+        def direction(g, mean, mean_square):
+            root = jnp.sqrt(debias(b2, mean_square, count)) + jnp.asarray(eps, mean_square.dtype)
+            return (debias(b1, mean, count) / root).astype(g.dtype)
 
-        def direction(g, mean, square):
-            debias = lambda decay: 1 - jnp.asarray(decay, mean.dtype) ** count.astype(mean.dtype)
-            root = jnp.sqrt(square / debias(b2)) + jnp.asarray(eps, square.dtype)
-            return (mean / debias(b1) / root).astype(g.dtype)
-
-        square_of = lambda g, like: jnp.square(jnp.abs(g.astype(like.dtype)))
         mu = jax.tree.map(lambda m, g: average(b1, m, g), state.mu, updates)
-        nu = jax.tree.map(lambda v, g: average(b2, v, square_of(g, v)), state.nu, updates)
+        nu = jax.tree.map(lambda v, g: average(b2, v, square(g, v)), state.nu, updates)
         return jax.tree.map(direction, updates, mu, nu), optax.ScaleByAdamState(count, mu, nu)
 
     return optax.GradientTransformation(init_fn, update_fn)

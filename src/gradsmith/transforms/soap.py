@@ -1,0 +1,227 @@
+"""SOAP: Adam in the eigenbasis of Shampoo's two factors."""
+
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Inexact, Int
+
+from ..dtypes import wide_dtype
+from ..matrix.bases import Refresh, follow_basis
+from ..matrix.inputs import adjoint
+from .adam import scale_by_adam
+from .arguments import check_cadence, check_choice, check_fractions
+from .averages import average
+from .kronecker import (
+    Pair,
+    Sides,
+    check_sides,
+    each_side,
+    grams,
+    identities,
+    rotate,
+    rotate_back,
+)
+
+Start = Literal["identity", "eigh"]
+Factors = Literal["shampoo", "kl"]
+
+
+class SoapState(NamedTuple):
+    """What SOAP keeps for a stack: factors, their bases, and Adam's moments in those bases."""
+
+    step: Int[Array, ""]
+    factors: Pair
+    bases: Pair
+    eigenvalues: Any  # a `Pair` of those of the factors where they are 'kl', else None
+    adam: Any  # an `optax.ScaleByAdamState`, its moments in the bases
+
+
+def scale_by_soap(
+    b1: float | Array = 0.95,
+    b2: float | Array = 0.95,
+    eps: float | Array = 1e-8,
+    *,
+    factor_decay: float | Array | None = None,
+    factors: Factors = "shampoo",
+    every: int | Array = 10,
+    refresh: Refresh = "qr",
+    start: Start = "identity",
+    sides: Sides = "both",
+    max_side: int = 10_000,
+) -> optax.GradientTransformation:
+    """Run Adam in the slowly turning eigenbasis of the gradients' covariance (a rule).
+
+    With `G' = Q^H G P`, Adam's moments of `G'`, and its direction `N`, the update is `Q N P^H`.
+    Then `L <- d L + (1 - d) G G^H` and `R` likewise with `G^H G`; every `every` steps `Q` and `P`
+    follow their eigenvectors, the mean is turned with them and the mean square is permuted.
+
+    A direction: stands before the learning rate, inside `per_stack`. State for `(m, n)`: `2 m n`
+    of Adam and `2 m^2 + 2 n^2`. Costs `6 m n (m + n)` flops a step, and a refresh `10 m^3 + 10 n^3
+    + 4 m n (m + n)`. Nothing but matrix products unless 'eigh' is asked for.
+
+    Args:
+        b1: The part of the mean that survives a step.
+        b2: The part of the mean square that survives a step.
+        eps: Added to the root of the mean square.
+        factor_decay: The part of the factors that survives a step; `b2` by default.
+        factors: 'shampoo' as above; 'kl' weighs each gradient by the other side's eigenvalues,
+            `G P diag(1 / lambda) P^H G^H / n`, which fits a Kronecker product to the covariance of
+            the gradients in the Kullback-Leibler sense. The first gradient sets the scale the
+            factors start from.
+        every: The number of steps between refreshes. The first is within the first step.
+        refresh: 'qr' or 'eigh'; see `gradsmith.matrix.follow_basis`.
+        start: 'identity' steps as Adam in the first step. 'eigh' is the authors' code: the first
+            gradient only sets the basis, by an eigendecomposition, and nothing moves.
+        sides: 'both', 'fan_in', 'fan_out', or the 'smaller' alone; the others keep their basis.
+        max_side: A side longer than this keeps its basis; where both do, this is Adam.
+
+    Raises:
+        ValueError: An argument is out of its range.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> import gradsmith as gs
+        >>> rule = gs.scale_by_soap()
+        >>> gradients = jnp.array([[[4.0, 0.0], [0.0, -3.0]]])
+        >>> updates, state = rule.update(gradients, rule.init(gradients))
+        >>> print(updates.round(3))
+        [[[ 1.  0.]
+          [ 0. -1.]]]
+
+    References:
+        Vyas et al., SOAP, 2024, arXiv:2409.11321 and https://github.com/nikhilvyas/SOAP;
+        Lin et al., KL-Shampoo, 2025, arXiv:2509.03378.
+    """
+    factor_decay = b2 if factor_decay is None else factor_decay
+    check_fractions("scale_by_soap", b1=b1, b2=b2, factor_decay=factor_decay)
+    check_cadence("scale_by_soap", every)
+    check_choice("refresh", refresh, Refresh)
+    check_choice("start", start, Start)
+    check_choice("kind of factors", factors, Factors)
+    check_sides("scale_by_soap", sides, max_side)
+    inner = scale_by_adam(b1, b2, eps)
+
+    def init_fn(params):
+        bases = identities(params, sides, max_side, wide_dtype(params.dtype))
+        return SoapState(
+            step=jnp.zeros((), jnp.int32),
+            factors=each_side(jnp.zeros_like, bases),
+            bases=bases,
+            eigenvalues=each_side(_diagonal, bases) if factors == "kl" else None,
+            adam=inner.init(params),
+        )
+
+    def update_fn(updates, state, params=None):
+        del params
+        gradient = updates.astype(wide_dtype(updates.dtype))
+        rotated = rotate(state.bases, gradient)
+        direction, adam = inner.update(rotated, state.adam)
+        out = rotate_back(state.bases, jnp.asarray(direction)).astype(updates.dtype)
+        state = _with_factors(state, gradient, rotated, factor_decay)
+        if start == "eigh":
+            starts = state.step == 0
+            out = jnp.where(starts, 0, out)
+            adam = jax.tree.map(lambda old, new: jnp.where(starts, old, new), state.adam, adam)
+        state = state._replace(adam=adam)
+        due = state.step % jnp.asarray(every, state.step.dtype) == 0
+        turned = lambda state: jax.lax.cond(due, lambda s: _turn(s, refresh), lambda s: s, state)
+        if start == "eigh" and refresh != "eigh":
+            state = jax.lax.cond(state.step == 0, lambda s: _turn(s, "eigh"), turned, state)
+        else:
+            state = turned(state)
+        return out, state._replace(step=jnp.asarray(optax.safe_increment(state.step)))
+
+    return optax.GradientTransformation(init_fn, update_fn)
+
+
+def _with_factors(
+    state: SoapState,
+    gradient: Inexact[Array, "k m n"],
+    rotated: Inexact[Array, "k m n"],
+    decay: float | Array,
+) -> SoapState:
+    """Return the state with the factors, and their eigenvalues if kept, moved by this gradient."""
+    if state.eigenvalues is None:
+        seen = grams(state.bases, gradient)
+        factors = each_side(lambda old, new: average(decay, old, new), state.factors, seen)
+        return state._replace(factors=factors)
+    state = _with_scale(state, gradient)
+    seen, seen_eigenvalues = kl_statistics(state.bases, state.eigenvalues, gradient, rotated)
+    averaged = lambda old, new: each_side(lambda a, b: average(decay, a, b), old, new)
+    return state._replace(
+        factors=averaged(state.factors, seen),
+        eigenvalues=averaged(state.eigenvalues, seen_eigenvalues),
+    )
+
+
+def _with_scale(state: SoapState, gradient: Inexact[Array, "k m n"]) -> SoapState:
+    """Return the state whose factors start at `c I` and `I`, `c` the first mean square.
+
+    From zero, a direction that the first gradients lack would have eigenvalue zero, and weigh
+    infinitely when it appears; from `I`, gradients of 1e-6 would be lost to round-off in it.
+    """
+    mean_square = jnp.mean(jnp.square(jnp.abs(gradient)), axis=(-2, -1), keepdims=True)
+    scale = jnp.where(mean_square > 0, mean_square, 1.0)
+    scales = Pair(scale, scale if state.bases.fan_in is None else jnp.ones_like(scale))
+    first = state.step == 0
+    start = lambda old, basis, scale: jnp.where(first, scale.astype(old.dtype) * basis, old)
+    start_values = lambda old, scale: jnp.where(first, scale[..., 0].astype(old.dtype) * old, old)
+    return state._replace(
+        factors=each_side(start, state.factors, state.bases, scales),
+        eigenvalues=each_side(start_values, state.eigenvalues, scales),
+    )
+
+
+def kl_statistics(
+    bases: Pair,
+    eigenvalues: Pair,
+    gradient: Inexact[Array, "k m n"],
+    rotated: Inexact[Array, "k m n"],
+) -> tuple[Pair, Pair]:
+    """Return what a gradient adds to each factor, and the diagonal of that in the factor's basis.
+
+    Each side is whitened by the other one's eigenvalues, all of them those before this gradient.
+    """
+    m, n = gradient.shape[-2:]
+    tiny = jnp.finfo(gradient.dtype).tiny
+    root = lambda values: jnp.sqrt(jnp.maximum(values.real, tiny)).astype(gradient.dtype)
+    weight_in = 1.0 if eigenvalues.fan_in is None else root(eigenvalues.fan_in)[..., :, None]
+    weight_out = 1.0 if eigenvalues.fan_out is None else root(eigenvalues.fan_out)[..., None, :]
+    half_in = rotate(bases._replace(fan_in=None), gradient) / weight_out
+    half_out = rotate(bases._replace(fan_out=None), gradient) / weight_in
+    seen = Pair(
+        None if bases.fan_in is None else half_in @ adjoint(half_in) / n,
+        None if bases.fan_out is None else adjoint(half_out) @ half_out / m,
+    )
+    squares = lambda x: jnp.square(jnp.abs(x)).astype(x.dtype)
+    diagonals = Pair(
+        None if bases.fan_in is None else jnp.mean(squares(rotated / weight_out), -1),
+        None if bases.fan_out is None else jnp.mean(squares(rotated / weight_in), -2),
+    )
+    return seen, diagonals
+
+
+def _turn(state: SoapState, refresh: Refresh) -> SoapState:
+    """Return the state in bases that follow the factors: mean turned, mean square permuted."""
+    followed = each_side(lambda a, q: follow_basis(a, q, refresh), state.factors, state.bases)
+    bases = each_side(lambda pair: pair[0], followed)
+    orders = each_side(lambda pair: pair[1], followed)
+    mean_square = state.adam.nu
+    if orders.fan_in is not None:
+        mean_square = jnp.take_along_axis(mean_square, orders.fan_in[..., :, None], -2)
+    if orders.fan_out is not None:
+        mean_square = jnp.take_along_axis(mean_square, orders.fan_out[..., None, :], -1)
+    mean = rotate(bases, rotate_back(state.bases, state.adam.mu))
+    eigenvalues = state.eigenvalues
+    if eigenvalues is not None:
+        quotients = lambda a, q: jnp.sum(q.conj() * (a @ q), -2)
+        eigenvalues = each_side(quotients, state.factors, bases)
+    return state._replace(
+        bases=bases, eigenvalues=eigenvalues, adam=state.adam._replace(mu=mean, nu=mean_square)
+    )
+
+
+def _diagonal(a: Inexact[Array, "k n n"]) -> Inexact[Array, "k n"]:
+    return jnp.diagonal(a, axis1=-2, axis2=-1)
