@@ -78,8 +78,10 @@ def _read(tree: Any, path: tuple, leaf: Any) -> Metadata:
 
 def _nodes(tree: Any, path: tuple) -> Iterator[Any]:
     """Yield the nodes from the root of `tree` to the one that holds the leaf at `path`."""
-    for key in path:
+    for depth, key in enumerate(path, start=1):
         yield tree
+        if depth == len(path):  # below is the leaf; NNX warns of whoever looks at it this way
+            return
         if isinstance(key, jax.tree_util.GetAttrKey):
             tree = getattr(tree, key.name)
         elif isinstance(key, jax.tree_util.DictKey):
