@@ -96,7 +96,7 @@ def minimax_quintic(low: float, high: float) -> Step:
     if low / high >= 1 - 5e-6:  # the four points coincide: the Taylor polynomial
         return _scaled((15 / 8, -10 / 8, 3 / 8), 1.0, 1 / high)
     inner = np.array([(3 * low + high) / 4, (low + 3 * high) / 4])
-    error = math.inf
+    a = b = c = error = math.inf
     for _ in range(100):
         points = np.array([low, *inner, high])
         system = np.stack([points, points**3, points**5, [1, -1, 1, -1]], axis=1)

@@ -26,10 +26,15 @@ Symmetric = Blocks | Array
 """Blocks where they pay, an ordinary array where they do not."""
 
 
+def in_blocks(n: int) -> bool:
+    """Whether matrices of size `n` are large enough that three quarters of the flops are faster."""
+    return n >= BLOCKS_FROM[platform()]
+
+
 def split(x: Inexact[Array, "*stack n n"]) -> Symmetric:
-    """Return `x` in blocks if it is large enough that three quarters of the flops are faster."""
+    """Return `x` in blocks where they pay."""
     n = x.shape[-1]
-    if n < BLOCKS_FROM[platform()]:
+    if not in_blocks(n):
         return x
     h = n // 2
     return Blocks(x[..., :h, :h], x[..., h:, :h], x[..., h:, h:])
@@ -46,8 +51,10 @@ def join(x: Symmetric) -> Inexact[Array, "*stack n n"]:
 
 def product(x: Symmetric, y: Symmetric) -> Symmetric:
     """Return `x @ y` of two symmetric matrices that commute."""
-    if not (isinstance(x, Blocks) and isinstance(y, Blocks)):
+    if not isinstance(x, Blocks):
+        assert not isinstance(y, Blocks)
         return matmul(x, y)
+    assert isinstance(y, Blocks)
     return Blocks(
         matmul(x.top, y.top) + matmul(adjoint(x.side), y.side),
         matmul(x.side, y.top) + matmul(x.bottom, y.side),
@@ -57,8 +64,10 @@ def product(x: Symmetric, y: Symmetric) -> Symmetric:
 
 def combine(a: float, b: float, x: Symmetric, c: float, y: Symmetric) -> Symmetric:
     """Return `a I + b x + c y`."""
-    if not (isinstance(x, Blocks) and isinstance(y, Blocks)):
+    if not isinstance(x, Blocks):
+        assert not isinstance(y, Blocks)
         return add_to_diagonal(b * x + c * y, a)
+    assert isinstance(y, Blocks)
     return Blocks(
         add_to_diagonal(b * x.top + c * y.top, a),
         b * x.side + c * y.side,
@@ -76,7 +85,7 @@ def gram(x: Inexact[Array, "*stack m n"]) -> Inexact[Array, "*stack s s"]:
     tall = x.shape[-2] > x.shape[-1]
     n = min(x.shape[-2:])
     inner = lambda a, b: matmul(adjoint(a), b) if tall else matmul(a, adjoint(b))
-    if n < BLOCKS_FROM[platform()]:
+    if not in_blocks(n):
         return inner(x, x)
     h = n // 2
     first, second = (x[..., :h], x[..., h:]) if tall else (x[..., :h, :], x[..., h:, :])

@@ -1,20 +1,29 @@
-"""The rule that replaces an update by its polar factor."""
+"""Replace every matrix of an update by its polar factor: as a rule, and for a whole tree."""
 
-from typing import get_args
+from typing import Any
 
+import jax.numpy as jnp
 import optax
+from jax.typing import DTypeLike
 from jaxtyping import Array
 
-from ..matrix.coefficients import Schedule, schedule_of
-from ..matrix.orthogonalize import Method
-from ..matrix.orthogonalize import orthogonalize as polar_factor
+from ..lifting.declare import Axes
+from ..lifting.per_gram import per_gram
+from ..lifting.per_stack import per_stack
+from ..lifting.placement import Placement
+from ..matrix.coefficients import Schedule
+from ..matrix.gram import GramFactor
+from ..matrix.norms import Normalizer
+from ..matrix.plan import Method, Request
 
 
 def orthogonalize(
-    method: Method = "newton_schulz",
+    method: Method | None = None,
     *,
-    coefficients: str | Schedule = "keller",
+    coefficients: str | Schedule | None = None,
     steps: int | None = None,
+    max_error: float | None = None,
+    normalizer: Normalizer | None = None,
     eps: float | Array = 0.0,
 ) -> optax.GradientTransformation:
     """Give every matrix of a stack singular values of about 1 (a rule, for `per_stack`).
@@ -38,13 +47,73 @@ def orthogonalize(
     References:
         Jordan et al., Muon, 2024, https://kellerjordan.github.io/posts/muon/
     """
-    if method not in get_args(Method):
-        raise ValueError(f"no method is called {method!r}; there are {', '.join(get_args(Method))}")
-    schedule = schedule_of(coefficients)
-    schedule.steps(steps)
+    request = Request(method, coefficients, steps, max_error, normalizer, eps)
+    return optax.stateless(lambda updates, params: _run(request, updates))
 
-    def update_fn(updates, params=None):
-        del params
-        return polar_factor(updates, method, coefficients=schedule, steps=steps, eps=eps)
 
-    return optax.stateless(update_fn)
+def orthogonalize_tree(
+    method: Method | None = None,
+    *,
+    coefficients: str | Schedule | None = None,
+    steps: int | None = None,
+    max_error: float | None = None,
+    normalizer: Normalizer | None = None,
+    eps: float | Array = 0.0,
+    then: optax.GradientTransformation | None = None,
+    axes: Axes = None,
+    placement: Placement = "replicated",
+) -> optax.GradientTransformationExtraArgs:
+    """Do what `per_stack(chain(orthogonalize(...), then))` does to a tree, in the cheapest way.
+
+    Where the method is a function of Gram matrices alone, that is `per_gram`: the matrices are not
+    gathered, and those of one short side meet whatever their other side. Otherwise it is
+    `per_stack`. The results differ by rounding; see `gradsmith.matrix.gram_newton_schulz`.
+
+    A direction: stands before the learning rate. No state.
+
+    Args:
+        method: As for `gradsmith.matrix.orthogonalize`; so are the next five.
+        coefficients: The schedule of 'newton_schulz'.
+        steps: The number of its steps.
+        max_error: The accuracy that chooses a method.
+        normalizer: What 'newton_schulz' divides by.
+        eps: What it adds to that.
+        then: A rule without state for what comes out, such as a shape scale.
+        axes: As for `per_stack`.
+        placement: As for `per_stack`.
+
+    Raises:
+        ValueError: As for `orthogonalize` and `per_stack`.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from gradsmith.transforms.orthogonalize import orthogonalize_tree
+        >>> tx = orthogonalize_tree(max_error=0.1)
+        >>> grads = {"wide": jnp.eye(2, 4), "tall": 1e-20 * jnp.eye(4, 2)}
+        >>> updates, _ = tx.update(grads, tx.init(grads))
+        >>> print(jnp.abs(updates["wide"] - updates["tall"].T).max() < 1e-6)
+        True
+    """
+    request = Request(method, coefficients, steps, max_error, normalizer, eps)
+
+    def polar(grams):
+        return _factor(request, grams.shape[-1], grams.dtype)(grams)
+
+    try:
+        _factor(request, 1, jnp.float32)
+    except ValueError:
+        rule = optax.stateless(lambda updates, params: _run(request, updates))
+        finished = rule if then is None else optax.chain(rule, then)
+        return per_stack(finished, axes=axes, placement=placement)
+    return per_gram(polar, scale_free=True, then=then, axes=axes, placement=placement)
+
+
+def _run(request: Request, stack: Any) -> Array:
+    _, m, n = stack.shape
+    return request.plan(m, n, stack.dtype).run(stack)
+
+
+def _factor(request: Request, n: int, dtype: DTypeLike) -> GramFactor:
+    factor = request.plan(n, n, dtype, from_gram=True).factor()
+    assert factor is not None
+    return factor

@@ -1,0 +1,190 @@
+"""The second verb: rules that need only the small Gram matrix of each matrix.
+
+The polar factor, one-sided Shampoo and whatever else is `Q(X X^H) X` need not gather the matrices:
+their Gram matrices are smaller, and those of `(m, n)` and of `(n, m)` have one size.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Inexact
+
+from ..dtypes import wide_dtype
+from ..matrix.measured import CHUNK_BYTES, platform
+from ..matrix.norms import largest_entry
+from ..matrix.symmetric import apply, gram
+from .axes import StackShape
+from .bucket import Bucket, plan_buckets
+from .declare import Axes, MatrixLeaf, matrix_leaves
+from .gathering import dtypes, join, split
+from .per_stack import StackState, _find, _write_down, per_stack
+from .placement import Owners, Placement, check_placement
+from .placement import _home as home
+from .placement import _whole as whole_leaf
+from .shards import mesh_of
+
+Grams = Inexact[Array, "k s s"]
+
+
+def per_gram(
+    rule: Callable[[Grams], Grams] | optax.GradientTransformation,
+    *,
+    scale_free: bool = False,
+    then: optax.GradientTransformation | None = None,
+    axes: Axes = None,
+    placement: Placement = "replicated",
+    temporaries: int | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    """Make a function of Gram matrices a transformation of any tree of parameters.
+
+    For every matrix `X`, the rule gets the smaller of `X X^H` and `X^H X` as one of a stack of all
+    of that size, and returns as many `Q`; the update becomes `Q X`, or `X Q^H`. The matrices are
+    neither gathered nor transposed, and the arithmetic is float32 or better.
+
+    `None` and `optax.MaskedNode` pass through. Costs the two products with `X`, `4 m^2 n` flops a
+    matrix for `m <= n`, beside the rule; temporaries are one scaled leaf and, of every size, three
+    stacks of Gram matrices.
+
+    Args:
+        rule: A function `(k, n, n) -> (k, n, n)`; or, to keep a state such as running averages, an
+            `optax.GradientTransformation` whose parameter is one such array.
+        scale_free: Says that `rule(c R) = rule(R) / sqrt(c)`, as inverse roots do. Every matrix is
+            then divided by its largest entry first, and neither 1e-30 nor 1e30 is too small or too
+            large to be squared.
+        then: A rule without state for what comes out, such as a shape scale. It gets the stack
+            `(k, fan_in, fan_out)` of one leaf after the other; nothing is gathered.
+        axes: As for `per_stack`.
+        placement: As for `per_stack`. Where matrices travel to their owners, each is computed there
+            as a whole, in the stack of its shape.
+        temporaries: How many bytes of Gram matrices a function gets at once; more come in turns.
+            By default 8 MiB on CPUs, where that is also fastest, and 512 MiB on accelerators. A
+            transformation gets all at once.
+
+    Raises:
+        ValueError: As for `per_stack`.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> import gradsmith as gs
+        >>> def whiten(grams):
+        ...     values, vectors = jnp.linalg.eigh(grams)
+        ...     return (vectors / jnp.sqrt(values)[:, None, :]) @ vectors.mT
+        >>> tx = gs.per_gram(whiten)
+        >>> grads = {"kernel": jnp.array([[4.0, 0.0, 0.0], [0.0, 3.0, 0.0]])}
+        >>> updates, _ = tx.update(grads, tx.init(grads))
+        >>> print(updates["kernel"].round(3))
+        [[1. 0. 0.]
+         [0. 1. 0.]]
+    """
+    check_placement(placement)
+    has_state = isinstance(rule, optax.GradientTransformation)
+    gram_rule = optax.with_extra_args_support(rule) if has_state else _in_turns(rule, temporaries)
+    finish = optax.identity() if then is None else then
+
+    def init_grams(buckets: Sequence[Bucket], kinds: Sequence[Any]) -> list[Any]:
+        pairs = zip(buckets, kinds, strict=True)
+        return [gram_rule.init(jnp.zeros(bucket.shape, kind)) for bucket, kind in pairs]
+
+    def transform(stacks: Sequence[Array], kinds: Sequence[Any], states: Sequence[Any], **extra):
+        """Return what becomes of stacks `(k, m, n)` of any shapes, and the states of the rule."""
+        wide = [stack.astype(wide_dtype(stack.dtype)) for stack in stacks]
+        units = [largest_entry(x) if scale_free else jnp.ones((1, 1, 1)) for x in wide]
+        units = [unit.astype(x.dtype) for unit, x in zip(units, wide, strict=True)]
+        grams = [gram(x / unit) for x, unit in zip(wide, units, strict=True)]
+        kept, factors = [], {}
+        buckets = _buckets([_shape(stack) for stack in stacks])
+        for bucket, kind, own in zip(buckets, kinds, states, strict=True):
+            q, own = gram_rule.update(bucket.gather(grams, kind), own, **extra)
+            kept.append(own)
+            factors |= bucket.scatter(jnp.asarray(q))
+        outs = []
+        for index, (x, unit) in enumerate(zip(wide, units, strict=True)):
+            out = apply(factors[index].astype(x.dtype) / unit, x)
+            outs.append(jnp.asarray(finish.update(out, finish.init(out))[0]))
+        return outs, kept
+
+    def init_stack(params: Any) -> Any:
+        return init_grams(_buckets([_shape(params)]), [wide_dtype(params.dtype)])[0]
+
+    def update_stack(updates: Any, state: Any, params: Any = None, **extra_args: Any):
+        del params
+        kinds = [wide_dtype(updates.dtype)]
+        (out,), (state,) = transform([updates], kinds, [state], **extra_args)
+        return out.astype(updates.dtype), state
+
+    whole = optax.GradientTransformationExtraArgs(init_stack, update_stack)
+    at_owners = per_stack(whole, axes=axes, placement=placement)
+    if has_state and placement != "replicated":
+        return at_owners
+
+    def init_fn(params: Any) -> StackState:
+        leaves = matrix_leaves(axes, params)
+        if not leaves:
+            # A leaf, for `optax.tree.map_params`: see `per_stack`.
+            return StackState(jnp.zeros((), jnp.int32))  # pyright: ignore[reportArgumentType]
+        buckets = _buckets([shape for own in leaves for shape in _shapes(own)])
+        kinds = [wide_dtype(dtype) for dtype in dtypes(buckets, leaves)]
+        keys = [f"{b.name} {kind.name}" for b, kind in zip(buckets, kinds, strict=True)]
+        _write_down(buckets, keys, leaves)
+        return StackState(dict(zip(keys, init_grams(buckets, kinds), strict=True)))
+
+    def update_fn(updates: Any, state: Any, params: Any = None, **extra_args: Any):
+        del params
+        leaves = matrix_leaves(axes, updates)
+        if not leaves:
+            return updates, state
+        if not _is_local(placement, leaves):
+            return at_owners.update(updates, at_owners.init(updates), **extra_args)[0], state
+        stacks = split(leaves, [whole_leaf(own.leaf) for own in leaves])
+        keys = [_find(state, b) for b in _buckets([_shape(stack) for stack in stacks])]
+        kinds = [key.partition(" ")[2] for key in keys]
+        own = [state.buckets[key] for key in keys]
+        outs, own = transform(stacks, kinds, own, **extra_args)
+        state = StackState(dict(zip(keys, own, strict=True)))
+        joined = join(dict(enumerate(outs)), leaves, [own.leaf.shape for own in leaves])
+        return jax.tree.unflatten(jax.tree.structure(updates), home(joined, leaves)), state
+
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+
+
+def _in_turns(
+    f: Callable[[Grams], Grams], temporaries: int | None
+) -> optax.GradientTransformationExtraArgs:
+    """Make a rule of a function that gets no more than so many bytes at once."""
+
+    def update_fn(updates: Any, state: Any, params: Any = None, **extra_args: Any):
+        del params, extra_args
+        grams = updates
+        k, n, _ = grams.shape
+        limit = CHUNK_BYTES[platform()] if temporaries is None else temporaries
+        most = max(1, limit // max(1, n * n * grams.dtype.itemsize))
+        if k <= most:
+            return f(grams), state
+        size = max(size for size in range(1, most + 1) if k % size == 0)
+        turns = jax.lax.map(f, jnp.reshape(grams, (k // size, size, n, n)))
+        return jnp.reshape(turns, grams.shape), state
+
+    return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update_fn)
+
+
+def _shape(stack: Array) -> StackShape:
+    k, m, n = stack.shape
+    return k, m, n
+
+
+def _shapes(own: MatrixLeaf) -> list[StackShape]:
+    return own.axes.stack_shapes(own.leaf.shape)
+
+
+def _buckets(shapes: Sequence[StackShape]) -> tuple[Bucket, ...]:
+    """Return the buckets of the Gram matrices of stacks of these shapes."""
+    return plan_buckets([(k, min(m, n), min(m, n)) for k, m, n in shapes])
+
+
+def _is_local(placement: Placement, leaves: Sequence[MatrixLeaf]) -> bool:
+    """Whether no matrix has to travel."""
+    specs = placement.param_specs if isinstance(placement, Owners) else None
+    return placement == "replicated" or mesh_of([own.leaf for own in leaves], specs) is None
