@@ -589,7 +589,20 @@ def rate_in_arithmetic(learning_rate=0.01):
     return optax.chain(optax.identity(), optax.scale(-learning_rate))
 
 
+def count_from_one(learning_rate=0.01):
+    def init(params):
+        return {"count": jnp.zeros([], jnp.int32)}
+
+    def update(updates, state, params=None):
+        count = optax.safe_increment(state["count"])
+        rate = learning_rate(count) if callable(learning_rate) else learning_rate
+        return jax.tree.map(lambda u: -u * rate, updates), {"count": count}
+
+    return optax.GradientTransformation(init, update)
+
+
 MUTANTS += [
+    Mutant("schedule", Subject("count from one", count_from_one)),
     Mutant("inject_learning_rate", Subject("branch on rate", branch_on_rate)),
     Mutant("inject_all_floats", Subject("branch on decay", branch_on_decay)),
     Mutant("inject_bf16", Subject("decay near one", decay_near_one)),

@@ -129,40 +129,39 @@ def _inject_floats(bench: Bench) -> Any:
     needs=(*_NEEDS, "no_recompile"),
     unless=("no_schedule",),
     call="i = FACTORY(lambda count: 0.01); print(i.update(p, i.init(p), p)[0])",
-    cause="the learning rate is used in arithmetic where a schedule is a function of the count",
+    cause="the learning rate is used in arithmetic where a schedule is a function of the count, or "
+    "the count is incremented before the schedule sees it",
     change="end the chain with optax.scale_by_learning_rate(lr), which takes both",
 )
 def check_schedule(bench: Bench) -> None:
-    """A schedule works as learning rate, and is followed: 1, 1 and 0 times it, in three steps."""
+    """A schedule works as learning rate: it is asked for counts 0, 1, 2, and followed.
+
+    A constant schedule gives the steps of the constant. One that falls to zero at count 2 gives the
+    same first two updates, and another third one.
+    """
     rate, value = str(bench.subject.rate_name), bench.subject.rate_value
-    steps = {}
-    for name, schedule in {
-        "constant": lambda count: jnp.where(count < 99, value, 0.0),
-        "stepped": lambda count: jnp.where(count < 2, value, 0.0),
-    }.items():
+
+    def updates_under(schedule: Any) -> list[Any]:
         tx = bench.subject.build(**{rate: schedule})
-        update = jax.jit(lambda g, s, p, tx=tx: bench.update(g, s, p, tx=tx))
-        state, steps[name] = tx.init(bench.params), []
+        update = jax.jit(lambda g, s, p: bench.update(g, s, p, tx=tx))
+        state, taken = tx.init(bench.params), []
         for step in bench.trajectory:
             updates, state = update(step.grads, state, step.params)
-            steps[name].append(updates)
-    for number, expected in enumerate(bench.trajectory):
-        if bench.subject.rate_value == bench.subject.call_arguments.get(rate, value):
-            fail_if_far(
-                f"update {number + 1} under a constant schedule",
-                steps["constant"][number],
-                expected.updates,
-                "with the constant",
-                rtol=1e-3,
-            )
-    changed = any(
-        bool(jnp.any(a != b))
-        for a, b in zip(
-            jax.tree.leaves(steps["constant"][2]), jax.tree.leaves(steps["stepped"][2]), strict=True
-        )
-    )
-    if not changed:
-        raise CheckFailure("the schedule falls to zero at the third step, and the update does not")
+            taken.append(updates)
+        return taken
+
+    constant = updates_under(lambda count: jnp.where(count < 99, value, 0.0))
+    stepped = updates_under(lambda count: jnp.where(count < 2, value, 0.0))
+    if bench.subject.call_arguments.get(rate) == value:
+        for number, step in enumerate(bench.trajectory):
+            what = f"update {number + 1} under a constant schedule"
+            fail_if_far(what, constant[number], step.updates, "with the constant", rtol=1e-3)
+    for number in range(2):
+        what = f"update {number + 1} under a schedule that falls to zero at count 2"
+        fail_if_far(what, stepped[number], constant[number], "without the fall", rtol=1e-3)
+    last = zip(jax.tree.leaves(constant[2]), jax.tree.leaves(stepped[2]), strict=True)
+    if not any(bool(jnp.any(a != b)) for a, b in last):
+        raise CheckFailure("the schedule falls to zero at count 2, and update 3 does not change")
 
 
 @check(

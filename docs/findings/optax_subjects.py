@@ -1,0 +1,64 @@
+"""The optimizers of optax and optax.contrib as subjects: what each of them needs, and declares."""
+
+import inspect
+
+import optax
+import optax.contrib
+
+from gradsmith.checks import Subject
+
+_VALUE = {"extra_args": lambda loss, params, grads: {"value": loss(params)}}
+_LINE_SEARCH = {
+    "extra_args": lambda loss, params, grads: {
+        "value": loss(params),
+        "grad": grads,
+        "value_fn": loss,
+    }
+}
+_OBJECTIVE = {"extra_args": lambda loss, params, grads: {"obj_fn": loss}}
+
+DECLARED = {
+    "lbfgs": _LINE_SEARCH,
+    "polyak_sgd": _VALUE,
+    "contrib.momo": _VALUE,
+    "contrib.momo_adam": _VALUE,
+    "contrib.sophia": _OBJECTIVE,
+    "contrib.schedule_free": {"arguments": {"base_optimizer": optax.sgd(0.01)}},
+    "contrib.mechanize": {"arguments": {"base_optimizer": optax.sgd(0.01)}},
+    "contrib.sam": {
+        "arguments": {
+            "optimizer": optax.sgd(0.01),
+            "adv_optimizer": optax.chain(optax.contrib.normalize(), optax.sgd(0.05)),
+        },
+        "traits": {"no_descent"},  # every other step climbs
+    },
+    "rprop": {"traits": {"no_schedule"}},
+    "sm3": {"traits": {"no_schedule"}},
+    "optimistic_adam": {"traits": {"no_schedule"}},
+    "optimistic_adam_v2": {"traits": {"no_schedule"}},
+    "contrib.ademamix": {"traits": {"no_schedule"}},
+}
+"""What an optimizer documents that it wants or cannot do."""
+
+NO_OPTIMIZERS = ("scale_by_learning_rate", "scale_by_rprop", "contrib.scale_by_madgrad")
+"""Transformations that happen to take a learning rate. contrib.dpsgd has none: it is left out, as
+its gradients carry an axis of examples."""
+
+
+def names() -> list[str]:
+    """Every public function of optax and optax.contrib with a learning rate, and two wrappers."""
+    found = ["contrib.mechanize", "contrib.sam"]
+    for prefix, module in (("", optax), ("contrib.", optax.contrib)):
+        for name, function in sorted(vars(module).items()):
+            if name.startswith("_") or not inspect.isfunction(function):
+                continue
+            if "learning_rate" in inspect.signature(function).parameters:
+                found.append(prefix + name)
+    return [name for name in found if name not in NO_OPTIMIZERS]
+
+
+def subject_of(name: str) -> Subject:
+    """The subject of one name; importable, so that a worker process can make it."""
+    module = optax.contrib if name.startswith("contrib.") else optax
+    factory = getattr(module, name.removeprefix("contrib."))
+    return Subject(name, factory, **DECLARED.get(name, {}))
