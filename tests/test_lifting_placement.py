@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import warnings
 from typing import Any, NamedTuple
 
 import jax
@@ -14,6 +15,9 @@ from jax.sharding import PartitionSpec as P
 
 import gradsmith as gs
 from gradsmith import MatrixAxes, Owners
+from gradsmith.lifting.bucket import plan_buckets
+from gradsmith.lifting.declare import matrix_leaves
+from gradsmith.lifting.placement import site_of
 
 AUTO, EXPLICIT = AxisType.Auto, AxisType.Explicit
 
@@ -199,6 +203,46 @@ def test_muon_on_a_mesh_is_muon(kind, spec):
         updates, _ = trained(tx, mesh, specs, SMALL)
     # A sum in another order, and about 500 times its rounding after Newton-Schulz.
     assert_close(updates, alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("where", ["without a mesh", "at owners", "unseen"])
+def test_matrices_that_are_turned_meet_the_others_and_come_home(where):
+    """Each row of a leaf is multiplied by its number, though half of them are columns there."""
+
+    def step(stacks, params, state, turned):
+        assert params is None
+        outs = []
+        for stack, mask in zip(stacks, turned, strict=True):
+            _, m, n = stack.shape
+            by_row = stack * jnp.arange(m, dtype=stack.dtype)[None, :, None]
+            by_column = stack * jnp.arange(n, dtype=stack.dtype)[None, None, :]
+            outs.append(
+                by_row if mask is None else jnp.where(mask[:, None, None], by_column, by_row)
+            )
+        return outs, state
+
+    def run(grads):
+        leaves = matrix_leaves({"layers": AXES["layers"]}, grads)
+        shapes = [shape for own in leaves for shape in own.axes.stack_shapes(own.leaf.shape)]
+        buckets = plan_buckets([(k, min(m, n), max(m, n)) for k, m, n in shapes])
+        site = site_of("owners", leaves, buckets)
+        nothing = [() for _ in buckets]
+        out, _ = site.update(step, lambda stacks: nothing, leaves, None, nothing)
+        return dict(zip(sorted(grads), out, strict=True))
+
+    shapes = {"a": (16, 8), "b": (8, 16), "c": (16, 8), "layers": (3, 16, 8), "square": (8, 8)}
+    grads = tree(0, shapes)
+    if where == "without a mesh":
+        updates = run(grads)
+    else:
+        mesh = mesh_of((2, 4), *[EXPLICIT if where == "at owners" else AUTO] * 2)
+        specs = {n: P(*[None] * (len(shape) - 2), "x", "y") for n, shape in shapes.items()}
+        with jax.set_mesh(mesh), warnings.catch_warnings():
+            warnings.simplefilter("ignore" if where == "unseen" else "error")
+            updates = jax.jit(run)(put(grads, mesh, specs))
+    for name, grad in grads.items():
+        rows = np.arange(grad.shape[-2], dtype=np.float32)[:, None]
+        np.testing.assert_array_equal(updates[name], np.asarray(grad) * rows, err_msg=name)
 
 
 def test_replicated_computes_everything_everywhere():

@@ -123,6 +123,11 @@ class Exchange:
             start += count
         return stacks
 
+    def mine(self, table: Shaped[np.ndarray, " k"]) -> Shaped[Array, " each"]:
+        """Return what a table says of the matrices of this owner, which says one thing of each."""
+        table = np.resize(table, (self._size(self.owners), self.each))
+        return lax.dynamic_index_in_dim(table, self._index(self.owners), keepdims=False)
+
     # A device's block of a matrix is flattened. Where a mesh axis cuts other pieces of the bucket
     # but not this one, all devices along it have the same block and each sends an equal share.
 
@@ -190,10 +195,8 @@ class Exchange:
         made = [make(kind) for kind in kinds]
         if len(made) == 1:
             return made[0]
-        table = [kinds.index(piece.kind) for piece in self.pieces for _ in range(piece.count)]
-        table = np.resize(np.array(table, np.int32), (self._size(self.owners), self.each))
-        which = lax.dynamic_index_in_dim(table, self._index(self.owners), keepdims=False)
-        which = lax.broadcast_in_dim(which, made[0].shape, (axis,))
+        numbers = [kinds.index(piece.kind) for piece in self.pieces for _ in range(piece.count)]
+        which = lax.broadcast_in_dim(self.mine(np.array(numbers, np.int32)), made[0].shape, (axis,))
         return lax.select_n(which, *made) if len(made) > 2 else lax.select_n(which != 0, *made)
 
     def _all_to_all(self, x: Array) -> Array:

@@ -12,13 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AbstractMesh, Mesh, PartitionSpec
 from jax.typing import DTypeLike
-from jaxtyping import Array
+from jaxtyping import Array, Bool
 
 from .axes import Run
 from .bucket import Bucket
 from .declare import MatrixLeaf
 from .exchange import Exchange, MeshAxes, Piece
-from .gathering import dtypes, join, split
+from .gathering import dtypes, join, split, turned
 from .journal import journal
 from .sealed import seal, sealed_shape
 from .shards import Split, check_mesh, move, sizes_of, spec_of
@@ -36,6 +36,7 @@ class AtOwners:
         splits: How it is split where it enters the exchange.
         exchanges: The way of each bucket.
         buckets: Which stacks it gathers.
+        turned: Which matrices of each bucket are transposed; None where none is.
     """
 
     mesh: Mesh | AbstractMesh
@@ -43,6 +44,7 @@ class AtOwners:
     splits: Sequence[Split]
     exchanges: Sequence[Exchange]
     buckets: Sequence[Bucket]
+    turned: Sequence[Bool[np.ndarray, " _"] | None]
 
     def init(self, make: Callable, leaves: Sequence[MatrixLeaf]) -> list[Any]:
         """Return the state that `make` makes of the stacks of all owners, split among them."""
@@ -73,11 +75,15 @@ class AtOwners:
         param_stacks = None if params is None else self._stacks(params)
         small = sealed_shape(make, stacks)
         specs = self._specs_of(small, state)
-        run, values = seal(step, stacks, param_stacks, small)
+        masks = [
+            None if table is None else jax.ShapeDtypeStruct(stack.shape[:1], bool)
+            for table, stack in zip(self.turned, stacks, strict=True)
+        ]
+        run, values = seal(step, stacks, param_stacks, small, masks)
 
         def here(values, own, own_params, state):
             theirs = None if params is None else self._spread(params, own_params)
-            out, state = run(values, self._spread(leaves, own), theirs, state)
+            out, state = run(values, self._spread(leaves, own), theirs, state, self._masks())
             out = [x.astype(stack.dtype) for x, stack in zip(out, stacks, strict=True)]
             return self._collect(leaves, out), state
 
@@ -132,6 +138,10 @@ class AtOwners:
             exchange.spread([stacks[index].astype(dtype) for index in bucket.members])
             for bucket, exchange, dtype in plan
         ]
+
+    def _masks(self) -> list[Array | None]:
+        pairs = zip(self.exchanges, self.turned, strict=True)
+        return [None if table is None else exchange.mine(table) for exchange, table in pairs]
 
     def _collect(self, leaves: Sequence[MatrixLeaf], stacks: Sequence[Array]) -> list[Array]:
         pieces = {}
@@ -208,7 +218,7 @@ def at_owners(
             flipped = run.stack_shape[1:] != bucket.matrix_shape
             pieces.append(Piece(run.stack_shape[0], rows, columns, flipped))
         exchanges.append(Exchange(sizes, stack, tuple(pieces), wire))
-    return AtOwners(mesh, splits, landed, exchanges, buckets)
+    return AtOwners(mesh, splits, landed, exchanges, buckets, turned(buckets, leaves))
 
 
 def _landing(own: MatrixLeaf, split: Split, sizes: dict[str, int]) -> Split:

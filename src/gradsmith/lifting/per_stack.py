@@ -97,7 +97,8 @@ def per_stack(
         buckets = _buckets(matrices)
         keys = [_find(state, bucket) for bucket in buckets]
 
-        def step(stacks, param_stacks, states):
+        def step(stacks, param_stacks, states, turned):
+            del turned  # a bucket of this verb has matrices of one shape
             outs = []
             for i, (key, stack, own) in enumerate(zip(keys, stacks, states, strict=True)):
                 theirs = None if param_stacks is None else param_stacks[i].astype(_dtype(key))

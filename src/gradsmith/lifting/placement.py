@@ -7,14 +7,15 @@ Both are *sites* with two methods, so that a verb need not know which it has:
     init(make, leaves)                            the state that `make` makes of the stacks
     update(step, make, leaves, params, state)     the leaves after `step`, and its state
 
-where `make(stacks)` gives a list with a state for each bucket, `step(stacks, params, state)` gives
-stacks and such a list, and `stacks` has one array `(k, m, n)` for each bucket.
+where `make(stacks)` gives a list with a state for each bucket, and `step(stacks, params, state,
+turned)` gives stacks and such a list. `stacks` has one array `(k, m, n)` for each bucket, and
+`turned` says which of its matrices are transposed, or None where none is.
 """
 
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import jax
@@ -26,7 +27,7 @@ from .axes import MatrixAxes
 from .bucket import Bucket
 from .declare import MatrixLeaf
 from .exchange import fill
-from .gathering import gather, scatter
+from .gathering import gather, scatter, turned
 from .owners import AtOwners, at_owners
 from .shards import Split, explicit_spec, mesh_of, sizes_of, splits_of
 
@@ -123,7 +124,9 @@ class Everywhere:
         """Return the leaves after `step` on the stacks of all buckets, and the state."""
         del make
         param_stacks = None if params is None else self._gather(params)
-        stacks, state = step(self._gather(leaves), param_stacks, state)
+        stacks, state = step(
+            self._gather(leaves), param_stacks, state, turned(self.buckets, leaves)
+        )
         return _home(scatter(self.buckets, stacks, leaves), leaves), state
 
     def _gather(self, leaves: Sequence[MatrixLeaf]) -> list[Array]:
@@ -149,7 +152,7 @@ class Unseen:
     def init(self, make: Callable, leaves: Sequence[MatrixLeaf]) -> list[Any]:
         """As `AtOwners.init`."""
         stacks = self._gather(leaves)
-        return self._site(stacks).init(make, stacks)
+        return self._site(leaves, stacks).init(make, stacks)
 
     def update(
         self,
@@ -168,7 +171,8 @@ class Unseen:
         )
         stacks = self._gather(leaves)
         param_stacks = None if params is None else self._gather(params)
-        out, state = self._site(stacks).update(step, make, stacks, param_stacks, state)
+        site = self._site(leaves, stacks)
+        out, state = site.update(step, make, stacks, param_stacks, state)
         out = [x[: sum(bucket.counts)] for x, bucket in zip(out, self.buckets, strict=True)]
         return scatter(self.buckets, out, leaves), state
 
@@ -181,10 +185,11 @@ class Unseen:
             for bucket, stack in zip(self.buckets, gather(self.buckets, leaves), strict=True)
         ]
 
-    def _site(self, stacks: Sequence[MatrixLeaf]) -> AtOwners:
+    def _site(self, leaves: Sequence[MatrixLeaf], stacks: Sequence[MatrixLeaf]) -> AtOwners:
         split: Split = (tuple(sizes_of(self.mesh)), (), ())
         own = [Bucket(x.leaf.shape[1:], (i,), (x.leaf.shape[0],)) for i, x in enumerate(stacks)]
-        return at_owners(self.mesh, stacks, [split] * len(stacks), own, self.wire)
+        site = at_owners(self.mesh, stacks, [split] * len(stacks), own, self.wire)
+        return replace(site, turned=turned(self.buckets, leaves))
 
 
 def _whole(leaf: Array) -> Array:
