@@ -7,15 +7,14 @@ import optax
 from jaxtyping import Array
 
 from .lifting.declare import Axes
-from .lifting.per_stack import per_stack
 from .lifting.placement import Placement
 from .lifting.roles import Said, partition_by_role
 from .matrix.coefficients import Schedule
-from .matrix.orthogonalize import Method
+from .matrix.plan import Method
 from .transforms.adam import scale_by_adam
 from .transforms.momentum import MomentumKind
 from .transforms.momentum import momentum as momentum_of
-from .transforms.orthogonalize import orthogonalize
+from .transforms.orthogonalize import orthogonalize_tree
 from .transforms.shape_scale import match_operator_norm, match_rms, scale_by_aspect_ratio
 from .transforms.weight_decay import decay_weights
 
@@ -34,9 +33,10 @@ def muon(
     *,
     momentum: float | Array = 0.95,
     momentum_kind: MomentumKind = "ema_nesterov",
-    method: Method = "newton_schulz",
-    coefficients: str | Schedule = "keller",
+    method: Method | None = None,
+    coefficients: str | Schedule | None = None,
     steps: int | None = None,
+    max_error: float | None = None,
     eps: float | Array = 0.0,
     scale: ShapeScale = "aspect_ratio",
     weight_decay: float | Array = 0.0,
@@ -51,7 +51,8 @@ def muon(
     is reachable by arguments; docs/muon.md has the table.
 
     State: one copy of the matrices, two of everything else. Costs five Newton-Schulz steps on each
-    matrix, `20 m^2 n + 10 m^3` flops for `m <= n`, and one copy of the updates each way.
+    Gram matrix, `4 m^2 n + 34 m^3` flops for `m <= n`, a quarter less on CPUs where `m` is large;
+    with `max_error=0.32` a third of that, for updates that are at least as orthogonal.
     `update(grads, state)` works without `params` as long as there is no weight decay.
 
     Args:
@@ -61,8 +62,10 @@ def muon(
         momentum: The part of the momentum that survives a step.
         momentum_kind: The convention, by name; see `momentum`.
         method: How to orthogonalize; see `gradsmith.matrix.orthogonalize`.
-        coefficients: The Newton-Schulz schedule.
+        coefficients: The Newton-Schulz schedule, by default Keller Jordan's.
         steps: The number of its steps, where it leaves a choice.
+        max_error: Instead of these three: how far from 1 a singular value of the update may be, for
+            the cheapest method that keeps it; see `gradsmith.matrix.orthogonalize`.
         eps: Added to the Frobenius norm before the iteration; see `gradsmith.matrix.newton_schulz`.
         scale: The length of an update by its shape: 'aspect_ratio' `sqrt(max(1, out / in))`,
             'match_rms' `0.2 sqrt(max(in, out))`, 'match_operator_norm' `sqrt(out / in)`, or 'none'.
@@ -99,13 +102,19 @@ def muon(
         raise ValueError(f"no scale is called {scale!r}; there are {', '.join(_SHAPE_SCALES)}")
     if adam_learning_rate is None:
         adam_learning_rate = _times(1.0 if scale == "match_rms" else 0.15, learning_rate)
-    orthogonal = orthogonalize(method, coefficients=coefficients, steps=steps, eps=eps)
 
     def matrices(axes: Axes) -> optax.GradientTransformation:
         return optax.chain(
             momentum_of(momentum, momentum_kind),
-            per_stack(
-                optax.chain(orthogonal, _SHAPE_SCALES[scale]()), axes=axes, placement=placement
+            orthogonalize_tree(
+                method,
+                coefficients=coefficients,
+                steps=steps,
+                max_error=max_error,
+                eps=eps,
+                then=_SHAPE_SCALES[scale](),
+                axes=axes,
+                placement=placement,
             ),
             decay_weights(weight_decay),
             optax.scale_by_learning_rate(learning_rate),

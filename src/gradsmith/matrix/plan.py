@@ -38,7 +38,7 @@ class Request:
         eps: What it adds to that.
     """
 
-    method: Method | None = None
+    method: str | None = None
     coefficients: str | Schedule | None = None
     steps: int | None = None
     max_error: float | None = None
