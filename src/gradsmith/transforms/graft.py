@@ -1,0 +1,69 @@
+"""Grafting: the direction of one optimizer at the length of another."""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Inexact
+
+from ..dtypes import wide_dtype
+
+
+class GraftState(NamedTuple):
+    """The states of the two optimizers."""
+
+    direction: Any
+    length: Any
+
+
+def graft(
+    direction: optax.GradientTransformation, length: optax.GradientTransformation
+) -> optax.GradientTransformationExtraArgs:
+    """Give each matrix of one rule's update the Frobenius norm of another's (a rule).
+
+    Both see the same gradients. So a direction whose size means little, such as Shampoo's, takes
+    steps as long as Adam's and can use Adam's learning rate. Where the direction is zero, so is
+    the update.
+
+    A direction: stands before the learning rate, inside `per_stack`. State and cost: both.
+
+    Args:
+        direction: The rule whose matrices are kept up to a factor.
+        length: The rule whose norms they get; `optax.identity()` is the gradient itself.
+
+    Examples:
+        >>> import jax.numpy as jnp, optax
+        >>> import gradsmith as gs
+        >>> rule = gs.graft(gs.orthogonalize("svd"), optax.identity())
+        >>> stack = jnp.array([[[1.0, 0.0], [0.0, 7.0]]])
+        >>> updates, _ = rule.update(stack, rule.init(stack))
+        >>> print(updates.round())
+        [[[5. 0.]
+          [0. 5.]]]
+
+    References:
+        Agarwal et al., Disentangling Adaptive Gradient Methods from Learning Rates, 2020,
+        arXiv:2002.11803.
+    """
+    direction = optax.with_extra_args_support(direction)
+    length = optax.with_extra_args_support(length)
+
+    def init_fn(params):
+        return GraftState(direction.init(params), length.init(params))
+
+    def update_fn(updates, state, params=None, **extra_args):
+        way, kept = direction.update(updates, state.direction, params, **extra_args)
+        like, other = length.update(updates, state.length, params, **extra_args)
+        wide = [jnp.asarray(x).astype(wide_dtype(updates.dtype)) for x in (like, way)]
+        return with_norm_of(*wide).astype(updates.dtype), GraftState(kept, other)
+
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+
+
+def with_norm_of(
+    like: Inexact[Array, "k m n"], x: Inexact[Array, "k m n"]
+) -> Inexact[Array, "k m n"]:
+    """Return every matrix of `x` at the Frobenius norm of that of `like`; zero stays zero."""
+    norm = lambda a: jnp.sqrt(jnp.sum(jnp.square(jnp.abs(a)), axis=(-2, -1), keepdims=True))
+    own = norm(x)
+    return x * (norm(like) / jnp.where(own == 0, 1.0, own)).astype(x.dtype)

@@ -1,0 +1,83 @@
+"""MARS: correct a stochastic gradient by how it changed since the last one."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array
+
+from ..dtypes import wide_dtype
+from .arguments import check_fractions, check_not_negative
+
+
+class MarsState(NamedTuple):
+    """The gradient of the step before; zero at first."""
+
+    previous: Any
+
+
+def correct_by_mars(
+    gamma: float | Array = 0.025,
+    decay: float | Array = 0.95,
+    max_norm: float | Array | None = 1.0,
+) -> optax.GradientTransformation:
+    """Add `gamma decay / (1 - decay)` times the change of the gradient, then clip each leaf's norm.
+
+    With a momentum of that `decay` behind it, this is variance reduction: the part of the momentum
+    that the new gradient contradicts is forgotten faster. The first gradient changed from zero.
+
+    A direction: stands first in a chain, before the momentum. State: one copy of the gradients. The
+    norm is of a leaf; where a leaf is a stack of matrices, `per_matrix(correct_by_mars())` clips
+    each of them.
+
+    Args:
+        gamma: How much of the correction is used.
+        decay: That of the momentum behind it.
+        max_norm: The longest a corrected leaf may be; None does not clip.
+
+    Raises:
+        ValueError: The decay is outside `[0, 1)`, or another number is negative.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> import gradsmith as gs
+        >>> tx = gs.correct_by_mars(gamma=0.5, decay=0.5, max_norm=None)
+        >>> state = tx.init(jnp.zeros(1))
+        >>> for g in (2.0, 2.0, 3.0):
+        ...     updates, state = tx.update(jnp.array([g]), state)
+        ...     print(updates)
+        [3.]
+        [2.]
+        [3.5]
+
+    References:
+        Yuan et al., MARS, 2024, arXiv:2411.10438 (its approximate form); Liu et al., MARS-M, 2025,
+        arXiv:2510.21800.
+    """
+    check_fractions("correct_by_mars", decay=decay)
+    check_not_negative("correct_by_mars", gamma=gamma, max_norm=max_norm)
+
+    def init_fn(params):
+        zeros = lambda p: jnp.zeros(p.shape, wide_dtype(p.dtype))
+        return MarsState(jax.tree.map(zeros, params))
+
+    def update_fn(updates, state, params=None):
+        del params
+
+        def correct(gradient, previous):
+            wide = gradient.astype(previous.dtype)
+            beta = jnp.asarray(decay, wide.dtype)
+            out = wide + jnp.asarray(gamma, wide.dtype) * beta / (1 - beta) * (wide - previous)
+            if max_norm is not None:
+                norm = jnp.sqrt(jnp.sum(jnp.square(jnp.abs(out))))
+                limit = jnp.asarray(max_norm, norm.dtype)
+                shrink = jnp.where(norm > limit, limit / jnp.where(norm == 0, 1.0, norm), 1.0)
+                out = out * shrink.astype(out.dtype)
+            return out.astype(gradient.dtype)
+
+        out = jax.tree.map(correct, updates, state.previous)
+        keep = lambda g, previous: g.astype(previous.dtype)
+        return out, MarsState(jax.tree.map(keep, updates, state.previous))
+
+    return optax.GradientTransformation(init_fn, update_fn)
