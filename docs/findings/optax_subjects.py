@@ -40,9 +40,12 @@ DECLARED = {
 }
 """What an optimizer documents that it wants or cannot do."""
 
-NO_OPTIMIZERS = ("scale_by_learning_rate", "scale_by_rprop", "contrib.scale_by_madgrad")
-"""Transformations that happen to take a learning rate. contrib.dpsgd has none: it is left out, as
-its gradients carry an axis of examples."""
+LEFT_OUT = (
+    "scale_by_learning_rate",  # these three are transformations, no optimizers
+    "scale_by_rprop",
+    "contrib.scale_by_madgrad",
+    "contrib.dpsgd",  # its gradients carry an axis of examples, which the bowl has not
+)
 
 
 def names() -> list[str]:
@@ -54,7 +57,7 @@ def names() -> list[str]:
                 continue
             if "learning_rate" in inspect.signature(function).parameters:
                 found.append(prefix + name)
-    return [name for name in found if name not in NO_OPTIMIZERS]
+    return [name for name in found if name not in LEFT_OUT]
 
 
 def subject_of(name: str) -> Subject:

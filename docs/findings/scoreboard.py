@@ -9,11 +9,6 @@ import os
 import sys
 from pathlib import Path
 
-HERE = Path(__file__).parent
-os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
-os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])
-
 import jax
 import optax
 from optax_subjects import names, subject_of
@@ -21,11 +16,15 @@ from optax_subjects import names, subject_of
 from gradsmith.checks.registry import all_checks
 from gradsmith.checks.supervisor import supervise
 
+HERE = Path(__file__).parent
 RECORD = HERE / "scoreboard.json"
 
 
 def main(wanted: list[str]) -> None:
     """Check what is wanted, keep the results, write the page."""
+    os.environ["JAX_PLATFORMS"] = "cpu"  # for the workers, which inherit it
+    os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])
     record = json.loads(RECORD.read_text()) if RECORD.exists() else {}
     for name in wanted or names():
         report = supervise(functools.partial(subject_of, name), all_checks())

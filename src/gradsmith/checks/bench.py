@@ -1,6 +1,6 @@
 """The workbench: what the checks of one subject share, each thing made once, when first asked for.
 
-The problem is a bowl, `loss(p) = sum(w (p - target)^2) / 2`, small enough that a step compiles in
+The problem is a bowl, `loss(p) = sum((p - target)^2) / 2`, small enough that a step compiles in
 tenths of a second. Its gradient is computed by numpy, so nothing of the subject is in the oracle.
 """
 
@@ -170,13 +170,15 @@ def sample(shapes: Any, seed: int = 0, dtype: Any = np.float32) -> PyTree:
 
 def gradient(params: PyTree) -> PyTree:
     """The gradient of `loss` at concrete `params`, with their dtypes."""
-    return jax.tree.map(lambda p: jnp.asarray((np.asarray(p) - _target(p)).astype(p.dtype)), params)
+    return jax.tree.map(
+        lambda p: jnp.asarray((np.asarray(p) - _target(p, np)).astype(p.dtype)), params
+    )
 
 
 def loss(params: PyTree) -> jax.Array:
     """Half the squared distance of `params` to the target; traceable."""
     squares = [
-        jnp.sum(jnp.square(p.astype(jnp.float32) - _target(p).astype(np.float32)))
+        jnp.sum(jnp.square(p.astype(jnp.float32) - _target(p, jnp)))
         for p in jax.tree.leaves(params)
     ]
     return 0.5 * sum(squares, jnp.zeros((), jnp.float32))
@@ -192,9 +194,9 @@ def is_float(x: Any) -> bool:
     return hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.floating)
 
 
-def _target(p: Any) -> np.ndarray:
-    """Where the bowl is lowest: away from zero, the same for equal shapes."""
-    return np.random.default_rng(sum(p.shape) + 7).normal(1.0, 0.5, p.shape)
+def _target(p: Any, lib: Any) -> Any:
+    """Where the bowl is lowest: away from zero, no two entries alike, and no constant array."""
+    return lib.reshape(1 + 0.5 * lib.sin(lib.arange(p.size, dtype=np.float32)), p.shape)
 
 
 def _is_shape(x: Any) -> bool:

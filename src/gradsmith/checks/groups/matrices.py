@@ -41,11 +41,11 @@ def _tree_of(bench: Bench, matrices: tuple[np.ndarray, ...]) -> tuple[Any, Any]:
     """Put matrices where the subject takes them: in its stack, or in a dict of kernels."""
     arrays = [jnp.asarray(x, jnp.float32) for x in matrices]
     own = bench.subject.params
-    if own is None:
+    if own is None or all(jnp.ndim(leaf) == 2 for leaf in jax.tree.leaves(own)):
         return dict(enumerate(arrays)), lambda tree: list(tree.values())
     if getattr(own, "ndim", 0) == 3:
         return jnp.stack(arrays), list
-    raise NotApplicable("the subject's own parameters are no stack (k, m, n)")
+    raise NotApplicable("the subject's own parameters are neither matrices nor a stack (k, m, n)")
 
 
 def _fail_if_far(what: str, seen: np.ndarray, expected: np.ndarray, rtol: float) -> None:
