@@ -71,8 +71,8 @@ def muon(
             'match_rms' `0.2 sqrt(max(in, out))`, 'match_operator_norm' `sqrt(out / in)`, or 'none'.
         weight_decay: Decoupled, of all parameters, times the learning rate of each.
         adam_learning_rate: Of the AdamW part, betas (0.9, 0.95) and eps 1e-10. By default
-            `learning_rate` itself with 'match_rms', which is made for that, and otherwise 0.15
-            times `learning_rate`: 3e-3 where Muon has 0.02.
+            `learning_rate` itself with 'match_rms', which is made for that, and otherwise 0.3
+            times `learning_rate`: 6e-3 where Muon has 0.02.
         axes: Which axes of which leaf are fan-in, fan-out and stack; see `per_stack`.
         placement: Where matrices are computed on a mesh; see `per_stack`.
         roles: `{pattern: role or axes}` where names and ranks tell the wrong thing; see
@@ -101,7 +101,7 @@ def muon(
     if scale not in get_args(ShapeScale):
         raise ValueError(f"no scale is called {scale!r}; there are {', '.join(_SHAPE_SCALES)}")
     if adam_learning_rate is None:
-        adam_learning_rate = _times(1.0 if scale == "match_rms" else 0.15, learning_rate)
+        adam_learning_rate = _times(1.0 if scale == "match_rms" else 0.3, learning_rate)
 
     def matrices(axes: Axes) -> optax.GradientTransformation:
         return optax.chain(
