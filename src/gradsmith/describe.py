@@ -3,18 +3,19 @@
 import dataclasses
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
 import optax
 from rich import box
-from rich.console import Console
+from rich.console import Console, ConsoleOptions
 from rich.filesize import decimal
+from rich.measure import Measurement
 from rich.table import Table
 
 from .lifting.journal import Journal, listening
-from .lifting.paths import path_name
+from .lifting.paths import arrays, path_name
 from .lifting.per_stack import StackState
 
 
@@ -55,27 +56,53 @@ class Description:
             console.print(self)
         return "\n".join(line.rstrip() for line in capture.get().splitlines())
 
-    def __rich__(self) -> Table:
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Table]:
+        """Print all columns that fit, and those that tell the routing in any case."""
+        columns = list(_COLUMNS)
+        table = self._table(columns)
+        for title in _DISPENSABLE:
+            if (
+                Measurement.get(console, options.update(width=_WIDE), table).maximum
+                > options.max_width
+            ):
+                columns.remove(title)
+                table = self._table(columns)
+        yield table
+
+    def _table(self, columns: list[str]) -> Table:
         params = sum(math.prod(leaf.shape) for leaf in self.leaves)
         state = self.shared_state_bytes + sum(leaf.state_bytes for leaf in self.leaves)
         buckets = {bucket for leaf in self.leaves for bucket in leaf.buckets}
+        hidden = [title for title in _COLUMNS if title not in columns]
         table = Table(
             box=box.SIMPLE_HEAD,
             caption=f"{len(self.leaves)} leaves, {params:,} parameters, {len(buckets)} buckets; "
-            f"state {decimal(state)}, {decimal(self.shared_state_bytes)} of it for no leaf",
+            f"state {decimal(state)}, {decimal(self.shared_state_bytes)} of it for no leaf"
+            + (f" (a wider terminal shows {', '.join(hidden)})" if hidden else ""),
             caption_justify="left",
         )
-        for title in ("leaf", "shape", "role", "why", "axes", "bucket", "optimizer"):
-            table.add_column(title, overflow="fold")
-        table.add_column("state", justify="right")
+        for title in columns:
+            table.add_column(
+                title, overflow="fold", justify="right" if title == "state" else "left"
+            )
         for leaf in self.leaves:
-            shape = f"{leaf.dtype} {leaf.shape}"
-            cut = (leaf.axes, "\n".join(leaf.buckets), leaf.optimizer)
-            table.add_row(leaf.path, shape, leaf.role, leaf.why, *cut, decimal(leaf.state_bytes))
+            table.add_row(*(_COLUMNS[title](leaf) for title in columns))
         return table
 
 
-_WIDE = 180  # columns of a printed description; a terminal gets its own width through rich
+_WIDE = 200  # columns of a printed description; a terminal gets its own width through rich
+
+_COLUMNS: dict[str, Callable[[LeafDescription], str]] = {
+    "leaf": lambda leaf: leaf.path,
+    "shape": lambda leaf: f"{leaf.dtype} {leaf.shape}",
+    "role": lambda leaf: leaf.role,
+    "why": lambda leaf: leaf.why,
+    "axes": lambda leaf: leaf.axes,
+    "bucket": lambda leaf: "\n".join(leaf.buckets),
+    "optimizer": lambda leaf: leaf.optimizer,
+    "state": lambda leaf: decimal(leaf.state_bytes),
+}
+_DISPENSABLE = ("bucket", "state", "axes", "shape")  # where a terminal is narrow, in this order
 
 
 def describe(tx: optax.GradientTransformation, params: Any) -> Description:
@@ -87,7 +114,7 @@ def describe(tx: optax.GradientTransformation, params: Any) -> Description:
 
     Args:
         tx: The whole optimizer.
-        params: The parameters, or their shapes (`jax.eval_shape`).
+        params: The parameters, or their shapes (`jax.eval_shape`); what is no array is left out.
 
     Raises:
         ValueError: What `tx.init` raises, such as an ambiguous leaf.
@@ -101,6 +128,7 @@ def describe(tx: optax.GradientTransformation, params: Any) -> Description:
         dense/bias | vector | others: adam | 2048
         dense/kernel | matrix | matrices: momentum, stack | 65536
     """
+    params = arrays(params)
     with listening() as journal:
         # A new function each time: eval_shape would answer a known one without running it.
         state = jax.eval_shape(lambda params: tx.init(params), params)
@@ -191,7 +219,8 @@ def _axes(journal: Journal, name: str, rank: int) -> str:
     if name not in journal.axes:
         return ""
     axes = journal.axes[name]
-    sides = list(zip(("stack", "in", "out"), axes.sides(rank), strict=True))
+    sides: list[tuple[str, tuple[int, ...]]] = []
+    sides += zip(("stack", "in", "out"), axes.sides(rank), strict=True)
     if axes.cut_axis is not None:
         sizes = (axes.blocks,) if isinstance(axes.blocks, int) else axes.blocks or ()
         sides.append((f"axis {axes.cut_axis} in blocks of", sizes))

@@ -1,6 +1,7 @@
 """`gradsmith describe`: who optimizes which leaf, and why."""
 
 import inspect
+import sys
 from typing import Annotated, Any
 
 import jax
@@ -10,6 +11,7 @@ from rich.console import Console
 
 import gradsmith
 
+from ..lifting.paths import arrays
 from .loading import UsageError, bind, load
 
 
@@ -29,17 +31,29 @@ def describe(
         arg: `name=value` for the factory.
         json: Print JSON instead of the table.
     """
-    tree = load(params)
-    tree = jax.eval_shape(tree) if callable(tree) else tree
+    tree = _abstract(load(params), params)
     try:
         description = gradsmith.describe(_transformation(optimizer, arg), tree)
     except (TypeError, ValueError) as error:
         raise UsageError(f"{optimizer} cannot be initialised with {params}: {error}") from error
     if json:
         print(description.to_json())
-    else:
+    elif sys.stdout.isatty():
         Console().print(description)
+    else:
+        print(description)
     return 0
+
+
+def _abstract(found: Any, spec: str) -> Any:
+    make = found if callable(found) and not jax.tree.leaves(arrays(found)) else lambda: found
+    try:
+        tree = jax.eval_shape(lambda: arrays(make()))
+    except Exception as error:
+        raise UsageError(f"calling {spec} failed: {type(error).__name__}: {error}") from error
+    if not jax.tree.leaves(tree):
+        raise UsageError(f"{spec} has no arrays: name a tree of parameters, or a function of none")
+    return tree
 
 
 def _transformation(spec: str, assignments: tuple[str, ...]) -> optax.GradientTransformation:

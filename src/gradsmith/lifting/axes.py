@@ -6,6 +6,7 @@ Equinox stores a weight as `(out, in)`, Flax as `(in, out)`, a scanned model as 
 The order of the axes of an array says nothing, so it is never trusted: the axes are declared.
 """
 
+import functools
 import itertools
 import math
 from collections.abc import Iterable
@@ -114,7 +115,8 @@ class MatrixAxes:
         """Return `(stack, fan_in, fan_out)` of each stack of a leaf of that shape."""
         return [run.stack_shape for run in self.runs(shape)]
 
-    def runs(self, shape: tuple[int, ...]) -> list["Run"]:
+    @functools.lru_cache(maxsize=4096)  # noqa: B019  (axes are frozen, few, and plain numbers)
+    def runs(self, shape: tuple[int, ...]) -> tuple["Run", ...]:
         """Return the runs of equal blocks of a leaf of that shape; a leaf without a cut is one.
 
         Raises:
@@ -142,16 +144,13 @@ class MatrixAxes:
             stack_shape = (length(batch) * count, length(rows), length(columns))
             runs.append(Run(start, start + count * size, part, order, stack_shape))
             start += count * size
-        return runs
+        return tuple(runs)
 
     def sides(self, rank: int) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
         """Return the stack, fan-in and fan-out axes of a leaf of that rank, counted from 0."""
-
-        def resolve(axes: int | tuple[int, ...]) -> tuple[int, ...]:
-            axes = (axes,) if isinstance(axes, int) else tuple(axes)
-            return tuple(axis + rank if axis < 0 else axis for axis in axes)
-
-        return resolve(self.batch_axis), resolve(self.in_axis), resolve(self.out_axis)
+        sides = (self.batch_axis, self.in_axis, self.out_axis)
+        batch, rows, columns = (_counted_from_zero(side, rank) for side in sides)
+        return batch, rows, columns
 
     def _cut(self, rank: int) -> int:
         """Return the axis that is cut; an uncut leaf is one block of its first fan-in axis."""
@@ -193,3 +192,8 @@ class Run(NamedTuple):
     shape: tuple[int, ...]
     order: tuple[int, ...]
     stack_shape: StackShape
+
+
+def _counted_from_zero(axes: int | tuple[int, ...], rank: int) -> tuple[int, ...]:
+    axes = (axes,) if isinstance(axes, int) else axes
+    return tuple(axis + rank if axis < 0 else axis for axis in axes)

@@ -27,3 +27,8 @@ def masked_paths(tree: Any) -> list[str]:
     is_masked = lambda node: node is None or isinstance(node, optax.MaskedNode)
     leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=is_masked)
     return [path_name(path) for path, leaf in leaves if is_masked(leaf)]
+
+
+def arrays(tree: Any) -> Any:
+    """Return `tree` with None for whatever is no array: an Equinox module holds functions."""
+    return jax.tree.map(lambda leaf: leaf if hasattr(leaf, "shape") else None, tree)

@@ -27,6 +27,7 @@ from .conventions import RoleName, Shapes, layout_by_name, role_by_name
 from .declare import Axes, Declared, FirstOf, as_matrix, declare
 from .journal import journal
 from .metadata import Metadata, by_axis_names, metadata
+from .paths import arrays
 
 
 class Role(NamedTuple):
@@ -67,7 +68,7 @@ def roles(params: Any, *, axes: Axes = None, overrides: Said | None = None) -> d
         dense/kernel matrix - rank 2, (in, out)
     """
     words = _Words(overrides)
-    return _decide(_role, words, FirstOf(words.axes, axes), _arrays(params))
+    return _decide(_role, words, FirstOf(words.axes, axes), arrays(params))
 
 
 def partition_by_role(
@@ -137,9 +138,9 @@ def partition_by_role(
 
     partition = optax.partition(groups, labels)
     return optax.GradientTransformationExtraArgs(
-        lambda params: partition.init(_arrays(params)),
+        lambda params: partition.init(arrays(params)),
         lambda updates, state, params=None, **extra: partition.update(
-            _arrays(updates), state, _arrays(params), **extra
+            arrays(updates), state, arrays(params), **extra
         ),
     )
 
@@ -191,11 +192,6 @@ def _decide(decide: Callable, words: _Words, axes: Axes, params: Any) -> dict[st
     return {leaf.path: decide(leaf, words, shapes, note) for leaf, note in pairs}
 
 
-def _arrays(tree: Any) -> Any:
-    """Return `tree` with None for whatever is no array: an Equinox module holds functions."""
-    return jax.tree.map(lambda leaf: leaf if hasattr(leaf, "shape") else None, tree)
-
-
 def _role(leaf: Declared, words: _Words, shapes: Shapes, note: Metadata) -> Role:
     if said := words.role(leaf.path):
         return said
@@ -225,7 +221,7 @@ def _settled(leaf: Declared, words: _Words, shapes: Shapes, note: Metadata) -> R
     Raises:
         ValueError: The leaf is ambiguous, or the two differ.
     """
-    informed = _informed(leaf, words, shapes, note)
+    informed = _informed(leaf, words, shapes, note) if any(note) else None
     try:
         role = _role(leaf, words, shapes, Metadata())
     except ValueError as error:
