@@ -31,8 +31,9 @@ def test_the_grid_runs_at_seed_zero_then_the_other_seeds_at_the_best_rate():
     ]
 
 
-def test_a_lucky_other_seed_does_not_change_the_best_rate():
-    runs = runs_of(race(seeds=3), lambda run: 0.1 if run.seed else run.rate)
+@pytest.mark.parametrize("loss", [0.001, 99.0], ids=["lucky", "unlucky"])
+def test_other_seeds_do_not_change_the_best_rate(loss):
+    runs = runs_of(race(seeds=3), lambda run: loss if run.seed else run.rate)
     assert runs[3:] == [("sgd", 0.01, 1), ("sgd", 0.01, 2)]
 
 
