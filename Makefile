@@ -25,8 +25,8 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 race: $(READY)  ## Race AdamW, two Muons and a home-made optimizer on Shakespeare.
-	@$(BIN)/gradsmith race --out runs/shakespeare --arg constant=0.95 --entries adamw muon \
-	  optax.contrib.muon examples/custom_optimizer.py:custom_optimizer
+	@$(BIN)/gradsmith race adamw muon optax.contrib.muon \
+	  examples/custom_optimizer.py:custom_optimizer --arg constant=0.95
 
 test: $(READY)  ## Run the tests, docstrings and documentation pages.
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow"
