@@ -101,7 +101,7 @@ def one_sided_shampoo(decay):
 
 
 def test_a_rule_with_a_state_is_one_sided_shampoo():
-    tx = per_gram(one_sided_shampoo(0.75))
+    tx = per_gram(one_sided_shampoo(0.75), placement="replicated")
     params = {"wide": jnp.zeros((3, 5)), "tall": jnp.zeros((5, 3))}
     state, average = tx.init(params), {"wide": np.zeros((3, 3)), "tall": np.zeros((3, 3))}
     for step in range(3):

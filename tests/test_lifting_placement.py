@@ -17,6 +17,7 @@ import gradsmith as gs
 from gradsmith import MatrixAxes, Owners
 from gradsmith.lifting.bucket import plan_buckets
 from gradsmith.lifting.declare import matrix_leaves
+from gradsmith.lifting.per_gram import per_gram
 from gradsmith.lifting.placement import site_of
 
 AUTO, EXPLICIT = AxisType.Auto, AxisType.Explicit
@@ -201,6 +202,7 @@ def test_muon_on_a_mesh_is_muon(kind, spec):
     with jax.set_mesh(mesh):
         tx = gs.muon(0.02, placement=Owners(param_specs=specs))
         updates, _ = trained(tx, mesh, specs, SMALL)
+    assert updates["b"].sharding.is_equivalent_to(NamedSharding(mesh, spec), 2)
     # A sum in another order, and about 500 times its rounding after Newton-Schulz.
     assert_close(updates, alone, atol=1e-5)
 
@@ -243,6 +245,25 @@ def test_matrices_that_are_turned_meet_the_others_and_come_home(where):
     for name, grad in grads.items():
         rows = np.arange(grad.shape[-2], dtype=np.float32)[:, None]
         np.testing.assert_array_equal(updates[name], np.asarray(grad) * rows, err_msg=name)
+
+
+def averaged_gram(grams):
+    return grams / jnp.linalg.norm(grams, axis=(-2, -1), keepdims=True)
+
+
+def test_gram_rules_at_owners_are_gram_rules():
+    """With and without a state, and a shape scale that sees the true shape of what is turned."""
+    kept = optax.chain(
+        optax.trace(0.5), optax.stateless(lambda grams, params: averaged_gram(grams))
+    )
+    mesh = mesh_of((2, 4), EXPLICIT, EXPLICIT)
+    specs = dict.fromkeys(SMALL, P("x", "y"))
+    for rule in (averaged_gram, kept):
+        tx = per_gram(rule, then=gs.scale_by_aspect_ratio())
+        alone, _ = trained(tx, shapes=SMALL)
+        with jax.set_mesh(mesh):
+            updates, _ = trained(tx, mesh, specs, SMALL)
+        assert_close(updates, alone)
 
 
 def test_replicated_computes_everything_everywhere():

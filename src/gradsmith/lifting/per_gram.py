@@ -4,6 +4,7 @@ The polar factor, one-sided Shampoo and whatever else is `Q(X X^H) X` need not g
 their Gram matrices are smaller, and those of `(m, n)` and of `(n, m)` have one size.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Inexact
 
-from ..dtypes import wide_dtype
+from ..dtypes import common_dtype, wide_dtype
 from ..matrix.measured import CHUNK_BYTES, platform
 from ..matrix.norms import largest_entry
 from ..matrix.symmetric import apply, gram
@@ -21,10 +22,8 @@ from .bucket import Bucket, plan_buckets
 from .declare import Axes, MatrixLeaf, matrix_leaves
 from .gathering import dtypes, join, split
 from .per_stack import StackState, _find, _write_down, per_stack
-from .placement import Owners, Placement, check_placement
-from .placement import _home as home
-from .placement import _whole as whole_leaf
-from .shards import mesh_of
+from .placement import Everywhere, Placement, check_placement, home, site_of
+from .placement import whole as whole_leaf
 
 Grams = Inexact[Array, "k s s"]
 
@@ -35,7 +34,7 @@ def per_gram(
     scale_free: bool = False,
     then: optax.GradientTransformation | None = None,
     axes: Axes = None,
-    placement: Placement = "replicated",
+    placement: Placement = "owners",
     temporaries: int | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Make a function of Gram matrices a transformation of any tree of parameters.
@@ -57,8 +56,8 @@ def per_gram(
         then: A rule without state for what comes out, such as a shape scale. It gets the stack
             `(k, fan_in, fan_out)` of one leaf after the other; nothing is gathered.
         axes: As for `per_stack`.
-        placement: As for `per_stack`. Where matrices travel to their owners, each is computed there
-            as a whole, in the stack of its shape.
+        placement: As for `per_stack`. On a mesh the matrices themselves travel to their owners,
+            those of `(n, m)` transposed and together with those of `(m, n)`.
         temporaries: How many bytes of Gram matrices a function gets at once; more come in turns.
             By default 8 MiB on CPUs, where that is also fastest, and 512 MiB on accelerators. A
             transformation gets all at once.
@@ -88,8 +87,11 @@ def per_gram(
         pairs = zip(buckets, kinds, strict=True)
         return [gram_rule.init(jnp.zeros(bucket.shape, kind)) for bucket, kind in pairs]
 
-    def transform(stacks: Sequence[Array], kinds: Sequence[Any], states: Sequence[Any], **extra):
-        """Return what becomes of stacks `(k, m, n)` of any shapes, and the states of the rule."""
+    def transform(stacks, kinds, states, turned: Sequence[Array | None] | None = None, **extra):
+        """Return what becomes of stacks `(k, m, n)` of any shapes, and the states of the rule.
+
+        Where a matrix has come turned, the finishing rule gets it as it will be at home.
+        """
         wide = [stack.astype(wide_dtype(stack.dtype)) for stack in stacks]
         units = [largest_entry(x) if scale_free else jnp.ones((1, 1, 1)) for x in wide]
         units = [unit.astype(x.dtype) for unit, x in zip(units, wide, strict=True)]
@@ -103,8 +105,15 @@ def per_gram(
         outs = []
         for index, (x, unit) in enumerate(zip(wide, units, strict=True)):
             out = apply(factors[index].astype(x.dtype) / unit, x)
-            outs.append(jnp.asarray(finish.update(out, finish.init(out))[0]))
+            mask = None if turned is None else turned[index]
+            done = finished(out)
+            if mask is not None:
+                done = jnp.where(mask[:, None, None], finished(out.mT).mT, done)
+            outs.append(done)
         return outs, kept
+
+    def finished(stack: Array) -> Array:
+        return jnp.asarray(finish.update(stack, finish.init(stack))[0])
 
     def init_stack(params: Any) -> Any:
         return init_grams(_buckets([_shape(params)]), [wide_dtype(params.dtype)])[0]
@@ -116,9 +125,8 @@ def per_gram(
         return out.astype(updates.dtype), state
 
     whole = optax.GradientTransformationExtraArgs(init_stack, update_stack)
-    at_owners = per_stack(whole, axes=axes, placement=placement)
     if has_state and placement != "replicated":
-        return at_owners
+        return per_stack(whole, axes=axes, placement=placement)
 
     def init_fn(params: Any) -> StackState:
         leaves = matrix_leaves(axes, params)
@@ -136,8 +144,12 @@ def per_gram(
         leaves = matrix_leaves(axes, updates)
         if not leaves:
             return updates, state
-        if not _is_local(placement, leaves):
-            return at_owners.update(updates, at_owners.init(updates), **extra_args)[0], state
+        site = site_of(placement, leaves, _meeting(leaves))
+        if not isinstance(site, Everywhere):
+            nothing = [() for _ in site.buckets]
+            step = functools.partial(at_owners, **extra_args)
+            joined, _ = site.update(step, lambda stacks: nothing, leaves, None, nothing)
+            return jax.tree.unflatten(jax.tree.structure(updates), joined), state
         stacks = split(leaves, [whole_leaf(own.leaf) for own in leaves])
         keys = [_find(state, b) for b in _buckets([_shape(stack) for stack in stacks])]
         kinds = [key.partition(" ")[2] for key in keys]
@@ -146,6 +158,15 @@ def per_gram(
         state = StackState(dict(zip(keys, own, strict=True)))
         joined = join(dict(enumerate(outs)), leaves, [own.leaf.shape for own in leaves])
         return jax.tree.unflatten(jax.tree.structure(updates), home(joined, leaves)), state
+
+    def at_owners(stacks, params, nothing, turned, **extra_args):
+        """Update the stacks of one owner, of any shapes: Gram matrices of one size meet here."""
+        del params
+        grams = _buckets([_shape(stack) for stack in stacks])
+        dtypes_of = lambda bucket: (stacks[index].dtype for index in bucket.members)
+        kinds = [wide_dtype(common_dtype(*dtypes_of(bucket))) for bucket in grams]
+        states = [optax.EmptyState()] * len(grams)
+        return transform(stacks, kinds, states, turned, **extra_args)[0], nothing
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 
@@ -184,7 +205,7 @@ def _buckets(shapes: Sequence[StackShape]) -> tuple[Bucket, ...]:
     return plan_buckets([(k, min(m, n), min(m, n)) for k, m, n in shapes])
 
 
-def _is_local(placement: Placement, leaves: Sequence[MatrixLeaf]) -> bool:
-    """Whether no matrix has to travel."""
-    specs = placement.param_specs if isinstance(placement, Owners) else None
-    return placement == "replicated" or mesh_of([own.leaf for own in leaves], specs) is None
+def _meeting(leaves: Sequence[MatrixLeaf]) -> tuple[Bucket, ...]:
+    """Return the buckets in which matrices travel: `(n, m)` and `(m, n)` meet."""
+    shapes = [shape for own in leaves for shape in _shapes(own)]
+    return plan_buckets([(k, min(m, n), max(m, n)) for k, m, n in shapes])

@@ -127,10 +127,10 @@ class Everywhere:
         stacks, state = step(
             self._gather(leaves), param_stacks, state, turned(self.buckets, leaves)
         )
-        return _home(scatter(self.buckets, stacks, leaves), leaves), state
+        return home(scatter(self.buckets, stacks, leaves), leaves), state
 
     def _gather(self, leaves: Sequence[MatrixLeaf]) -> list[Array]:
-        return gather(self.buckets, [own._replace(leaf=_whole(own.leaf)) for own in leaves])
+        return gather(self.buckets, [own._replace(leaf=whole(own.leaf)) for own in leaves])
 
 
 @dataclass(frozen=True)
@@ -192,12 +192,13 @@ class Unseen:
         return replace(site, turned=turned(self.buckets, leaves))
 
 
-def _whole(leaf: Array) -> Array:
+def whole(leaf: Array) -> Array:
+    """Return the leaf on all devices of the Explicit mesh it lives on, if it lives on one."""
     return leaf if explicit_spec(leaf) is None else jax.sharding.reshard(leaf, PartitionSpec())
 
 
-def _home(arrays: Sequence[Array], leaves: Sequence[MatrixLeaf]) -> list[Array]:
-    """Return each array where its leaf is, on the Explicit mesh it lives on, if on one."""
+def home(arrays: Sequence[Array], leaves: Sequence[MatrixLeaf]) -> list[Array]:
+    """Return each array where its leaf is, on the Explicit mesh it lives on; undoes `whole`."""
     specs = [explicit_spec(own.leaf) for own in leaves]
     return [
         array if spec is None else jax.sharding.reshard(array, spec)

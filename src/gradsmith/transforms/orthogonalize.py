@@ -61,7 +61,7 @@ def orthogonalize_tree(
     eps: float | Array = 0.0,
     then: optax.GradientTransformation | None = None,
     axes: Axes = None,
-    placement: Placement = "replicated",
+    placement: Placement = "owners",
 ) -> optax.GradientTransformationExtraArgs:
     """Do what `per_stack(chain(orthogonalize(...), then))` does to a tree, in the cheapest way.
 
