@@ -25,7 +25,7 @@ SURFACE = {
     "decay_weights", "decay_weights_cautiously",
     "clip_qk", "qk_clip", "average_weights", "averaged_weights",
     # optimizers
-    "muon",
+    "muon", "normuon", "soap", "shampoo", "asgo", "mars_muon", "mars_adamw", "ademamix",
     # namespaces
     "matrix", "checks", "race",
 }  # fmt: skip

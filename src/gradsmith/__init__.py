@@ -18,7 +18,14 @@ from .lifting.placement import Owners as Owners
 from .lifting.roles import Role as Role
 from .lifting.roles import partition_by_role as partition_by_role
 from .lifting.roles import roles as roles
+from .optimizers import ademamix as ademamix
+from .optimizers import asgo as asgo
+from .optimizers import mars_adamw as mars_adamw
+from .optimizers import mars_muon as mars_muon
 from .optimizers import muon as muon
+from .optimizers import normuon as normuon
+from .optimizers import shampoo as shampoo
+from .optimizers import soap as soap
 from .transforms.adam import scale_by_adam as scale_by_adam
 from .transforms.ademamix import ademamix_warmup as ademamix_warmup
 from .transforms.ademamix import scale_by_ademamix as scale_by_ademamix

@@ -1,11 +1,12 @@
 """Moving averages, in the dtype of the average whatever the dtype of the new number."""
 
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Inexact, Int
 
 
 def average(
-    decay: float | Array, old: Inexact[Array, "*shape"], new: Inexact[Array, "*shape"]
+    decay: ArrayLike, old: Inexact[Array, "*shape"], new: Inexact[Array, "*shape"]
 ) -> Inexact[Array, "*shape"]:
     """Return `decay old + (1 - decay) new`."""
     decay = jnp.asarray(decay, old.dtype)
@@ -13,7 +14,7 @@ def average(
 
 
 def debias(
-    decay: float | Array, mean: Inexact[Array, "*shape"], count: Int[Array, ""]
+    decay: ArrayLike, mean: Inexact[Array, "*shape"], count: Int[Array, ""]
 ) -> Inexact[Array, "*shape"]:
     """Return an average that started at zero, `count` numbers ago, as if it had started there."""
     return mean / (1 - jnp.asarray(decay, mean.dtype) ** count.astype(mean.dtype))
