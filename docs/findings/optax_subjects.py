@@ -20,8 +20,8 @@ _OBJECTIVE = {"extra_args": lambda loss, params, grads: {"obj_fn": loss}}
 DECLARED = {
     "lbfgs": _LINE_SEARCH,
     "polyak_sgd": _VALUE,
-    "contrib.momo": _VALUE,
-    "contrib.momo_adam": _VALUE,
+    "contrib.momo": {**_VALUE, "traits": {"needs_params"}},
+    "contrib.momo_adam": {**_VALUE, "traits": {"needs_params"}},
     "contrib.sophia": _OBJECTIVE,
     "contrib.schedule_free": {"arguments": {"base_optimizer": optax.sgd(0.01)}},
     "contrib.mechanize": {"arguments": {"base_optimizer": optax.sgd(0.01)}},
@@ -30,7 +30,7 @@ DECLARED = {
             "optimizer": optax.sgd(0.01),
             "adv_optimizer": optax.chain(optax.contrib.normalize(), optax.sgd(0.05)),
         },
-        "traits": {"no_descent"},  # every other step climbs
+        "traits": {"needs_params", "no_descent"},  # every other step climbs
     },
     "rprop": {"traits": {"no_schedule"}},
     "sm3": {"traits": {"no_schedule"}},
@@ -49,8 +49,8 @@ LEFT_OUT = (
 
 
 def names() -> list[str]:
-    """Every public function of optax and optax.contrib with a learning rate, and two wrappers."""
-    found = ["contrib.mechanize", "contrib.sam"]
+    """Every public function of optax and optax.contrib with a learning rate, and three more."""
+    found = ["polyak_sgd", "contrib.mechanize", "contrib.sam"]
     for prefix, module in (("", optax), ("contrib.", optax.contrib)):
         for name, function in sorted(vars(module).items()):
             if name.startswith("_") or not inspect.isfunction(function):

@@ -272,7 +272,11 @@ def fail_if_types_differ(
 def fail_if_far(
     what: str, seen: PyTree, like: PyTree, like_what: str, rtol: float, **advice: str
 ) -> None:
-    """Compare values, relative to the largest of each leaf; `rtol=0` asks for the same bits."""
+    """Compare values, relative to the largest of each leaf; `rtol=0` asks for the same bits.
+
+    Otherwise 1e-6 is forgiven: the parameters have size one, and an update may be the difference
+    of two of them, so that it carries their rounding.
+    """
     fail_if_unlike(what, seen, like, like_what, **advice)
     for (path, a), b in zip(
         jax.tree_util.tree_leaves_with_path(seen), jax.tree.leaves(like), strict=True
@@ -282,7 +286,7 @@ def fail_if_far(
             close = np.array_equal(x, y, equal_nan=x.dtype.kind in "fc")
         else:
             scale = np.max(np.abs(y), initial=0.0)
-            close = bool(np.all(np.abs(x - y) <= rtol * scale)) or np.array_equal(x, y)
+            close = bool(np.all(np.abs(x - y) <= max(rtol * scale, 1e-6))) or np.array_equal(x, y)
         if not close:
             where = np.unravel_index(np.argmax(np.abs(np.nan_to_num(x - y, nan=np.inf))), x.shape)
             index = f"[{', '.join(map(str, where))}]" if where else ""

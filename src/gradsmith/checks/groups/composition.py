@@ -182,7 +182,13 @@ def check_multisteps(bench: Bench) -> None:
 
 
 def _fail_if_accumulation_differs(bench: Bench) -> None:
-    tx = optax.MultiSteps(bench.tx, every_k_schedule=2).gradient_transformation()
+    wrapper = optax.MultiSteps(bench.tx, every_k_schedule=2)
+
+    def update(updates: Any, state: Any, params: Any = None, **extra_args: Any) -> Any:
+        return wrapper.update(updates, state, params, **extra_args)
+
+    # Not wrapper.gradient_transformation(): that is plain, so extra arguments would be dropped.
+    tx = optax.GradientTransformationExtraArgs(wrapper.init, update)
 
     @jax.jit
     def run(grads, params):

@@ -97,8 +97,16 @@ def _signatures(tx: Any) -> Iterator[tuple[str, inspect.Signature]]:
 
 
 def _binds(signature: inspect.Signature, *args: str, **kwargs: str) -> bool:
+    """Whether a call fits; parameters behind the third are extra arguments, and left out."""
+    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    kept = [
+        parameter
+        for number, parameter in enumerate(signature.parameters.values())
+        if parameter.kind in variable
+        or (number < 3 and parameter.kind is not inspect.Parameter.KEYWORD_ONLY)
+    ]
     try:
-        signature.bind(*args, **kwargs)
+        signature.replace(parameters=kept).bind(*args, **kwargs)
     except TypeError:
         return False
     return True
