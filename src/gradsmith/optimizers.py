@@ -36,6 +36,7 @@ _SHAPE_SCALES: dict[str, Callable[[], optax.GradientTransformation]] = {
     "match_operator_norm": match_operator_norm,
     "none": optax.identity,
 }
+_ADAM_SHARE = 0.3  # of a rate that is a spectral norm, for AdamW; by a race, see docs/muon.md
 
 
 def muon(
@@ -111,7 +112,7 @@ def muon(
     if scale not in get_args(ShapeScale):
         raise ValueError(f"no scale is called {scale!r}; there are {', '.join(_SHAPE_SCALES)}")
     if adam_learning_rate is None:
-        adam_learning_rate = _times(1.0 if scale == "match_rms" else 0.3, learning_rate)
+        adam_learning_rate = _times(1.0 if scale == "match_rms" else _ADAM_SHARE, learning_rate)
 
     def direction(axes: Axes) -> optax.GradientTransformation:
         return optax.chain(
@@ -173,7 +174,7 @@ def normuon(
         )
 
     if adam_learning_rate is None:
-        adam_learning_rate = _times(0.15, learning_rate)
+        adam_learning_rate = _times(_ADAM_SHARE, learning_rate)
     return _with_adamw(direction, learning_rate, weight_decay, adam_learning_rate, axes, roles)
 
 
@@ -237,10 +238,8 @@ def shampoo(
     Beside the arguments of `muon`:
 
         learning_rate: On AdamW's scale.
-        b1: The part of the means that survives a step, of Shampoo and of the Adam it is grafted on.
-        b2: The part of the factors, and of Adam's mean square, that survives a step.
-        every: The number of steps between roots; AlgoPerf was won with 100.
-        root: 'eigh' or 'newton'; see `gradsmith.matrix.inverse_root`.
+        b1, b2: As for `scale_by_shampoo`, and for the Adam that gives the length.
+        every, root: As for `scale_by_shampoo`; AlgoPerf was won with every=100.
         max_block: The longest side of a block; each is preconditioned and grafted alone.
         adam_learning_rate: Of the AdamW part, by default `learning_rate`.
 
@@ -340,8 +339,8 @@ def mars_adamw(
     References:
         Yuan et al., MARS, 2024, arXiv:2411.10438.
     """
-    direction = optax.chain(correct_by_mars(gamma, b1), scale_by_adam(b1, b2, 1e-8))
-    return _stepped(direction, learning_rate, weight_decay)
+    corrected = optax.chain(correct_by_mars(gamma, b1), scale_by_adam(b1, b2, 1e-8))
+    return _stepped(corrected, learning_rate, weight_decay)
 
 
 def ademamix(
