@@ -6,6 +6,8 @@ skipped. Flax is in tests/test_models_flax.py.
 
 import importlib
 import importlib.util
+import re
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -191,3 +193,16 @@ def test_haiku():
         params, state, value = step(params, state)
         losses.append(value)
     falls(losses)
+
+
+BLOCKS = re.findall(
+    r"^```python (\w+)\n(.*?)^```",
+    (Path(__file__).parents[2] / "docs" / "models.md").read_text(),
+    re.MULTILINE | re.DOTALL,
+)
+
+
+@pytest.mark.parametrize(("name", "block"), BLOCKS, ids=[name for name, _ in BLOCKS])
+def test_the_model_of_the_page_runs(name, block):
+    client(name)
+    exec(compile(block, f"docs/models.md, {name}", "exec"), {"__name__": "__main__"})
