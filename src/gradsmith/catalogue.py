@@ -1,0 +1,216 @@
+"""The catalogue: every technique here, what it keeps and costs, and how good the evidence is.
+
+What can be measured is: state elements by `jax.eval_shape`, flops from the products in the traced
+update. The rest, tier and paper, is written here.
+"""
+
+import inspect
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from . import optimizers
+from .lifting.per_stack import per_matrix, per_stack
+from .transforms.adam import scale_by_adam
+from .transforms.ademamix import scale_by_ademamix
+from .transforms.average_weights import average_weights
+from .transforms.graft import graft
+from .transforms.mars import correct_by_mars
+from .transforms.momentum import momentum
+from .transforms.neuron_rms import scale_by_neuron_rms
+from .transforms.orthogonalize import orthogonalize
+from .transforms.qk_clip import qk_clip
+from .transforms.shampoo import scale_by_shampoo
+from .transforms.soap import scale_by_soap
+from .transforms.weight_decay import decay_weights, decay_weights_cautiously
+
+Kind = Literal["optimizer", "direction", "displacement"]
+
+
+@dataclass(frozen=True)
+class Technique:
+    """One line of the catalogue.
+
+    Attributes:
+        name: How it is written.
+        kind: An optimizer, or on which side of the learning rate it stands.
+        make: Builds it for a tree of matrices.
+        documented: What the line is about is the first line of its docstring.
+        whole: Whether it needs each matrix whole, so that a sharded one travels.
+        tier: How good the evidence is: 1, replicated or in production; 2, one strong independent
+            source; 0, a part that everything is made of.
+        paper: Where it is from.
+    """
+
+    name: str
+    kind: Kind
+    make: Callable[[], optax.GradientTransformation]
+    documented: Callable[..., Any]
+    whole: bool
+    tier: int
+    paper: str
+
+    @property
+    def line(self) -> str:
+        """What it is, in one line."""
+        return (inspect.getdoc(self.documented) or "").splitlines()[0].removesuffix(".")
+
+    @property
+    def state(self) -> str:
+        """The elements it keeps for a matrix `(m, n)`, `m < n`, but for counters."""
+        return _polynomial(self.state_elements)
+
+    def state_elements(self, m: int, n: int) -> int:
+        """Count the elements of the state of one matrix; scalars are counters and left out."""
+        state = jax.eval_shape(self.make().init, _matrix(m, n))
+        return sum(math.prod(x.shape) for x in jax.tree.leaves(state) if x.shape)
+
+    def flops(self, m: int, n: int) -> tuple[float, float]:
+        """Count the flops of the products of a step: of one between refreshes, and of a refresh.
+
+        Decompositions are no products, and a loop that stops by itself counts once.
+        """
+        tx, params = optax.with_extra_args_support(self.make()), _matrix(m, n)
+        extra = {"max_logits": params} if self.documented is qk_clip else {}
+        state = jax.eval_shape(tx.init, params)
+        traced = jax.make_jaxpr(lambda g, s, p, extra: tx.update(g, s, p, **extra))(
+            params, state, params, extra
+        )
+        return _products(traced.jaxpr, min), _products(traced.jaxpr, max)
+
+
+def _optimizer(
+    function: Callable, tier: int, paper: str, *, whole: bool = True, **arguments: Any
+) -> Technique:
+    shown = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+    name = function.__name__ + (f"({shown})" if shown else "")
+    make = lambda: function(0.01, **arguments)
+    return Technique(name, "optimizer", make, function, whole, tier, paper)
+
+
+def _part(
+    function: Callable,
+    tier: int,
+    paper: str,
+    *,
+    lift: Callable | None = None,
+    kind: Kind = "direction",
+    arguments: tuple = (),
+) -> Technique:
+    make = lambda: function(*arguments) if lift is None else lift(function(*arguments))
+    whole = lift is not None
+    return Technique(function.__name__, kind, make, function, whole, tier, paper)
+
+
+TECHNIQUES: tuple[Technique, ...] = (
+    _optimizer(optimizers.muon, 1, "kellerjordan.github.io/posts/muon"),
+    _optimizer(optimizers.soap, 1, "arXiv:2409.11321"),
+    _optimizer(optimizers.soap, 1, "arXiv:2509.03378", factors="kl"),
+    _optimizer(optimizers.normuon, 2, "arXiv:2510.05491"),
+    _optimizer(optimizers.shampoo, 2, "arXiv:2309.06497"),
+    _optimizer(optimizers.asgo, 2, "arXiv:2503.20762"),
+    _optimizer(optimizers.mars_muon, 2, "arXiv:2510.21800"),
+    _optimizer(optimizers.mars_adamw, 2, "arXiv:2411.10438", whole=False),
+    _optimizer(optimizers.ademamix, 2, "arXiv:2409.03137", whole=False),
+    _part(momentum, 0, "kellerjordan.github.io/posts/muon"),
+    _part(scale_by_adam, 0, "arXiv:1412.6980"),
+    _part(orthogonalize, 1, "kellerjordan.github.io/posts/muon", lift=per_stack),
+    _part(scale_by_soap, 1, "arXiv:2409.11321", lift=per_stack),
+    _part(decay_weights, 1, "arXiv:1711.05101", arguments=(0.1,)),
+    _part(decay_weights_cautiously, 1, "arXiv:2510.12402", arguments=(0.1,)),
+    _part(scale_by_neuron_rms, 2, "arXiv:2510.05491", lift=per_stack),
+    _part(scale_by_shampoo, 2, "arXiv:2309.06497", lift=per_stack),
+    _part(
+        graft,
+        2,
+        "arXiv:2002.11803",
+        lift=per_stack,
+        arguments=(optax.identity(), optax.identity()),
+    ),
+    _part(correct_by_mars, 2, "arXiv:2411.10438", lift=per_matrix),
+    _part(scale_by_ademamix, 2, "arXiv:2409.03137"),
+    _part(qk_clip, 2, "arXiv:2507.20534", kind="displacement", arguments=({"kernel": 0.5},)),
+    _part(average_weights, 2, "arXiv:1703.01780", kind="displacement"),
+)
+"""All of them: the optimizers by evidence, then their parts."""
+
+COLUMNS = ("name", "what it is", "stands", "state", "GFLOP", "travels", "tier", "paper")
+SHAPE = (768, 3072)  # of the matrix whose flops are shown
+
+
+def rows() -> list[tuple[str, ...]]:
+    """Return the cells of the table, technique by technique, in the order of `COLUMNS`."""
+    return [
+        (
+            t.name,
+            t.line,
+            {"direction": "before the rate", "displacement": "after it"}.get(t.kind, ""),
+            t.state,
+            _gigaflops(t),
+            "whole matrices" if t.whole else "",
+            str(t.tier or ""),
+            t.paper,
+        )
+        for t in TECHNIQUES
+    ]
+
+
+def as_markdown() -> str:
+    """Return the table as docs/catalogue.md has it."""
+    code = lambda cells: (f"`{cells[0]}`", *cells[1:])
+    lines = [COLUMNS, ("---",) * len(COLUMNS), *map(code, rows())]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _gigaflops(technique: Technique) -> str:
+    plain, refresh = (f"{flops / 1e9:.1f}" for flops in technique.flops(*SHAPE))
+    if plain == refresh:
+        return "" if plain == "0.0" else plain
+    return f"{plain}, refresh {refresh}"
+
+
+def _matrix(m: int, n: int) -> dict[str, jax.ShapeDtypeStruct]:
+    return {"kernel": jax.ShapeDtypeStruct((m, n), jnp.float32)}
+
+
+def _polynomial(count: Callable[[int, int], int]) -> str:
+    """Name the polynomial in `m` and `n`, of integer coefficients, that gives these counts."""
+    terms = {"mn": lambda m, n: m * n, "m²": lambda m, n: m * m, "n²": lambda m, n: n * n,
+             "m": lambda m, n: m, "n": lambda m, n: n, "": lambda m, n: 1}  # fmt: skip
+    shapes = [(8, 24), (16, 24), (8, 40), (24, 32), (16, 56), (32, 72), (40, 48)]
+    table = np.array([[term(*shape) for term in terms.values()] for shape in shapes], np.float64)
+    counts = np.array([count(*shape) for shape in shapes], np.float64)
+    fitted = np.rint(np.linalg.lstsq(table, counts)[0]).astype(int)
+    if (table @ fitted != counts).any():
+        raise ValueError(f"the counts {counts} of shapes {shapes} are no polynomial")
+    named = zip(terms, fitted, strict=True)
+    shown = [f"{'' if c == 1 and name else c}{name}" for name, c in named if c]
+    return " + ".join(shown) or "0"
+
+
+def _products(jaxpr: Any, choose: Callable[[list[float]], float]) -> float:
+    """Count the flops of all products; of the branches of a `cond`, those of one."""
+    total = 0.0
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            (contracted, _), _ = equation.params["dimension_numbers"]
+            size = math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
+            total += 2 * math.prod(equation.outvars[0].aval.shape) * size
+        elif equation.primitive.name == "cond":
+            branches = equation.params["branches"]
+            total += choose([_products(branch.jaxpr, choose) for branch in branches])
+        else:
+            times = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
+            total += times * sum(_products(sub, choose) for sub in _inner(equation.params))
+    return total
+
+
+def _inner(params: dict[str, Any]) -> list[Any]:
+    found = [params[key] for key in ("jaxpr", "call_jaxpr", "body_jaxpr") if key in params]
+    return [getattr(jaxpr, "jaxpr", jaxpr) for jaxpr in found]

@@ -1,0 +1,44 @@
+"""`gradsmith list`: the catalogue."""
+
+import json as json_module
+from typing import Literal
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+
+def list_techniques(
+    kind: Literal["all", "optimizers", "parts"] = "all", json: bool = False, markdown: bool = False
+) -> int:
+    """Show what there is: state, cost, evidence and paper of every optimizer and part.
+
+    State is in elements for a matrix `(m, n)`, `m < n`. GFLOP are those of the products of one
+    update of a 768 x 3072 matrix. Tier 1 is replicated or in production, 2 has one strong
+    independent source.
+
+    Args:
+        kind: Optimizers, parts, or all.
+        json: Print one JSON object a line.
+        markdown: Print the table of docs/catalogue.md.
+    """
+    from ..catalogue import COLUMNS, TECHNIQUES, as_markdown, rows
+
+    if markdown:
+        print(as_markdown())
+        return 0
+    wanted = {"all": (True, False), "optimizers": (True,), "parts": (False,)}[kind]
+    shown = [
+        row
+        for technique, row in zip(TECHNIQUES, rows(), strict=True)
+        if (technique.kind == "optimizer") in wanted
+    ]
+    if json:
+        for row in shown:
+            print(json_module.dumps(dict(zip(COLUMNS, row, strict=True))))
+        return 0
+    table = Table(*COLUMNS, box=box.SIMPLE_HEAD)
+    for row in shown:
+        table.add_row(*row)
+    Console().print(table)
+    return 0

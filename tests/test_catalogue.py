@@ -1,0 +1,71 @@
+"""The catalogue measures what it says, and the page says what it measures."""
+
+import inspect
+from pathlib import Path
+
+import pytest
+
+import gradsmith
+from gradsmith import catalogue
+from gradsmith.catalogue import TECHNIQUES, as_markdown
+
+PAGE = Path(__file__).parent.parent / "docs" / "catalogue.md"
+BY_NAME = {technique.name: technique for technique in TECHNIQUES}
+
+
+def test_the_page_has_the_table():
+    assert as_markdown() in PAGE.read_text(), "run: gradsmith list --markdown"
+
+
+def test_every_optimizer_has_its_line():
+    from gradsmith import optimizers
+
+    functions = {
+        name
+        for name, value in vars(optimizers).items()
+        if inspect.isfunction(inspect.unwrap(value))
+        and not name.startswith("_")
+        and value.__module__ == "gradsmith.optimizers"
+    }
+    assert functions == {name.split("(")[0] for name, t in BY_NAME.items() if t.kind == "optimizer"}
+
+
+@pytest.mark.parametrize("technique", TECHNIQUES, ids=lambda t: t.name)
+def test_a_technique_is_public_and_says_its_side(technique):
+    """A docstring that says 'A direction' or 'A displacement' is the declaration of its side."""
+    assert getattr(gradsmith, technique.documented.__name__) is technique.documented
+    if technique.kind != "optimizer":
+        doc = inspect.getdoc(technique.documented)
+        assert f"A {technique.kind}: stands" in doc
+
+
+@pytest.mark.parametrize(
+    ("name", "state"),
+    [
+        ("muon", lambda m, n: m * n),
+        ("soap", lambda m, n: 2 * m * n + 2 * m * m + 2 * n * n),
+        ("normuon", lambda m, n: m * n + n),
+        ("asgo", lambda m, n: m * n + 2 * m * m),
+        ("shampoo", lambda m, n: 3 * m * n + 2 * m * m + 2 * n * n),
+        ("ademamix", lambda m, n: 3 * m * n),
+    ],
+)
+def test_the_state_is_what_the_formulas_of_the_papers_keep(name, state):
+    assert BY_NAME[name].state_elements(20, 36) == state(20, 36)
+
+
+def test_the_flops_are_those_of_the_formulas():
+    m, n = 256, 384  # multiples of a panel of the QR iteration
+    plain, refresh = BY_NAME["scale_by_soap"].flops(m, n)
+    assert plain == 6 * m * n * (m + n)
+    own = 10 * (m**3 + n**3) + 4 * m * n * (m + n)
+    # Panels of 128 columns add their own reflections: 128 / n of the QR.
+    assert own < refresh - plain < 1.8 * own
+    assert BY_NAME["scale_by_shampoo"].flops(m, n)[0] == 4 * m * n * (m + n)
+    assert BY_NAME["momentum"].flops(m, n) == (0, 0)
+
+
+def test_counts_that_are_no_polynomial_are_refused():
+    with pytest.raises(ValueError, match="are no polynomial"):
+        catalogue._polynomial(lambda m, n: m**3)
+    assert catalogue._polynomial(lambda m, n: 2 * m * n + m) == "2mn + m"

@@ -1,0 +1,23 @@
+import json
+
+from gradsmith.catalogue import TECHNIQUES, as_markdown
+from gradsmith.cli.list import list_techniques
+
+
+def test_list_prints_every_technique(capsys):
+    assert list_techniques() == 0
+    printed = capsys.readouterr().out
+    assert "soap" in printed
+    assert "2mn" in printed
+
+
+def test_json_has_an_object_a_line(capsys):
+    assert list_techniques("parts", json=True) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["name"] for line in lines] == [t.name for t in TECHNIQUES if t.kind != "optimizer"]
+    assert {line["stands"] for line in lines} == {"before the rate", "after it"}
+
+
+def test_markdown_is_the_page(capsys):
+    assert list_techniques(markdown=True) == 0
+    assert capsys.readouterr().out.rstrip() == as_markdown()
