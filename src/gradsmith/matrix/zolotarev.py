@@ -62,11 +62,12 @@ def zolotarev_factor(terms: int = 2, *, lower: float = LOWER) -> GramFactor:
         scale = row_scale(gram, "schatten4")
         r = scale_gram(gram, scale)
         shifted = jnp.stack([add_to_diagonal(r, shift) for shift in shifts])
-        each = lambda values: jnp.reshape(
-            jnp.asarray(values, scale.dtype), (terms,) + (1,) * gram.ndim
-        )
-        inverses = inverse(shifted, each(shifts))
-        total = jnp.sum(each([gain * w for w in weights]).astype(r.dtype) * inverses, axis=0)
+        floor = jnp.reshape(jnp.asarray(shifts, scale.dtype), (terms,) + (1,) * gram.ndim)
+        inverses = inverse(shifted, floor)
+        # Terms are added one by one: XLA compiles a sum over their axis to ten times the time.
+        total = gain * weights[0] * inverses[0]
+        for weight, inverted in zip(weights[1:], inverses[1:], strict=True):
+            total = total + gain * weight * inverted
         return add_to_diagonal(total, gain) * scale.astype(r.dtype)
 
     return factor
