@@ -14,7 +14,7 @@ SURFACE = {
     "MatrixAxes", "uncut", "per_stack", "per_matrix", "StackState",
     "partition_by_role", "roles", "Role",
     # scale
-    "Owners",
+    "Owners", "state_shardings", "update_cost", "UpdateCost",
     # see
     "describe", "Description",
     # rules and transformations
@@ -34,7 +34,7 @@ FLOORS = [
     {"_version", "dtypes", "matrix"},
     {"lifting"},
     {"transforms"},
-    {"optimizers", "describe"},
+    {"optimizers", "describe", "costs"},
     {"catalogue"},
     {"cli"},
 ]

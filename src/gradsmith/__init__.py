@@ -7,6 +7,8 @@ from . import checks as checks
 from . import matrix as matrix
 from . import race as race
 from ._version import __version__ as __version__
+from .costs.update import UpdateCost as UpdateCost
+from .costs.update import update_cost as update_cost
 from .describe import Description as Description
 from .describe import describe as describe
 from .lifting.axes import MatrixAxes as MatrixAxes
@@ -18,6 +20,7 @@ from .lifting.placement import Owners as Owners
 from .lifting.roles import Role as Role
 from .lifting.roles import partition_by_role as partition_by_role
 from .lifting.roles import roles as roles
+from .lifting.sharding import state_shardings as state_shardings
 from .optimizers import ademamix as ademamix
 from .optimizers import asgo as asgo
 from .optimizers import mars_adamw as mars_adamw

@@ -19,9 +19,17 @@ def main() -> None:
 
 def _commands() -> dict:
     from .check import check
+    from .cost import cost
     from .describe import describe
     from .list import list_techniques
     from .new import new
     from .race import race
 
-    return {"check": check, "describe": describe, "list": list_techniques, "new": new, "race": race}
+    return {
+        "check": check,
+        "cost": cost,
+        "describe": describe,
+        "list": list_techniques,
+        "new": new,
+        "race": race,
+    }

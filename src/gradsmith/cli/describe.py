@@ -31,9 +31,9 @@ def describe(
         arg: `name=value` for the factory.
         json: Print JSON instead of the table.
     """
-    tree = _abstract(load(params), params)
+    tree = abstract(load(params), params)
     try:
-        description = gradsmith.describe(_transformation(optimizer, arg), tree)
+        description = gradsmith.describe(transformation(optimizer, arg), tree)
     except (TypeError, ValueError) as error:
         raise UsageError(f"{optimizer} cannot be initialised with {params}: {error}") from error
     if json:
@@ -45,7 +45,8 @@ def describe(
     return 0
 
 
-def _abstract(found: Any, spec: str) -> Any:
+def abstract(found: Any, spec: str) -> Any:
+    """Return the shapes of the parameters that the user names, a tree or what makes one."""
     make = found if callable(found) and not jax.tree.leaves(arrays(found)) else lambda: found
     try:
         tree = jax.eval_shape(lambda: arrays(make()))
@@ -56,7 +57,8 @@ def _abstract(found: Any, spec: str) -> Any:
     return tree
 
 
-def _transformation(spec: str, assignments: tuple[str, ...]) -> optax.GradientTransformation:
+def transformation(spec: str, assignments: tuple[str, ...]) -> optax.GradientTransformation:
+    """Return the transformation that the user names, or that the factory makes which they name."""
     found: Any = load(spec, (gradsmith, optax, optax.contrib))
     if not isinstance(found, optax.GradientTransformation) and callable(found):
         factory = bind(found, assignments, spec)

@@ -1,0 +1,1 @@
+"""What one update costs, read from the compiled program."""
