@@ -22,7 +22,7 @@ SURFACE = {
     "momentum", "MomentumState", "scale_by_adam", "scale_by_ademamix",
     "ademamix_warmup", "correct_by_mars", "scale_by_soap", "scale_by_shampoo", "graft",
     "per_block", "scale_by_neuron_rms",
-    "decay_weights", "decay_weights_cautiously",
+    "decay_weights", "decay_weights_cautiously", "scale_by_learning_rate",
     "clip_qk", "qk_clip", "average_weights", "averaged_weights",
     # optimizers
     "muon", "normuon", "soap", "shampoo", "asgo", "mars_muon", "mars_adamw", "ademamix",

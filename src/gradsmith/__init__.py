@@ -47,6 +47,7 @@ from .transforms.shampoo import scale_by_shampoo as scale_by_shampoo
 from .transforms.shape_scale import match_operator_norm as match_operator_norm
 from .transforms.shape_scale import match_rms as match_rms
 from .transforms.shape_scale import scale_by_aspect_ratio as scale_by_aspect_ratio
+from .transforms.sides import scale_by_learning_rate as scale_by_learning_rate
 from .transforms.soap import scale_by_soap as scale_by_soap
 from .transforms.weight_decay import decay_weights as decay_weights
 from .transforms.weight_decay import decay_weights_cautiously as decay_weights_cautiously

@@ -17,6 +17,7 @@ from rich.table import Table
 from .lifting.journal import Journal, listening
 from .lifting.paths import arrays, path_name
 from .lifting.per_stack import StackState
+from .transforms.sides import remark_on_order
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,10 +42,12 @@ class Description:
     Attributes:
         leaves: One entry a leaf, in the order of the tree.
         shared_state_bytes: State that belongs to no leaf, such as step counters.
+        remarks: Where gradsmith's own parts stand in an order that cannot mean anything, and why.
     """
 
     leaves: tuple[LeafDescription, ...]
     shared_state_bytes: int
+    remarks: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """Return everything in the table as JSON."""
@@ -56,7 +59,7 @@ class Description:
             console.print(self)
         return "\n".join(line.rstrip() for line in capture.get().splitlines())
 
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Table]:
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Table | str]:
         """Print all columns that fit, and those that tell the routing in any case."""
         columns = list(_COLUMNS)
         table = self._table(columns)
@@ -68,6 +71,7 @@ class Description:
                 columns.remove(title)
                 table = self._table(columns)
         yield table
+        yield from self.remarks
 
     def _table(self, columns: list[str]) -> Table:
         params = sum(math.prod(leaf.shape) for leaf in self.leaves)
@@ -110,7 +114,8 @@ def describe(tx: optax.GradientTransformation, params: Any) -> Description:
 
     Works for any chain: runs `tx.init` on abstract values, so a model of any size costs no memory.
     Roles and buckets are those that `partition_by_role` and `per_stack` really decide; a leaf that
-    neither meets shows the state that other transformations keep for it.
+    neither meets shows the state that other transformations keep for it. Parts of gradsmith that
+    stand on the wrong side of a `gradsmith.scale_by_learning_rate` are remarked on.
 
     Args:
         tx: The whole optimizer.
@@ -150,7 +155,18 @@ def describe(tx: optax.GradientTransformation, params: Any) -> Description:
             for path, leaf in leaves
         ),
         shared,
+        _remarks(journal),
     )
+
+
+def _remarks(journal: Journal) -> tuple[str, ...]:
+    """Return what is wrong with the order of the steps, each with the leaves it holds for."""
+    leaves: dict[str, list[str]] = {}
+    for path, steps in journal.steps.items():
+        if (remark := remark_on_order(steps)) is not None:
+            leaves.setdefault(remark, []).append(path)
+    others = lambda paths: f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+    return tuple(f"{paths[0]}{others(paths)}: {remark}" for remark, paths in leaves.items())
 
 
 class _Kept(NamedTuple):

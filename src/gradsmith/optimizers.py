@@ -25,6 +25,7 @@ from .transforms.neuron_rms import NeuronAxis, scale_by_neuron_rms
 from .transforms.orthogonalize import orthogonalize_tree
 from .transforms.shampoo import scale_by_shampoo
 from .transforms.shape_scale import match_operator_norm, match_rms, scale_by_aspect_ratio
+from .transforms.sides import scale_by_learning_rate
 from .transforms.soap import Factors, scale_by_soap
 from .transforms.weight_decay import decay_weights
 
@@ -232,15 +233,13 @@ def shampoo(
 ) -> optax.GradientTransformationExtraArgs:
     """Shampoo at the length of Adam's steps for the hidden matrices, AdamW for everything else.
 
-    State for `(m, n)` in one block: `3 m n + 2 m^2 + 2 n^2`; see `scale_by_shampoo` for the cost.
-
-
     Beside the arguments of `muon`:
 
         learning_rate: On AdamW's scale.
         b1, b2: As for `scale_by_shampoo`, and for the Adam that gives the length.
         every, root: As for `scale_by_shampoo`; AlgoPerf was won with every=100.
-        max_block: The longest side of a block; each is preconditioned and grafted alone.
+        max_block: The longest side of a block; each is preconditioned and grafted alone. State for
+            `(m, n)` in one block: `3 m n + 2 m^2 + 2 n^2`.
         adam_learning_rate: Of the AdamW part, by default `learning_rate`.
 
     Examples:
@@ -372,7 +371,7 @@ def _stepped(
     weight_decay: float | Array,
 ) -> optax.GradientTransformation:
     return optax.chain(
-        direction, decay_weights(weight_decay), optax.scale_by_learning_rate(learning_rate)
+        direction, decay_weights(weight_decay), scale_by_learning_rate(learning_rate)
     )
 
 

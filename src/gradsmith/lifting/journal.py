@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from jax.sharding import PartitionSpec
 
 from .axes import MatrixAxes
+
+Side = Literal["direction", "learning rate", "displacement"]
 
 
 @dataclass
@@ -27,6 +29,8 @@ class Journal:
     """Its axes, where it was lifted."""
     buckets: dict[str, list[tuple[str, int]]] = field(default_factory=dict)
     """The keys of its buckets, each with how many of the bucket's matrices are its own."""
+    steps: dict[str, list[tuple[str, Side]]] = field(default_factory=dict)
+    """What acts on it, first to last, and on which side of the learning rate that belongs."""
     placed: list[tuple[Any, PartitionSpec]] = field(default_factory=list)
     """Not by leaf: the arrays of the state that lie with the owners of matrices, and how."""
 

@@ -224,6 +224,8 @@ def _find(state: StackState, bucket: Bucket) -> str:
 
 
 def _write_down(buckets: tuple[Bucket, ...], keys: list[str], matrices: list[MatrixLeaf]) -> None:
+    for path, _, _ in matrices:
+        journal().steps.setdefault(path, []).append(("the matrix rule", "direction"))
     owners = [own for own in matrices for _ in own.axes.stack_shapes(own.leaf.shape)]
     for bucket, key in zip(buckets, keys, strict=True):
         for index, count in zip(bucket.members, bucket.counts, strict=True):

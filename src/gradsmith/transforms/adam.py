@@ -8,6 +8,7 @@ from jaxtyping import Array
 from ..dtypes import wide_dtype
 from .arguments import check_fractions, check_not_negative
 from .averages import average, debias, square
+from .sides import stands
 
 
 def scale_by_adam(
@@ -60,4 +61,4 @@ def scale_by_adam(
         nu = jax.tree.map(lambda v, g: average(b2, v, square(g, v)), state.nu, updates)
         return jax.tree.map(direction, updates, mu, nu), optax.ScaleByAdamState(count, mu, nu)
 
-    return optax.GradientTransformation(init_fn, update_fn)
+    return stands("direction", "scale_by_adam", optax.GradientTransformation(init_fn, update_fn))

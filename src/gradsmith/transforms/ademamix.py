@@ -11,6 +11,7 @@ from jaxtyping import Array, Int
 from ..dtypes import wide_dtype
 from .arguments import check_fractions, check_not_negative
 from .averages import average, debias, square
+from .sides import stands
 
 
 class AdemamixState(NamedTuple):
@@ -86,7 +87,8 @@ def scale_by_ademamix(
         out = jax.tree.map(direction, updates, fast, slow, squares)
         return out, AdemamixState(step, fast, slow, squares)
 
-    return optax.GradientTransformation(init_fn, update_fn)
+    tx = optax.GradientTransformation(init_fn, update_fn)
+    return stands("direction", "scale_by_ademamix", tx)
 
 
 def ademamix_warmup(

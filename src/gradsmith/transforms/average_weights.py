@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 from ..dtypes import wide_dtype
 from .arguments import check_fractions
 from .averages import average
+from .sides import stands
 
 
 class AverageWeightsState(NamedTuple):
@@ -69,7 +70,8 @@ def average_weights(decay: float | Array = 0.999) -> optax.GradientTransformatio
         total = average(decay, state.total, jnp.ones_like(state.total))
         return updates, AverageWeightsState(total, kept)
 
-    return optax.GradientTransformation(init_fn, update_fn)
+    tx = optax.GradientTransformation(init_fn, update_fn)
+    return stands("displacement", "average_weights", tx)
 
 
 def averaged_weights(state: Any, params: Any) -> Any:

@@ -9,6 +9,7 @@ from jaxtyping import Array
 
 from ..dtypes import wide_dtype
 from .arguments import check_fractions, check_not_negative
+from .sides import stands
 
 
 class MarsState(NamedTuple):
@@ -80,4 +81,4 @@ def correct_by_mars(
         keep = lambda g, previous: g.astype(previous.dtype)
         return out, MarsState(jax.tree.map(keep, updates, state.previous))
 
-    return optax.GradientTransformation(init_fn, update_fn)
+    return stands("direction", "correct_by_mars", optax.GradientTransformation(init_fn, update_fn))

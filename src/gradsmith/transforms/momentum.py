@@ -15,6 +15,7 @@ import optax
 from jaxtyping import Array, Int
 
 from ..dtypes import wide_dtype
+from .sides import stands
 
 MomentumKind = Literal[
     "heavy_ball",
@@ -98,4 +99,4 @@ def momentum(
         out = jax.tree.map(lambda u, g: u.astype(g.dtype), out, updates)
         return out, MomentumState(step, kept)
 
-    return optax.GradientTransformation(init_fn, update_fn)
+    return stands("direction", "momentum", optax.GradientTransformation(init_fn, update_fn))

@@ -11,6 +11,7 @@ from jaxtyping import Array, Inexact, Shaped
 
 from ..lifting.paths import leaves_with_path
 from .arguments import check_not_negative
+from .sides import stands
 
 
 def clip_qk(
@@ -122,7 +123,8 @@ def qk_clip(
         leaves = map(clip, paths, jax.tree.leaves(updates), jax.tree.leaves(params))
         return jax.tree.unflatten(jax.tree.structure(updates), leaves), state
 
-    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+    clip = optax.GradientTransformationExtraArgs(init_fn, update_fn)
+    return stands("displacement", "qk_clip", clip)
 
 
 def _at_or_above(path: str, logits: Mapping[str, Array]) -> Array:

@@ -8,6 +8,7 @@ import optax
 from jaxtyping import Array, Inexact
 
 from .arguments import check_not_negative
+from .sides import stands
 
 
 def decay_weights(rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:
@@ -101,4 +102,4 @@ def _decay(
             return optax.ScaleByScheduleState(jnp.zeros((), jnp.int32))
         return optax.EmptyState()
 
-    return optax.GradientTransformation(init_fn, update_fn)
+    return stands("direction", name, optax.GradientTransformation(init_fn, update_fn))

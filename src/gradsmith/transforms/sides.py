@@ -1,0 +1,69 @@
+"""On which side of the learning rate a transformation stands: told at `init`, read by `describe`.
+
+What stands before the learning rate makes a direction; what stands after it sees the step itself, a
+displacement. A chain in another order runs all the same, and means something else than it says.
+"""
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import optax
+
+from ..lifting.journal import Side, journal
+from ..lifting.paths import leaves_with_path
+
+Transformation = TypeVar("Transformation", bound=optax.GradientTransformation)
+
+
+def stands(side: Side, name: str, tx: Transformation) -> Transformation:
+    """Return `tx`, whose `init` also writes down, for each leaf, what acts on it and where."""
+
+    def init_fn(params: Any) -> Any:
+        for path, _ in leaves_with_path(params):
+            journal().steps.setdefault(path, []).append((name, side))
+        return tx.init(params)
+
+    return tx._replace(init=init_fn)
+
+
+def scale_by_learning_rate(learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:
+    """Multiply by minus the learning rate, as `optax.scale_by_learning_rate` does, and say so.
+
+    What stands before it makes a direction, what stands after it sees the displacement; `describe`
+    knows this learning rate and can point out what stands on the wrong side.
+
+    Args:
+        learning_rate: A number, or a schedule of the number of steps so far.
+
+    Examples:
+        >>> import jax.numpy as jnp, optax
+        >>> import gradsmith as gs
+        >>> twice = optax.chain(gs.muon(0.02), gs.scale_by_learning_rate(0.1))
+        >>> print(gs.describe(twice, {"kernel": jnp.zeros((2, 2))}).remarks[0])
+        kernel: two learning rates act on it, and their product counts; keep one
+    """
+    tx = optax.scale_by_learning_rate(learning_rate)
+    return stands("learning rate", "learning_rate", tx)
+
+
+def remark_on_order(steps: Sequence[tuple[str, Side]]) -> str | None:
+    """Say what is wrong with what acts on a leaf, first to last; None where nothing is."""
+    sides = [side for _, side in steps]
+    if "learning rate" not in sides:
+        return None
+    if sides.count("learning rate") > 1:
+        return "two learning rates act on it, and their product counts; keep one"
+    rate = sides.index("learning rate")
+    for name, side in steps[:rate]:
+        if side == "displacement":
+            return (
+                f"{name} takes the direction for the step that will be made; "
+                f"put it behind the learning rate"
+            )
+    for name, side in steps[rate + 1 :]:
+        if side == "direction":
+            return (
+                f"{name} makes a direction of what is a step already, and the learning rate no "
+                f"longer scales it; put it before the learning rate"
+            )
+    return None
