@@ -1,6 +1,7 @@
 """Which leaf has which axes: what the user declares, or else what the names say."""
 
 import itertools
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, cast
@@ -117,7 +118,7 @@ def as_matrix(declared: Declared) -> MatrixLeaf:
 
 def _undeclared(path: str, shape: tuple[int, ...], layout: Layout | None) -> str:
     """Say what nobody told of the leaf, and the line that tells it."""
-    transposed = "weight" in path.lower().rpartition("/")[2]
+    transposed = re.fullmatch(r"(.*_)?weight(_.*)?", path.rpartition("/")[2]) is not None
     stack = tuple(range(len(shape) - 2))
     guess = MatrixAxes(
         *((-1, -2) if transposed else (-2, -1)), stack[0] if len(stack) == 1 else stack
@@ -130,7 +131,7 @@ def _undeclared(path: str, shape: tuple[int, ...], layout: Layout | None) -> str
             f"axes={{{path!r}: {guess}}}"
         )
     out = guess.sides(len(shape))[2][0]
-    guess = replace(guess, cut_axis=out, blocks=shape[out] // layout.parts)
+    guess = replace(guess, cut_axis=out, blocks=max(1, shape[out] // layout.parts))
     return (
         f"leaf {path!r} has shape {shape} and the name of several matrices fused in one, which "
         f"would be mixed. Say where it is cut, by the size of each block or by their sizes in "

@@ -58,9 +58,11 @@ def by_axis_names(names: tuple[Any, ...]) -> tuple[RoleName, MatrixAxes | None] 
     if len(sides) > 2:
         return None
     rows, columns = map(tuple, sides)
-    for role, side in (("embedding", rows), ("head", columns)):
-        if any(re.fullmatch(_VOCABULARY, names[i]) for i in side):
-            return role, None
+    is_vocabulary = lambda side: any(re.fullmatch(_VOCABULARY, names[i]) for i in side)
+    if is_vocabulary(rows):
+        return "embedding", None
+    if is_vocabulary(columns):
+        return "head", None
     return "matrix", MatrixAxes(rows, columns, batch)
 
 
