@@ -7,7 +7,7 @@ BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 WORKERS ?= auto
 
-.PHONY: help setup race test test-slow lint format lock clean
+.PHONY: help setup race test test-slow test-clients lint format lock clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list.
@@ -29,10 +29,15 @@ race: $(READY)  ## Race AdamW, two Muons and a home-made optimizer on Shakespear
 	  examples/custom_optimizer.py:custom_optimizer --arg constant=0.95
 
 test: $(READY)  ## Run the tests, docstrings and documentation pages.
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow"
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow and not clients"
 
 test-slow: $(READY)  ## Run what `make test` leaves out.
 	@$(BIN)/python -m pytest -m slow
+
+test-clients: $(READY)  ## Install the libraries of others that train with gradsmith, and test that.
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	  --constraint constraints.txt --editable '.[clients]'
+	@$(BIN)/python -m pytest -m clients tests/clients
 
 lint: $(READY)  ## Check style and types.
 	@$(BIN)/ruff check
