@@ -14,7 +14,7 @@ SURFACE = {
     "MatrixAxes", "uncut", "per_stack", "per_matrix", "StackState",
     "partition_by_role", "roles", "Role",
     # scale
-    "Owners", "state_shardings", "update_cost", "UpdateCost",
+    "Owners", "state_shardings", "update_cost", "UpdateCost", "fit_state", "StateFit",
     # see
     "describe", "Description",
     # rules and transformations

@@ -13,6 +13,8 @@ from .describe import Description as Description
 from .describe import describe as describe
 from .lifting.axes import MatrixAxes as MatrixAxes
 from .lifting.declare import uncut as uncut
+from .lifting.fit_state import StateFit as StateFit
+from .lifting.fit_state import fit_state as fit_state
 from .lifting.per_stack import StackState as StackState
 from .lifting.per_stack import per_matrix as per_matrix
 from .lifting.per_stack import per_stack as per_stack
