@@ -195,14 +195,17 @@ def test_haiku():
     falls(losses)
 
 
-BLOCKS = re.findall(
-    r"^```python (\w+)\n(.*?)^```",
-    (Path(__file__).parents[2] / "docs" / "models.md").read_text(),
-    re.MULTILINE | re.DOTALL,
-)
+ROOT = Path(__file__).parents[2]
+BLOCKS = [
+    (page, *block)
+    for page in ("README.md", "docs/models.md")
+    for block in re.findall(
+        r"^```python (\w+)\n(.*?)^```", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL
+    )
+]
 
 
-@pytest.mark.parametrize(("name", "block"), BLOCKS, ids=[name for name, _ in BLOCKS])
-def test_the_model_of_the_page_runs(name, block):
+@pytest.mark.parametrize(("page", "name", "block"), BLOCKS, ids=[" ".join(b[:2]) for b in BLOCKS])
+def test_the_model_of_the_page_runs(page, name, block):
     client(name)
-    exec(compile(block, f"docs/models.md, {name}", "exec"), {"__name__": "__main__"})
+    exec(compile(block, f"{page}, {name}", "exec"), {"__name__": "__main__"})
