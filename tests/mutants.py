@@ -115,7 +115,7 @@ def row_means():
 @mutant("state_leaves_are_arrays")
 def python_counter():
     return optax.GradientTransformation(
-        lambda params: {"count": 0}, lambda u, s, p=None, params=None: (u, s)
+        lambda params: {"count": 0}, lambda u, s, params=None: (u, s)
     )
 
 
