@@ -59,7 +59,7 @@ def per_gram(
         placement: As for `per_stack`. On a mesh the matrices themselves travel to their owners,
             those of `(n, m)` transposed and together with those of `(m, n)`.
         temporaries: How many bytes of Gram matrices a function gets at once; more come in turns.
-            By default 8 MiB on CPUs, where that is also fastest, and 512 MiB on accelerators. A
+            By default 512 KiB on CPUs, where that is also fastest, and 512 MiB on accelerators. A
             transformation gets all at once.
 
     Raises:
