@@ -73,6 +73,13 @@ def test_zero_columns_and_zero_matrices_stay_zero_in_every_dtype(dtype):
     assert np.isfinite(update.astype(jnp.complex64)).all()
 
 
+def test_a_matrix_of_no_entries_leaves_a_finite_state():
+    stack = jnp.zeros((1, 0, 3))
+    rule = gs.scale_by_neuron_rms()
+    _, state = rule.update(stack, rule.init(stack))
+    np.testing.assert_array_equal(state.mean_square, 0)
+
+
 def test_bad_arguments_are_refused_when_building():
     with unchecked_annotations(), pytest.raises(ValueError, match="no axis is called 'row'; there"):
         gs.scale_by_neuron_rms(axis="row")

@@ -282,6 +282,11 @@ def test_complex_gradients_of_real_numbers_step_as_real_ones():
     np.testing.assert_allclose(imaginary, 1j * real, atol=1e-7)
 
 
+def test_a_matrix_of_no_entries_leaves_finite_states():
+    _, state = updates_of(gs.scale_by_soap(factors="kl"), np.zeros((2, 1, 0, 3)))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
+
+
 def test_zero_gradients_move_nothing():
     updates, _ = updates_of(gs.scale_by_soap(every=1, factors="kl"), np.zeros((3, 1, 3, 4)))
     assert not updates.any()

@@ -70,7 +70,8 @@ def scale_by_neuron_rms(
         del params
         summed = summed_axis(updates.shape)
         wide = updates.astype(wide_dtype(updates.dtype))
-        seen = jnp.mean(square(wide, wide).real, axis=summed)
+        size = max(1, updates.shape[summed])  # the mean of no numbers is not zero
+        seen = jnp.sum(square(wide, wide).real, axis=summed) / size
         mean_square = average(decay, state.mean_square, seen)
         root = jnp.sqrt(jnp.expand_dims(mean_square, summed)) + jnp.asarray(eps, seen.dtype)
         nonzero = jnp.where(root == 0, 1.0, root).astype(wide.dtype)

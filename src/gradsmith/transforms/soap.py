@@ -162,7 +162,8 @@ def _with_scale(state: SoapState, gradient: Inexact[Array, "k m n"]) -> SoapStat
     From zero, a direction that the first gradients lack would have eigenvalue zero, and weigh
     infinitely when it appears; from `I`, gradients of 1e-6 would be lost to round-off in it.
     """
-    mean_square = jnp.mean(jnp.square(jnp.abs(gradient)), axis=(-2, -1), keepdims=True)
+    size = max(1, gradient.shape[-2] * gradient.shape[-1])
+    mean_square = jnp.sum(jnp.square(jnp.abs(gradient)), axis=(-2, -1), keepdims=True) / size
     scale = jnp.where(mean_square > 0, mean_square, 1.0)
     scales = Pair(scale, scale if state.bases.fan_in is None else jnp.ones_like(scale))
     first = state.step == 0
@@ -184,7 +185,7 @@ def kl_statistics(
 
     Each side is whitened by the other one's eigenvalues, all of them those before this gradient.
     """
-    m, n = gradient.shape[-2:]
+    m, n = (max(1, side) for side in gradient.shape[-2:])  # 0 / 0 where there is nothing to mean
     tiny = jnp.finfo(gradient.dtype).tiny
     root = lambda values: jnp.sqrt(jnp.maximum(values.real, tiny)).astype(gradient.dtype)
     weight_in = 1.0 if eigenvalues.fan_in is None else root(eigenvalues.fan_in)[..., :, None]
@@ -197,8 +198,8 @@ def kl_statistics(
     )
     squares = lambda x: jnp.square(jnp.abs(x)).astype(x.dtype)
     diagonals = Pair(
-        None if bases.fan_in is None else jnp.mean(squares(rotated / weight_out), -1),
-        None if bases.fan_out is None else jnp.mean(squares(rotated / weight_in), -2),
+        None if bases.fan_in is None else jnp.sum(squares(rotated / weight_out), -1) / n,
+        None if bases.fan_out is None else jnp.sum(squares(rotated / weight_in), -2) / m,
     )
     return seen, diagonals
 
