@@ -45,6 +45,7 @@ def run_race(
 
     Examples:
         >>> import tempfile, pathlib, optax, jax, jax.numpy as jnp
+        >>> from gradsmith.race import Entry, Race, Task, run_race
         >>> parabola = Task(
         ...     name="parabola",
         ...     init=lambda key: {"x": jax.random.normal(key, (3,))},

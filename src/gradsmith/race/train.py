@@ -30,7 +30,7 @@ def curve_steps(steps: int) -> list[int]:
 
     Examples:
         >>> curve_steps(3), curve_steps(50)[:4], len(curve_steps(400))
-        ([0, 1, 2, 3], [0, 2, 5, 8], 21)
+        ([0, 1, 2, 3], [0, 2, 5, 7], 21)
     """
     points = min(POINTS, steps)
     return [steps * i // points for i in range(points + 1)]
