@@ -14,7 +14,7 @@ from flax import nnx
 
 from gradsmith.race import Entry, Race, run_race
 from gradsmith.race.examine import random_like
-from gradsmith.race.tasks.shakespeare import Decoder, rotate, shakespeare
+from gradsmith.race.tasks.shakespeare import Decoder, Mlp, rotate, shakespeare
 
 SMALL = {"depth": 2, "width": 32, "heads": 2, "context": 16, "batch": 4, "validation_windows": 8}
 
@@ -100,6 +100,17 @@ def test_a_character_is_predicted_from_those_before_it_only(task):
     change = np.abs(before - after).max(axis=(0, 2))
     assert (change[:10] == 0).all()
     assert (change[10:] > 0.01).all()
+
+
+def test_the_perceptron_squares_its_relu():
+    mlp = Mlp(8, nnx.Rngs(0))
+    nnx.update(mlp, random_like(nnx.state(mlp, nnx.Param)))
+    x = jax.random.normal(jax.random.key(1), (2, 3, 8))
+    up, down, inputs = (
+        np.asarray(a, np.float64) for a in (mlp.up.kernel[...], mlp.down.kernel[...], x)
+    )
+    hidden = np.maximum(inputs @ up + np.asarray(mlp.up.bias[...]), 0) ** 2
+    np.testing.assert_allclose(mlp(x), hidden @ down + np.asarray(mlp.down.bias[...]), rtol=1e-4)
 
 
 def test_logits_are_capped(task, params):
