@@ -20,6 +20,13 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def forget_what_was_compiled():
+    """Keep a worker's memory flat: it meets thousands of small programs, each of them once."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture
 def standard_promotion():
     """Optax's own adam adds a float32 count to bfloat16 moments: relax promotion around it."""
