@@ -127,8 +127,8 @@ def segments(triples: Sequence[Step], dtype: DTypeLike) -> list[tuple[Step, ...]
 def _polynomial(
     gram: Inexact[Array, "*stack n n"], triples: Sequence[Step]
 ) -> Inexact[Array, "*stack n n"]:
-    # All of them commute, but not their errors. `p r p` and `p q` keep small what is small in the
-    # null space of `r`; `r p p` and `q p` do not, nor does half of `q` and its mirror image.
+    # All of them commute, but not their errors: what `x` has next to nothing of, the new factor on
+    # the left leaves small and `q p` would enlarge, as would half of `q` and its mirror image.
     r, q = split(gram), None
     for index, (a, b, c) in enumerate(triples):
         p = combine(a, b, r, c, product(r, r))

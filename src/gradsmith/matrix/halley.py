@@ -59,7 +59,7 @@ def halley_factor(steps: int = 2, *, lower: float = LOWER) -> GramFactor:
 
     def factor(gram: Inexact[Array, "*stack n n"]) -> Inexact[Array, "*stack n n"]:
         scale = row_scale(gram, "schatten4")
-        # The products are whole and in this order: see `gram_newton_schulz`.
+        # `p q` and not `q p`, which makes singular values of 2 and more out of a null space.
         r, q = scale_gram(gram, scale), None
         for index, (gain, weight, shift) in enumerate(terms):
             inverted = inverse(add_to_diagonal(r, shift), shift)
