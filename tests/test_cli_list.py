@@ -1,6 +1,6 @@
 import json
 
-from gradsmith.catalogue import TECHNIQUES, as_markdown
+from gradsmith.catalogue import TECHNIQUES
 from gradsmith.cli.list import list_techniques
 
 
@@ -16,8 +16,3 @@ def test_json_has_an_object_a_line(capsys):
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["name"] for line in lines] == [t.name for t in TECHNIQUES if t.kind != "optimizer"]
     assert {line["stands"] for line in lines} == {"before the rate", "after it"}
-
-
-def test_markdown_is_the_page(capsys):
-    assert list_techniques(markdown=True) == 0
-    assert capsys.readouterr().out.rstrip() == as_markdown()

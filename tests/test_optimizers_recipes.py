@@ -56,7 +56,7 @@ def test_a_recipe_descends_a_quadratic_and_compiles_once(name):
     assert step._cache_size() == 1
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", [name for name in RECIPES if name != "kl_soap"])
 def test_a_recipe_decays_all_weights_by_its_rate(name):
     plain, decaying = RECIPES[name](0.1), RECIPES[name](0.1, weight_decay=0.5)
     g = gradients(0)

@@ -74,6 +74,14 @@ def test_zero_is_zero_and_the_state_is_wide_in_every_dtype(dtype):
     assert {x.dtype.itemsize for x in jax.tree.leaves(state)} <= {4, 8}
 
 
+def test_a_decay_that_bfloat16_rounds_to_one_is_the_largest_below():
+    """`optax.inject_hyperparams` gives numbers the dtype of the parameters; 1 / 256 below one."""
+    one = jnp.asarray(0.999, jnp.bfloat16)
+    tx, near = gs.scale_by_adam(0.9, one), gs.scale_by_adam(0.9, 1 - 2**-8)
+    for update, expected in zip(updates_of(tx, GRADS), updates_of(near, GRADS), strict=True):
+        np.testing.assert_allclose(update, expected, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("build", "message"),
     [

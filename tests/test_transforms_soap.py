@@ -233,7 +233,7 @@ def test_bases_turn_at_their_cadence_and_the_branch_stays_a_branch():
 
 def test_a_matrix_takes_its_steps_alone_whatever_shares_its_bucket():
     grads = gradients(6, 3, 4, 6)
-    rule = gs.scale_by_soap(every=2, factors="kl")
+    rule = gs.scale_by_soap(every=2, sides="fan_in", factors="kl")
     together, _ = updates_of(rule, grads)
     for i in range(3):
         alone, _ = updates_of(rule, grads[:, i : i + 1])
@@ -276,7 +276,7 @@ def test_every_dtype_keeps_wide_state_under_scan(dtype, factors):
 
 def test_complex_gradients_of_real_numbers_step_as_real_ones():
     grads = gradients(5, 1, 3, 4)
-    rule = gs.scale_by_soap(every=2)
+    rule = gs.scale_by_soap(every=2, sides="fan_in")
     real, _ = updates_of(rule, grads)
     imaginary, _ = updates_of(rule, 1j * grads)
     np.testing.assert_allclose(imaginary, 1j * real, atol=1e-7)

@@ -65,7 +65,7 @@ def scale_by_ademamix(
     check_not_negative("scale_by_ademamix", alpha=alpha, eps=eps)
 
     def init_fn(params):
-        zeros = lambda: jax.tree.map(lambda p: jnp.zeros(p.shape, wide_dtype(p.dtype)), params)
+        zeros = lambda: jax.tree.map(lambda p: jnp.zeros_like(p, dtype=wide_dtype(p.dtype)), params)
         return AdemamixState(jnp.zeros((), jnp.int32), zeros(), zeros(), zeros())
 
     def update_fn(updates, state, params=None):

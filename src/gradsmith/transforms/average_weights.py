@@ -52,7 +52,7 @@ def average_weights(decay: float | Array = 0.999) -> optax.GradientTransformatio
     check_fractions("average_weights", decay=decay)
 
     def init_fn(params):
-        zeros = lambda p: jnp.zeros(p.shape, wide_dtype(p.dtype))
+        zeros = lambda p: jnp.zeros_like(p, dtype=wide_dtype(p.dtype))
         return AverageWeightsState(jnp.zeros((), jnp.float32), jax.tree.map(zeros, params))
 
     def update_fn(updates, state, params=None):

@@ -60,7 +60,7 @@ def correct_by_mars(
     check_not_negative("correct_by_mars", gamma=gamma, max_norm=max_norm)
 
     def init_fn(params):
-        zeros = lambda p: jnp.zeros(p.shape, wide_dtype(p.dtype))
+        zeros = lambda p: jnp.zeros_like(p, dtype=wide_dtype(p.dtype))
         return MarsState(jax.tree.map(zeros, params))
 
     def update_fn(updates, state, params=None):

@@ -85,7 +85,9 @@ def scale_by_shampoo(
         dtype = wide_dtype(params.dtype)
         roots = identities(params, sides, max_side, dtype)
         zeros = each_side(jnp.zeros_like, roots)
-        return ShampooState(jnp.zeros((), jnp.int32), jnp.zeros(params.shape, dtype), zeros, roots)
+        return ShampooState(
+            jnp.zeros((), jnp.int32), jnp.zeros_like(params, dtype=dtype), zeros, roots
+        )
 
     def update_fn(updates, state, params=None):
         del params
