@@ -60,12 +60,12 @@ def spec_of(split: Split) -> PartitionSpec:
 
 def move(x: Array, spec: PartitionSpec, mesh: Mesh | AbstractMesh) -> Array:
     """Return `x` split like that: on Explicit axes by its type, on Auto axes by a constraint."""
-    kinds = set(mesh.axis_types)
-    if kinds == {AxisType.Auto}:
-        if not isinstance(x, jax.core.Tracer):
-            return x
-        return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, spec))
-    return jax.sharding.reshard(x, _explicit_part(spec, x.ndim, mesh))
+    if AxisType.Explicit in mesh.axis_types:
+        x = jax.sharding.reshard(x, _part(spec, x.ndim, mesh, AxisType.Explicit))
+    if AxisType.Auto in mesh.axis_types and isinstance(x, jax.core.Tracer):
+        auto = _part(spec, x.ndim, mesh, AxisType.Auto)
+        x = jax.lax.with_sharding_constraint(x, NamedSharding(mesh, auto))
+    return x
 
 
 def explicit_spec(x: Any) -> PartitionSpec | None:
@@ -137,10 +137,13 @@ def _axes_of(spec: PartitionSpec, rank: int, path: str = "") -> Split:
     return (*(tuple(as_axes(entry)) for entry in entries), *((),) * (rank - len(entries)))
 
 
-def _explicit_part(spec: PartitionSpec, rank: int, mesh: Mesh | AbstractMesh) -> PartitionSpec:
+def _part(
+    spec: PartitionSpec, rank: int, mesh: Mesh | AbstractMesh, kind: AxisType
+) -> PartitionSpec:
+    """Return what a spec says of the mesh axes of one kind."""
     kinds = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
-    explicit = lambda axes: tuple(axis for axis in axes if kinds[axis] == AxisType.Explicit)
-    return spec_of(tuple(explicit(axes) for axes in _axes_of(spec, rank)))
+    of_kind = lambda axes: tuple(axis for axis in axes if kinds[axis] == kind)
+    return spec_of(tuple(of_kind(axes) for axes in _axes_of(spec, rank)))
 
 
 def _lookup(param_specs: Any):
