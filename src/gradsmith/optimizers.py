@@ -97,10 +97,10 @@ def muon(
         >>> import jax, jax.numpy as jnp, optax
         >>> import gradsmith as gs
         >>> params = {"kernel": jnp.ones((2, 2)), "bias": jnp.zeros(2)}
-        >>> loss = lambda p: jnp.sum((jnp.eye(2) @ p["kernel"] + p["bias"]) ** 2)
+        >>> loss = lambda p: jnp.sum(p["kernel"] ** 2) + jnp.sum((p["bias"] - 1) ** 2)
         >>> optimizer = gs.muon(0.1)
         >>> state = optimizer.init(params)
-        >>> for _ in range(20):
+        >>> for _ in range(30):
         ...     updates, state = optimizer.update(jax.grad(loss)(params), state)
         ...     params = optax.apply_updates(params, updates)
         >>> print(loss(params) < 0.1)
