@@ -11,7 +11,7 @@ SOURCE = Path(gradsmith.__file__).parent
 
 SURFACE = {
     # make
-    "MatrixAxes", "uncut", "per_stack", "per_matrix", "StackState",
+    "MatrixAxes", "uncut", "per_stack", "per_matrix", "per_gram", "StackState",
     "partition_by_role", "roles", "Role",
     # scale
     "Owners", "state_shardings", "update_cost", "UpdateCost", "fit_state", "StateFit",

@@ -15,6 +15,7 @@ from .lifting.axes import MatrixAxes as MatrixAxes
 from .lifting.declare import uncut as uncut
 from .lifting.fit_state import StateFit as StateFit
 from .lifting.fit_state import fit_state as fit_state
+from .lifting.per_gram import per_gram as per_gram
 from .lifting.per_stack import StackState as StackState
 from .lifting.per_stack import per_matrix as per_matrix
 from .lifting.per_stack import per_stack as per_stack

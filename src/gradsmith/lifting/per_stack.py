@@ -145,7 +145,7 @@ def per_matrix(
         >>> import jax.numpy as jnp, optax
         >>> import gradsmith as gs
         >>> def unit_columns(update):
-        ...     return update / jnp.linalg.norm(update, axis=0)
+        ...     return update / jnp.linalg.norm(update, axis=0, keepdims=True)
         >>> optimizer = optax.chain(gs.per_matrix(unit_columns), optax.scale_by_learning_rate(0.5))
         >>> params = {"kernel": jnp.zeros((2, 2))}
         >>> grads = {"kernel": jnp.array([[3.0, 0.0], [0.0, 4.0]])}
