@@ -22,6 +22,13 @@ X = jax.random.normal(jax.random.key(0), (64, 4))
 Y = jnp.tanh(X @ jax.random.normal(jax.random.key(1), (4, 3)))
 
 
+@pytest.fixture(autouse=True)
+def as_shipped():
+    """The clients run as for their users: with JAX's own promotion."""
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield
+
+
 def client(name):
     package = name.partition(".")[0]
     if importlib.util.find_spec(package) is None:

@@ -39,8 +39,8 @@ def polar_express(
         >>> from gradsmith import matrix
         >>> schedule = matrix.polar_express(4, 1e-2)
         >>> low, high = schedule.band
-        >>> print(schedule.name, round(low, 2), round(high, 2))
-        polar_express(4, 0.01) 0.97 1.02
+        >>> print(schedule.name, 0.95 < low < 1 < high < 1.05)
+        polar_express(4, 0.01) True
 
     References:
         Amsel, Persson, Musco and Gower, The Polar Express, 2025, arXiv:2505.16932, theorem 1.

