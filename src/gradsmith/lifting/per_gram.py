@@ -21,7 +21,7 @@ from .axes import StackShape
 from .bucket import Bucket, plan_buckets
 from .declare import Axes, MatrixLeaf, matrix_leaves
 from .gathering import dtypes, join, split
-from .per_stack import StackState, _find, _write_down, per_stack
+from .per_stack import StackState, find_key, per_stack, write_down
 from .placement import Everywhere, Placement, check_placement, home, site_of
 from .placement import whole as whole_leaf
 
@@ -136,7 +136,7 @@ def per_gram(
         buckets = _buckets([shape for own in leaves for shape in _shapes(own)])
         kinds = [wide_dtype(dtype) for dtype in dtypes(buckets, leaves)]
         keys = [f"{b.name} {kind.name}" for b, kind in zip(buckets, kinds, strict=True)]
-        _write_down(buckets, keys, leaves)
+        write_down(buckets, keys, leaves)
         return StackState(dict(zip(keys, init_grams(buckets, kinds), strict=True)))
 
     def update_fn(updates: Any, state: Any, params: Any = None, **extra_args: Any):
@@ -151,7 +151,7 @@ def per_gram(
             joined, _ = site.update(step, lambda stacks: nothing, leaves, None, nothing)
             return jax.tree.unflatten(jax.tree.structure(updates), joined), state
         stacks = split(leaves, [whole_leaf(own.leaf) for own in leaves])
-        keys = [_find(state, b) for b in _buckets([_shape(stack) for stack in stacks])]
+        keys = [find_key(state, b) for b in _buckets([_shape(stack) for stack in stacks])]
         kinds = [key.partition(" ")[2] for key in keys]
         own = [state.buckets[key] for key in keys]
         outs, own = transform(stacks, kinds, own, **extra_args)

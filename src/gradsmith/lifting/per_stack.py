@@ -86,7 +86,7 @@ def per_stack(
         buckets = _buckets(matrices)
         held = zip(buckets, dtypes(buckets, matrices), strict=True)
         keys = [f"{bucket.name} {dtype.name}" for bucket, dtype in held]
-        _write_down(buckets, keys, matrices)
+        write_down(buckets, keys, matrices)
         states = site_of(placement, matrices, buckets).init(make(keys), matrices)
         return StackState(dict(zip(keys, states, strict=True)))
 
@@ -95,7 +95,7 @@ def per_stack(
         if not matrices:
             return updates, state
         buckets = _buckets(matrices)
-        keys = [_find(state, bucket) for bucket in buckets]
+        keys = [find_key(state, bucket) for bucket in buckets]
 
         def step(stacks, param_stacks, states, turned):
             del turned  # a bucket of this verb has matrices of one shape
@@ -212,7 +212,7 @@ def _dtype(key: str) -> str:
     return key.partition(" ")[2]
 
 
-def _find(state: StackState, bucket: Bucket) -> str:
+def find_key(state: StackState, bucket: Bucket) -> str:
     """Return the key of the bucket in the state, which tells the dtype it was given at `init`."""
     for key in state.buckets:
         if key.partition(" ")[0] == bucket.name:
@@ -223,7 +223,8 @@ def _find(state: StackState, bucket: Bucket) -> str:
     )
 
 
-def _write_down(buckets: tuple[Bucket, ...], keys: list[str], matrices: list[MatrixLeaf]) -> None:
+def write_down(buckets: tuple[Bucket, ...], keys: list[str], matrices: list[MatrixLeaf]) -> None:
+    """Write into the journal who computes these matrices, and in which buckets."""
     for path, _, _ in matrices:
         journal().steps.setdefault(path, []).append(("the matrix rule", "direction"))
     owners = [own for own in matrices for _ in own.axes.stack_shapes(own.leaf.shape)]
