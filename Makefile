@@ -42,7 +42,7 @@ test-clients: $(READY)  ## Install the libraries of others that train with grads
 lint: $(READY)  ## Check style and types.
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
-	@$(BIN)/pyright
+	@$(BIN)/pyright --pythonpath $(BIN)/python
 
 format: $(READY)  ## Mend style.
 	@$(BIN)/ruff check --fix
