@@ -32,7 +32,7 @@ test: $(READY)  ## Run the tests, docstrings and documentation pages.
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow and not clients"
 
 test-slow: $(READY)  ## Run what `make test` leaves out.
-	@$(BIN)/python -m pytest -m slow
+	@$(BIN)/python -m pytest -n $(WORKERS) -m "slow and not clients"
 
 test-clients: $(READY)  ## Install the libraries of others that train with gradsmith, and test that.
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \

@@ -182,9 +182,9 @@ def llama_70b():
 
 
 def test_a_model_of_70_billion_parameters_is_described_without_an_array():
-    before = len(jax.live_arrays())
+    before = {id(array) for array in jax.live_arrays()}
     description = gs.describe(muon(), llama_70b())
-    assert len(jax.live_arrays()) == before
+    assert {id(array) for array in jax.live_arrays()} <= before  # some may go in the meantime
     assert sum(np.prod(leaf.shape) for leaf in description.leaves) == 70_553_706_496
     rows = {leaf.path: leaf for leaf in description.leaves}
     assert rows["model/layers/79/mlp/down_proj/weight"].buckets == ("80x28672x8192 bfloat16",)
