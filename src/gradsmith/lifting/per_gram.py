@@ -93,9 +93,9 @@ def per_gram(
         Where a matrix has come turned, the finishing rule gets it as it will be at home.
         """
         wide = [stack.astype(wide_dtype(stack.dtype)) for stack in stacks]
-        units = [largest_entry(x) if scale_free else jnp.ones((1, 1, 1)) for x in wide]
-        units = [unit.astype(x.dtype) for unit, x in zip(units, wide, strict=True)]
-        grams = [gram(x / unit) for x, unit in zip(wide, units, strict=True)]
+        if scale_free:
+            wide = [x / largest_entry(x).astype(x.dtype) for x in wide]
+        grams = [gram(x) for x in wide]
         kept, factors = [], {}
         buckets = _buckets([_shape(stack) for stack in stacks])
         for bucket, kind, own in zip(buckets, kinds, states, strict=True):
@@ -103,8 +103,8 @@ def per_gram(
             kept.append(own)
             factors |= bucket.scatter(jnp.asarray(q))
         outs = []
-        for index, (x, unit) in enumerate(zip(wide, units, strict=True)):
-            out = apply(factors[index].astype(x.dtype) / unit, x)
+        for index, x in enumerate(wide):
+            out = apply(factors[index].astype(x.dtype), x)
             mask = None if turned is None else turned[index]
             done = finished(out)
             if mask is not None:
@@ -185,7 +185,14 @@ def _in_turns(
         if k <= most:
             return f(grams), state
         size = max(size for size in range(1, most + 1) if k % size == 0)
-        turns = jax.lax.map(f, jnp.reshape(grams, (k // size, size, n, n)))
+
+
+        def turn(index, turns):  # in place: `Q` takes the room of the `R` it is made of
+            out = f(jax.lax.dynamic_index_in_dim(turns, index, keepdims=False))
+            return jax.lax.dynamic_update_index_in_dim(turns, out, index, 0)
+
+        turns = jnp.reshape(grams, (k // size, size, n, n))
+        turns = jax.lax.fori_loop(0, k // size, turn, turns)
         return jnp.reshape(turns, grams.shape), state
 
     return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update_fn)

@@ -7,10 +7,11 @@ Everything here is Hermitian where it is complex.
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact
 
-from .inputs import adjoint, matmul
+from .inputs import adjoint, adjoint_times, matmul, times_adjoint
 from .measured import BLOCKS_FROM, platform
 
 
@@ -56,9 +57,9 @@ def product(x: Symmetric, y: Symmetric) -> Symmetric:
         return matmul(x, y)
     assert isinstance(y, Blocks)
     return Blocks(
-        matmul(x.top, y.top) + matmul(adjoint(x.side), y.side),
+        matmul(x.top, y.top) + adjoint_times(x.side, y.side),
         matmul(x.side, y.top) + matmul(x.bottom, y.side),
-        matmul(x.side, adjoint(y.side)) + matmul(x.bottom, y.bottom),
+        times_adjoint(x.side, y.side) + matmul(x.bottom, y.bottom),
     )
 
 
@@ -84,14 +85,17 @@ def gram(x: Inexact[Array, "*stack m n"]) -> Inexact[Array, "*stack s s"]:
     """Return `x x^H`, or `x^H x` where that is smaller, without transposing `x`."""
     tall = x.shape[-2] > x.shape[-1]
     n = min(x.shape[-2:])
-    inner = lambda a, b: matmul(adjoint(a), b) if tall else matmul(a, adjoint(b))
+    inner = adjoint_times if tall else times_adjoint
     if not in_blocks(n):
         return inner(x, x)
+    if x.ndim > 2:  # one by one: the halves are copies, of one matrix at a time
+        return jax.lax.map(gram, x)
     h = n // 2
-    first, second = (x[..., :h], x[..., h:]) if tall else (x[..., :h, :], x[..., h:, :])
+    first, second = (x[:, :h], x[:, h:]) if tall else (x[:h], x[h:])
     return join(Blocks(inner(first, first), inner(second, first), inner(second, second)))
 
 
 def apply(q: Inexact[Array, "*stack s s"], x: Inexact[Array, "*stack m n"]) -> Array:
     """Return `q x`, or `x q^H` where `gram(x)` is `x^H x`."""
-    return x @ adjoint(q) if x.shape[-2] > x.shape[-1] else q @ x
+    tall = x.shape[-2] > x.shape[-1]
+    return jnp.einsum("...mn,...sn->...ms", x, q.conj()) if tall else q @ x
