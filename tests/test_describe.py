@@ -6,6 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
 from rich.console import Console
 
 import gradsmith as gs
@@ -101,6 +103,42 @@ def test_a_narrow_terminal_shows_the_routing_and_says_what_it_leaves_out():
         assert leaf.role in line
         assert leaf.optimizer in line
     assert "a wider terminal shows" in printed
+
+
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=str)
+def test_on_a_mesh_it_says_what_each_device_holds_and_what_all_of_them_hold(kind):
+    """Momentum and what a rule keeps are split; the moments of a replicated leaf are not."""
+    mesh = jax.make_mesh((2, 4), ("x", "y"), axis_types=(kind, kind))
+    specs = {"up": P("x", "y"), "down": P("y"), "bias": P()}
+    shapes = {"up": (16, 64), "down": (16, 64), "bias": (64,)}
+    homes = {name: NamedSharding(mesh, spec) for name, spec in specs.items()}
+    place = lambda name: jax.ShapeDtypeStruct(shapes[name], jnp.float32, sharding=homes[name])
+    kept = gs.per_stack(optax.trace(0.9), placement=gs.Owners(param_specs=specs))
+    tx = gs.partition_by_role(optax.chain(optax.trace(0.9), kept), gs.scale_by_adam())
+    description = gs.describe(tx, {name: place(name) for name in shapes})
+
+    rows = {leaf.path: leaf for leaf in description.leaves}
+    matrix, bias, counter = 16 * 64 * 4, 64 * 4, 4
+    # Two matrices take eight places in their bucket, one on each device.
+    assert rows["up"].state_bytes == rows["down"].state_bytes == matrix + 8 * matrix // 2
+    assert rows["up"].replicated_bytes == rows["down"].replicated_bytes == 0
+    assert rows["bias"].state_bytes == rows["bias"].replicated_bytes == 2 * bias
+    assert description.shared_state_bytes == counter
+    # A momentum is in eight parts and one in four, and a device owns one matrix.
+    split = matrix // 8 + matrix // 4 + matrix
+    assert description.device_state_bytes == split + 2 * bias + counter
+    assert description.mesh == {"x": 2, "y": 4}
+    assert "on each device of x=2, y=4 6.1 kB, 516 bytes of it replicated" in str(description)
+    (line,) = [line for line in str(description).splitlines() if " bias " in line]
+    assert "512 bytes, 512 bytes replicated" in line
+    assert json.loads(description.to_json())["leaves"][0]["replicated_bytes"] == 2 * bias
+
+
+def test_without_a_mesh_nothing_is_replicated():
+    description = gs.describe(MUON, params())
+    assert description.mesh == {}
+    assert sum(leaf.replicated_bytes for leaf in description.leaves) == 0
+    assert "replicated" not in str(description)
 
 
 def test_what_is_no_array_is_left_out():

@@ -14,9 +14,10 @@ from rich.filesize import decimal
 from rich.measure import Measurement
 from rich.table import Table
 
-from .lifting.journal import Journal, listening
+from .lifting.journal import Journal
 from .lifting.paths import arrays, path_name
 from .lifting.per_stack import StackState
+from .lifting.sharding import bytes_on_device, mesh_of_params, state_shapes
 from .transforms.sides import remark_on_order
 
 
@@ -33,6 +34,7 @@ class LeafDescription:
     buckets: tuple[str, ...]
     optimizer: str
     state_bytes: int
+    replicated_bytes: int  # of these, what every device of a mesh holds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,13 +43,18 @@ class Description:
 
     Attributes:
         leaves: One entry a leaf, in the order of the tree.
-        shared_state_bytes: State that belongs to no leaf, such as step counters.
+        shared_state_bytes: State that belongs to no leaf, such as step counters; on a mesh it is
+            replicated.
         remarks: Where gradsmith's own parts stand in an order that cannot mean anything, and why.
+        mesh: The sizes of the axes of the mesh that the parameters lie on; empty without one.
+        device_state_bytes: The state that each device holds.
     """
 
     leaves: tuple[LeafDescription, ...]
     shared_state_bytes: int
-    remarks: tuple[str, ...] = ()
+    remarks: tuple[str, ...]
+    mesh: dict[str, int]
+    device_state_bytes: int
 
     def to_json(self) -> str:
         """Return everything in the table as JSON."""
@@ -82,6 +89,7 @@ class Description:
             box=box.SIMPLE_HEAD,
             caption=f"{len(self.leaves)} leaves, {params:,} parameters, {len(buckets)} buckets; "
             f"state {decimal(state)}, {decimal(self.shared_state_bytes)} of it for no leaf"
+            + self._on_mesh()
             + (f" (a wider terminal shows {', '.join(hidden)})" if hidden else ""),
             caption_justify="left",
         )
@@ -92,6 +100,16 @@ class Description:
         for leaf in self.leaves:
             table.add_row(*(_COLUMNS[title](leaf) for title in columns))
         return table
+
+    def _on_mesh(self) -> str:
+        if not self.mesh:
+            return ""
+        replicated = self.shared_state_bytes + sum(leaf.replicated_bytes for leaf in self.leaves)
+        mesh = ", ".join(f"{axis}={size}" for axis, size in self.mesh.items())
+        return (
+            f"; on each device of {mesh} {decimal(self.device_state_bytes)}, "
+            f"{decimal(replicated)} of it replicated"
+        )
 
 
 _WIDE = 200  # columns of a printed description; a terminal gets its own width through rich
@@ -104,7 +122,10 @@ _COLUMNS: dict[str, Callable[[LeafDescription], str]] = {
     "axes": lambda leaf: leaf.axes,
     "bucket": lambda leaf: "\n".join(leaf.buckets),
     "optimizer": lambda leaf: leaf.optimizer,
-    "state": lambda leaf: decimal(leaf.state_bytes),
+    "state": lambda leaf: (
+        decimal(leaf.state_bytes)
+        + (f", {decimal(leaf.replicated_bytes)} replicated" if leaf.replicated_bytes else "")
+    ),
 }
 _DISPENSABLE = ("bucket", "state", "axes", "shape")  # where a terminal is narrow, in this order
 
@@ -117,12 +138,17 @@ def describe(tx: optax.GradientTransformation, params: Any) -> Description:
     neither meets shows the state that other transformations keep for it. Parts of gradsmith that
     stand on the wrong side of a `gradsmith.scale_by_learning_rate` are remarked on.
 
+    Where parameters lie on a mesh, it says what each device holds and what all of them hold, if the
+    state is placed by `state_shardings`.
+
     Args:
         tx: The whole optimizer.
-        params: The parameters, or their shapes (`jax.eval_shape`); what is no array is left out.
+        params: The parameters, or their shapes (`jax.eval_shape`), on a mesh with `NamedSharding`;
+            what is no array is left out.
 
     Raises:
-        ValueError: What `tx.init` raises, such as an ambiguous leaf.
+        ValueError: What `tx.init` raises, such as an ambiguous leaf; or parameters lie on different
+            meshes.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -134,11 +160,10 @@ def describe(tx: optax.GradientTransformation, params: Any) -> Description:
         dense/kernel | matrix | matrices: momentum, stack | 65536
     """
     params = arrays(params)
-    with listening() as journal:
-        # A new function each time: eval_shape would answer a known one without running it.
-        state = jax.eval_shape(lambda params: tx.init(params), params)
+    mesh = mesh_of_params(params)
+    state, journal = state_shapes(tx, params)
     leaves = jax.tree_util.tree_leaves_with_path(params)
-    keepers, held, shared = _attribute(state, [path for path, _ in leaves], journal)
+    held, shared = _attribute(state, [path for path, _ in leaves], journal)
     return Description(
         tuple(
             LeafDescription(
@@ -149,13 +174,16 @@ def describe(tx: optax.GradientTransformation, params: Any) -> Description:
                 why=journal.roles[name].why if name in journal.roles else "",
                 axes=_axes(journal, name, len(leaf.shape)),
                 buckets=tuple(dict.fromkeys(key for key, _ in journal.buckets.get(name, ()))),
-                optimizer=_optimizer(journal, name, keepers[name]),
-                state_bytes=held[name],
+                optimizer=_optimizer(journal, name, held[name].keepers),
+                state_bytes=held[name].size,
+                replicated_bytes=held[name].replicated,
             )
             for path, leaf in leaves
         ),
         shared,
         _remarks(journal),
+        {} if mesh is None else dict(mesh.shape),
+        bytes_on_device(state),
     )
 
 
@@ -174,6 +202,7 @@ class _Kept(NamedTuple):
 
     path: tuple
     size: int
+    replicated: bool
     keeper: str
     bucket: str | None
 
@@ -181,7 +210,9 @@ class _Kept(NamedTuple):
 def _kept(node: Any, path: tuple = (), keeper: str = "", bucket: str | None = None) -> Iterator:
     children = jax.tree_util.tree_leaves_with_path(node, is_leaf=lambda x: x is not node)
     if children and children[0][0] == ():
-        yield _Kept(path, math.prod(node.shape) * node.dtype.itemsize, keeper, bucket)
+        size = math.prod(node.shape) * node.dtype.itemsize
+        replicated = node.sharding is not None and node.sharding.is_fully_replicated
+        yield _Kept(path, size, replicated, keeper, bucket)
         return
     if hasattr(node, "_fields"):
         keeper = type(node).__name__.removesuffix("State").removeprefix("ScaleBy").lower()
@@ -193,36 +224,46 @@ def _kept(node: Any, path: tuple = (), keeper: str = "", bucket: str | None = No
         yield from _kept(child, path + key, keeper, bucket)
 
 
-def _attribute(
-    state: Any, params: list[tuple], journal: Journal
-) -> tuple[dict[str, list[str]], dict[str, int], int]:
-    """Say of each leaf which states keep something for it, and how many bytes; and the rest.
+@dataclasses.dataclass
+class _Held:
+    """What states keep for one leaf: who does, how many bytes, how many of them replicated."""
+
+    keepers: list[str] = dataclasses.field(default_factory=list)
+    size: int = 0
+    replicated: int = 0
+
+    def add(self, size: int, replicated: bool) -> None:
+        self.size += size
+        self.replicated += size if replicated else 0
+
+
+def _attribute(state: Any, params: list[tuple], journal: Journal) -> tuple[dict[str, _Held], int]:
+    """Say of each leaf what is kept for it; and how many bytes are kept for none.
 
     An array of the state belongs to a leaf when its path ends with the leaf's path, as the moments
     of Adam do; what a rule keeps belongs to the leaves of its bucket, by their share of matrices.
     """
     names = {path: path_name(path) for path in params}
     lengths = sorted({len(path) for path in params}, reverse=True)
-    keepers: dict[str, list[str]] = {name: [] for name in names.values()}
-    held = dict.fromkeys(keepers, 0)
+    held = {name: _Held() for name in names.values()}
     shared = 0
     members: dict[str, list[tuple[str, int]]] = {}
     for name, stacks in journal.buckets.items():
         for key, count in stacks:
             members.setdefault(key, []).append((name, count))
-    for path, size, keeper, bucket in _kept(state):
+    for path, size, replicated, keeper, bucket in _kept(state):
         endings = (path[len(path) - length :] for length in lengths if length <= len(path))
         owner = next((names[ending] for ending in endings if ending in names), None)
         if bucket is not None:
             total = sum(count for _, count in members[bucket])
             for name, count in members[bucket]:
-                held[name] += size * count // total
+                held[name].add(size * count // total, replicated)
         elif owner is not None:
-            held[owner] += size
-            keepers[owner] += [] if keeper in keepers[owner] else [keeper]
+            held[owner].add(size, replicated)
+            held[owner].keepers += [] if keeper in held[owner].keepers else [keeper]
         else:
             shared += size
-    return keepers, held, shared
+    return held, shared
 
 
 def _optimizer(journal: Journal, name: str, keepers: list[str]) -> str:

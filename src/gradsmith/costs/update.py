@@ -4,20 +4,19 @@ import contextlib
 import dataclasses
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import optax
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 from rich import box
 from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
-from ..lifting.journal import listening
 from ..lifting.paths import path_name
-from ..lifting.sharding import mesh_of_params, state_shardings
+from ..lifting.sharding import bytes_on_device, mesh_of_params, state_shapes
 from .hlo import Collective, count
 
 
@@ -89,21 +88,19 @@ def update_cost(tx: optax.GradientTransformation, params: Any) -> UpdateCost:
         >>> print(cost.flops, cost.received, cost.state)
         8192.0 0.0 0
     """
-    on_mesh = lambda x: isinstance(getattr(x, "sharding", None), NamedSharding)
-    mesh = mesh_of_params(params) if any(map(on_mesh, jax.tree.leaves(params))) else None
+    mesh = mesh_of_params(params)
     if mesh is not None and not isinstance(mesh, Mesh):
         raise ValueError(
             "update_cost compiles for devices, and these parameters lie on an abstract mesh; make "
             "one of simulated devices: XLA_FLAGS=--xla_force_host_platform_device_count=N"
         )
-    with listening() as journal:
-        alone = _compile(tx, jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), params))
+    alone = _compile(tx, jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), params))
     compiled = alone if mesh is None else _compile(tx, params, mesh)
     counts, devices = count(compiled.text), mesh.size if mesh else 1
     matrices = [
         leaf
         for path, leaf in jax.tree_util.tree_leaves_with_path(params)
-        if (path_name(path) in journal.axes if journal.axes else len(leaf.shape) > 1)
+        if (path_name(path) in alone.matrices if alone.matrices else len(leaf.shape) > 1)
     ]
     return UpdateCost(
         mesh=dict(mesh.shape) if mesh else {},
@@ -114,7 +111,7 @@ def update_cost(tx: optax.GradientTransformation, params: Any) -> UpdateCost:
         received=sum((x.received for x in counts.collectives.values()), 0.0),
         received_bound=sum((_least_received(leaf, devices) for leaf in matrices), 0.0),
         temporaries=compiled.temporaries,
-        params=_bytes(params),
+        params=bytes_on_device(params),
         state=compiled.state,
     )
 
@@ -150,20 +147,18 @@ def cost_table(costs: dict[str, UpdateCost]) -> Table:
 
 
 class _Compiled(NamedTuple):
-    """What is read of a compiled update."""
+    """What is read of a compiled update; and the paths of the leaves that a rule takes."""
 
     text: str
     temporaries: int
     state: int
+    matrices: Collection[str]
 
 
 def _compile(tx: optax.GradientTransformation, params: Any, mesh: Mesh | None = None) -> _Compiled:
     update = optax.with_extra_args_support(tx).update
     with contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh):
-        state = jax.eval_shape(lambda params: tx.init(params), params)
-        if mesh is not None:
-            place = lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s)
-            state = jax.tree.map(place, state, state_shardings(tx, params))
+        state, journal = state_shapes(tx, params)
         homes = jax.tree.map(lambda x: getattr(x, "sharding", None), (params, state))
         step = jax.jit(
             lambda grads, state, params: update(grads, state, params), out_shardings=homes
@@ -172,7 +167,7 @@ def _compile(tx: optax.GradientTransformation, params: Any, mesh: Mesh | None = 
     text, memory = compiled.as_text(), compiled.memory_analysis()
     if text is None or memory is None:
         raise NotImplementedError(f"{jax.default_backend()} does not show its compiled programs")
-    return _Compiled(text, memory.temp_size_in_bytes, _bytes(state))
+    return _Compiled(text, memory.temp_size_in_bytes, bytes_on_device(state), journal.axes.keys())
 
 
 def _least_received(leaf: Any, devices: int) -> float:
@@ -187,14 +182,3 @@ def _least_received(leaf: Any, devices: int) -> float:
     axes = [a for entry in spec for a in ((entry,) if isinstance(entry, str) else entry or ())]
     pieces = math.prod(sizes[axis] for axis in axes)
     return size / devices * (1 - 1 / pieces) + size / pieces * (1 - 1 / devices)
-
-
-def _bytes(tree: Any) -> int:
-    """Return the bytes of the arrays of a tree on one device."""
-
-    def of(x: Any) -> int:
-        sharding = getattr(x, "sharding", None)
-        shape = sharding.shard_shape(x.shape) if isinstance(sharding, NamedSharding) else x.shape
-        return math.prod(shape) * x.dtype.itemsize
-
-    return sum(of(x) for x in jax.tree.leaves(tree))

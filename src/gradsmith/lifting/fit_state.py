@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import optax
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 
 from .paths import path_name
 from .sharding import mesh_of_params, state_shardings
@@ -95,10 +95,9 @@ def fit_state(tx: optax.GradientTransformation, params: Any, stored: Any) -> Sta
 
 
 def _init(tx: optax.GradientTransformation, params: Any) -> Any:
-    on_mesh = lambda x: isinstance(getattr(x, "sharding", None), NamedSharding)
-    if not any(map(on_mesh, jax.tree.leaves(params))):
-        return tx.init(params)
     mesh = mesh_of_params(params)
+    if mesh is None:
+        return tx.init(params)
     assert isinstance(mesh, Mesh)  # arrays lie on devices
     with jax.set_mesh(mesh):
         return jax.jit(tx.init, out_shardings=state_shardings(tx, params))(params)

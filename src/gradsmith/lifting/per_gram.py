@@ -20,7 +20,9 @@ from ..matrix.symmetric import apply, gram
 from .axes import StackShape
 from .bucket import Bucket, plan_buckets
 from .declare import Axes, MatrixLeaf, matrix_leaves
+from .divided import divided, lone
 from .gathering import dtypes, join, split
+from .owners import AtOwners
 from .per_stack import StackState, find_key, per_stack, write_down
 from .placement import Everywhere, Placement, check_placement, home, site_of
 from .placement import whole as whole_leaf
@@ -57,7 +59,8 @@ def per_gram(
             `(k, fan_in, fan_out)` of one leaf after the other; nothing is gathered.
         axes: As for `per_stack`.
         placement: As for `per_stack`. On a mesh the matrices themselves travel to their owners,
-            those of `(n, m)` transposed and together with those of `(m, n)`.
+            those of `(n, m)` transposed and together with those of `(m, n)`. One that is alone of
+            its size and whole along its short side stays: its Gram matrix is summed from pieces.
         temporaries: How many bytes of Gram matrices a function gets at once; more come in turns.
             By default 512 KiB on CPUs, where that is also fastest, and 512 MiB on accelerators. A
             transformation gets all at once.
@@ -146,10 +149,15 @@ def per_gram(
             return updates, state
         site = site_of(placement, leaves, _meeting(leaves))
         if not isinstance(site, Everywhere):
-            nothing = [() for _ in site.buckets]
             step = functools.partial(at_owners, **extra_args)
-            joined, _ = site.update(step, lambda stacks: nothing, leaves, None, nothing)
-            return jax.tree.unflatten(jax.tree.structure(updates), joined), state
+            joined = dict[int, Array]()
+            for part, which in _parts(site, placement, leaves):
+                nothing = [() for _ in part.buckets]
+                own = [leaves[index] for index in which]
+                outs, _ = part.update(step, lambda stacks, n=nothing: n, own, None, nothing)
+                joined |= zip(which, outs, strict=True)
+            outs = [joined[index] for index in range(len(leaves))]
+            return jax.tree.unflatten(jax.tree.structure(updates), outs), state
         stacks = split(leaves, [whole_leaf(own.leaf) for own in leaves])
         keys = [find_key(state, b) for b in _buckets([_shape(stack) for stack in stacks])]
         kinds = [key.partition(" ")[2] for key in keys]
@@ -196,6 +204,19 @@ def _in_turns(
         return jnp.reshape(turns, grams.shape), state
 
     return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update_fn)
+
+
+def _parts(site: Any, placement: Placement, leaves: Sequence[MatrixLeaf]) -> list[Any]:
+    """Return the sites of leaves that would be at this one, each with the indices of its leaves."""
+    alone = lone(site, leaves) if isinstance(site, AtOwners) else []
+    if not alone:
+        return [(site, range(len(leaves)))]
+    rest = [index for index in range(len(leaves)) if index not in alone]
+    parts: list[Any] = [(divided(site, leaves, alone), alone)]
+    if rest:
+        others = [leaves[index] for index in rest]
+        parts.append((site_of(placement, others, _meeting(others)), rest))
+    return parts
 
 
 def _shape(stack: Array) -> StackShape:

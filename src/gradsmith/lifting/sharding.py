@@ -1,12 +1,14 @@
 """How every array of a state is split over the mesh."""
 
+import contextlib
+import math
 from typing import Any
 
 import jax
 import optax
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
-from .journal import listening
+from .journal import Journal, listening
 
 
 def state_shardings(tx: optax.GradientTransformation, params: Any) -> Any:
@@ -36,9 +38,26 @@ def state_shardings(tx: optax.GradientTransformation, params: Any) -> Any:
         >>> print(shardings.trace["kernel"].spec)
         P('fsdp',)
     """
+    if mesh_of_params(params) is None:
+        raise ValueError(
+            "no parameter has a NamedSharding, so nothing says which mesh the state is for; put "
+            "the parameters on one by jax.device_put, or give jax.ShapeDtypeStructs with sharding="
+        )
+    return jax.tree.map(lambda x: x.sharding, state_shapes(tx, params)[0])
+
+
+def state_shapes(tx: optax.GradientTransformation, params: Any) -> tuple[Any, Journal]:
+    """Return the state of an optimizer as shapes, with what its `init` wrote into the journal.
+
+    Where parameters lie on a mesh, every shape has its `NamedSharding`.
+
+    Raises:
+        ValueError: The parameters lie on different meshes.
+    """
     leaves = jax.tree_util.tree_leaves_with_path(params)
     mesh = mesh_of_params(params)
-    homes = dict(leaves)
+    spec_of = lambda x: getattr(getattr(x, "sharding", None), "spec", PartitionSpec())
+    homes = {path: (leaf.shape, spec_of(leaf)) for path, leaf in leaves}
     lengths = sorted({len(path) for path, _ in leaves}, reverse=True)
     shardings = []
 
@@ -48,23 +67,28 @@ def state_shardings(tx: optax.GradientTransformation, params: Any) -> Any:
         for path, array in jax.tree_util.tree_leaves_with_path(state):
             endings = (path[len(path) - length :] for length in lengths if length <= len(path))
             home = next((homes[ending] for ending in endings if ending in homes), None)
-            spec = placed.get(id(array), PartitionSpec())
-            if id(array) not in placed and home is not None and home.shape == array.shape:
-                spec = getattr(home.sharding, "spec", spec)
-            shardings.append(NamedSharding(mesh, spec))
+            spec = home[1] if home and home[0] == array.shape else PartitionSpec()
+            spec = placed.get(id(array), spec)
+            shardings.append(None if mesh is None else NamedSharding(mesh, spec))
         return state
 
     abstract = mesh.abstract_mesh if isinstance(mesh, Mesh) else mesh
-    with listening() as journal, jax.sharding.use_abstract_mesh(abstract):
+    use_mesh = jax.sharding.use_abstract_mesh
+    on_mesh = contextlib.nullcontext() if abstract is None else use_mesh(abstract)
+    with listening() as journal, on_mesh:
+        # A new function each time: eval_shape would answer a known one without running it.
         state = jax.eval_shape(init, params)
-    return jax.tree.unflatten(jax.tree.structure(state), shardings)
+    shapes, structure = jax.tree.flatten(state)
+    there = zip(shapes, shardings, strict=True)
+    shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=home) for x, home in there]
+    return jax.tree.unflatten(structure, shapes), journal
 
 
-def mesh_of_params(params: Any) -> Mesh | AbstractMesh:
-    """Return the mesh that all parameters with a `NamedSharding` lie on.
+def mesh_of_params(params: Any) -> Mesh | AbstractMesh | None:
+    """Return the mesh that all parameters with a `NamedSharding` lie on; None if none has one.
 
     Raises:
-        ValueError: There is none, or there are several.
+        ValueError: There are several.
     """
     first = None
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
@@ -77,9 +101,15 @@ def mesh_of_params(params: Any) -> Mesh | AbstractMesh:
                 f"{first[1]}, {jax.tree_util.keystr(path)} on {sharding.mesh}"
             )
         first = first or (path, sharding.mesh)
-    if first is None:
-        raise ValueError(
-            "no parameter has a NamedSharding, so nothing says which mesh the state is for; put "
-            "the parameters on one by jax.device_put, or give jax.ShapeDtypeStructs with sharding="
-        )
-    return first[1]
+    return None if first is None else first[1]
+
+
+def bytes_on_device(tree: Any) -> int:
+    """Return how many bytes of the arrays of a tree each device holds."""
+
+    def of(x: Any) -> int:
+        sharding = getattr(x, "sharding", None)
+        shape = sharding.shard_shape(x.shape) if isinstance(sharding, NamedSharding) else x.shape
+        return math.prod(shape) * x.dtype.itemsize
+
+    return sum(of(x) for x in jax.tree.leaves(tree))

@@ -1,7 +1,7 @@
 """Where leaves lie: the mesh, and which of its axes split which axis of a leaf."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -61,11 +61,23 @@ def spec_of(split: Split) -> PartitionSpec:
 def move(x: Array, spec: PartitionSpec, mesh: Mesh | AbstractMesh) -> Array:
     """Return `x` split like that: on Explicit axes by its type, on Auto axes by a constraint."""
     if AxisType.Explicit in mesh.axis_types:
-        x = jax.sharding.reshard(x, _part(spec, x.ndim, mesh, AxisType.Explicit))
+        explicit = _part(spec, x.ndim, mesh, AxisType.Explicit)
+        x = jax.sharding.reshard(x, NamedSharding(mesh, explicit))
     if AxisType.Auto in mesh.axis_types and isinstance(x, jax.core.Tracer):
         auto = _part(spec, x.ndim, mesh, AxisType.Auto)
         x = jax.lax.with_sharding_constraint(x, NamedSharding(mesh, auto))
     return x
+
+
+def in_auto_axes(
+    f: Callable[..., list[Array]], specs: Sequence[PartitionSpec], mesh: Mesh | AbstractMesh
+) -> Callable[..., list[Array]]:
+    """Return `f`, whose results are split by `specs`, so that XLA splits what is in between."""
+    if AxisType.Explicit not in mesh.axis_types:
+        return f
+    explicit = lambda spec: _part(spec, len(spec), mesh, AxisType.Explicit)
+    homes = [NamedSharding(mesh, explicit(spec)) for spec in specs]
+    return jax.sharding.auto_axes(f, out_sharding=homes)  # pyright: ignore[reportReturnType]
 
 
 def explicit_spec(x: Any) -> PartitionSpec | None:
