@@ -22,7 +22,12 @@ def killers(mutant: Mutant, only: tuple[str, ...] = ()) -> dict[str, str]:
     precision = jax.config.jax_default_matmul_precision  # pyright: ignore[reportAttributeAccessIssue]
     try:
         with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-            report = check_optimizer(mutant.subject, only=only, on_failure="return")
+            report = check_optimizer(
+                mutant.subject,
+                only=only,
+                on_failure="return",
+                limit=600,  # slow is not alive, however busy the machine
+            )
     finally:
         jax.config.update("jax_default_matmul_precision", precision)  # one mutant changes it
     return {

@@ -96,7 +96,11 @@ def test_positive_scaling_changes_nothing(newton_schulz, name):
 @NAMES
 def test_the_transpose_gives_the_transpose(newton_schulz, name):
     x = jnp.asarray(gaussian(3, 5, 9), jnp.float32)
-    np.testing.assert_array_equal(newton_schulz(x.mT, name), newton_schulz(x, name).mT)
+    np.testing.assert_allclose(
+        newton_schulz(x.mT, name),
+        newton_schulz(x, name).mT,
+        atol=1e-4,  # rounding, 500 times enlarged: sums of a product may come in another order
+    )
 
 
 @pytest.mark.parametrize("shape", [(4, 4), (3, 5), (5, 3), (1, 4), (4, 1)], ids=str)
