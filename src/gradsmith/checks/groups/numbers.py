@@ -230,7 +230,7 @@ def check_f16_not_stalled(bench: Bench) -> None:
 @check(
     phase="abstract",
     needs=_NEEDS,
-    call="jax.enable_x64(True).__enter__(); print(jax.tree.map(jax.typeof, tx.update(p, s, p)))",
+    call="jax.enable_x64(True).__enter__(); print(jax.eval_shape(tx.update, p, s, p))",
     cause="jnp.zeros(()), jnp.asarray(0.5) or a numpy array is float64 under jax_enable_x64, and "
     "widens what it meets",
     change="name the dtype of every array that is made: jnp.zeros((), jnp.float32)",
