@@ -1,0 +1,25 @@
+"""Our own optimizers meet the kit that everyone's meet, without exemptions."""
+
+import inspect
+
+import pytest
+
+from gradsmith import optimizers
+from gradsmith.checks import check_optimizer
+
+RECIPES = [
+    function
+    for name, function in vars(optimizers).items()
+    if inspect.isfunction(function)
+    and function.__module__ == optimizers.__name__
+    and not name.startswith("_")
+]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("standard_promotion")  # optax.MultiSteps and others need it
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.__name__)
+def test_a_recipe_passes_every_check(recipe):
+    report = check_optimizer(recipe)
+    assert not report.remarks, str(report)
+    assert not report.counts["inconclusive"], str(report)
