@@ -10,8 +10,10 @@ import optax
 
 from gradsmith.checks import Subject
 
-_NO_SCHEDULE = {"arguments": {"total_steps": 100}, "traits": {"no_schedule"}}
-_PLAIN = {"arguments": {"fused": False, "master_weight_bits": None}, "traits": {"needs_params"}}
+_PLAIN = {
+    "arguments": {"learning_rate": 0.01, "fused": False, "master_weight_bits": None},
+    "traits": {"needs_params"},
+}
 
 DECLARED = {
     "rollfast.adamw": {},
@@ -20,12 +22,8 @@ DECLARED = {
     "rollfast.aurora": {},
     "rollfast.kron": {},
     "rollfast.muon": {},
-    "rollfast.normuon": {},
     "rollfast.pion": {},
     "rollfast.prism": {},
-    "rollfast.schedule_free_adam": _NO_SCHEDULE,
-    "rollfast.soda_adam": _NO_SCHEDULE,
-    "rollfast.trasmuon": {},
     "psgdax.kron": {},
     "psgd_jax.kron.kron": {},
     "psgd_jax.xmat.xmat": {},
