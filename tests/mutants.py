@@ -189,6 +189,23 @@ def stops_in_a_chain():
     return unless_called_from("update_fn", "_combining")
 
 
+@mutant("state_moves")
+def old_state_returned():
+    return momentum(update=lambda updates, state, params=None: (step(updates, state)[0], state))
+
+
+@mutant("state_moves")
+def second_moment_dropped():
+    def init(params):
+        return {"first": zeros(params), "second": zeros(params)}
+
+    def update(updates, state, params=None):
+        updates, first = step(updates, state["first"])
+        return updates, {"first": first, "second": state["second"]}
+
+    return momentum(init, update)
+
+
 @mutant("numpy_inputs")
 def scaled_in_place():
     def rule(u):
@@ -335,6 +352,17 @@ def ratio_of_norms():
     return optax.stateless(update)
 
 
+@mutant("rank_one_grads")
+def roots_of_rounded_eigenvalues():
+    def rule(u):
+        if u.ndim < 2:
+            return u
+        values, vectors = jnp.linalg.eigh(u.mT @ u + 1e-12 * jnp.eye(u.shape[-1], dtype=u.dtype))
+        return u @ (vectors / jnp.sqrt(values)[..., None, :]) @ vectors.mT
+
+    return leafwise(rule)
+
+
 @mutant("huge_grads")
 def fourth_powers():
     def rule(u):
@@ -455,6 +483,14 @@ def nan_thrown_away():
 def counter_that_wraps():
     return optax.GradientTransformation(
         lambda params: {"count": jnp.zeros([], jnp.int32)},
+        lambda u, s, params=None: (u, {"count": s["count"] + 1}),
+    )
+
+
+@mutant("count_saturates")
+def small_counter_that_wraps():
+    return optax.GradientTransformation(
+        lambda params: {"count": jnp.zeros([], jnp.uint8)},
         lambda u, s, params=None: (u, {"count": s["count"] + 1}),
     )
 
@@ -601,7 +637,21 @@ def count_from_one(learning_rate=0.01):
     return optax.GradientTransformation(init, update)
 
 
+def average_weighted_by_the_rate(learning_rate=0.01):
+    def init(params):
+        return {"count": jnp.zeros([], jnp.int32), "total": jnp.zeros([], jnp.float32)}
+
+    def update(updates, state, params=None):
+        rate = learning_rate(state["count"]) if callable(learning_rate) else learning_rate
+        total = state["total"] + rate
+        new = {"count": optax.safe_increment(state["count"]), "total": total.astype(jnp.float32)}
+        return jax.tree.map(lambda u: -u * rate * (rate / total).astype(u.dtype), updates), new
+
+    return optax.GradientTransformation(init, update)
+
+
 MUTANTS += [
+    Mutant("warmup", Subject("average weighted by the rate", average_weighted_by_the_rate)),
     Mutant("schedule", Subject("count from one", count_from_one)),
     Mutant("inject_learning_rate", Subject("branch on rate", branch_on_rate)),
     Mutant("inject_all_floats", Subject("branch on decay", branch_on_decay)),

@@ -42,7 +42,7 @@ def test_every_check_defines_itself_and_gives_advice(check):
 @pytest.mark.parametrize("check", all_checks(), ids=lambda check: check.name)
 def test_the_reproducing_line_of_every_check_runs(check, tmp_path):
     if check.name == "equinox":
-        pytest.importorskip("equinox")
+        pytest.importorskip("equinox")  # tests/clients/test_checks_equinox.py has it
     line = reproducer(check.call, Subject("sgd", optax.sgd).expression)
     line = line.replace("/tmp", str(tmp_path))
     namespace = {"jax": jax, "jnp": jnp, "optax": optax, "sgd": optax.sgd}

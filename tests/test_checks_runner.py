@@ -104,6 +104,24 @@ def test_a_subject_that_exits_fails_and_the_run_goes_on():
     assert len(report.results) > 1
 
 
+def test_donation_spoils_no_other_check_where_all_states_share_an_array():
+    key = jax.random.PRNGKey(42)  # as a default argument: one array for every state
+
+    def update_fn(updates, state, params=None):
+        return updates, {"key": state["key"] + jnp.ones((), jnp.uint32)}
+
+    def factory():
+        return optax.GradientTransformation(lambda params: {"key": key}, update_fn)
+
+    subject = Subject("keyed", factory)
+    before = check_optimizer(subject, only=["donate", "zero_grads"], on_failure="return")
+    after = check_optimizer(subject, only=["compilation", "persistence"], on_failure="return")
+    again = check_optimizer(factory, only=["donate", "zero_grads"], on_failure="return")
+    for report in (before, after, again):
+        assert [failure.check for failure in report.failures] == ["donate"]
+    assert not key.is_deleted()
+
+
 def test_what_a_subject_prints_is_swallowed(capsys):
     def talking(learning_rate):
         print("hello")
@@ -141,6 +159,7 @@ def test_the_json_report_has_counts_and_advice():
 @pytest.mark.usefixtures("standard_promotion")
 @pytest.mark.parametrize("factory", [optax.adam, optax.lion], ids=lambda f: f.__name__)
 def test_optimizers_that_are_right_pass(factory):
-    known = {"inject_bf16": "optax issue 1414"} if factory is optax.adam else {}
+    known = {"inject_bf16": "optax issue 1414", "f16_zero_grads": "optax issue 1754"}
+    known = known if factory is optax.adam else {}
     report = check_optimizer(factory, expected_failures=known)
     assert report.ok, str(report)

@@ -60,6 +60,11 @@ def names() -> list[str]:
     return [name for name in found if name not in LEFT_OUT]
 
 
+def version(name: str) -> str:
+    """The version of the package that an optimizer comes from."""
+    return f"optax {optax.__version__}"
+
+
 def subject_of(name: str) -> Subject:
     """The subject of one name; importable, so that a worker process can make it."""
     module = optax.contrib if name.startswith("contrib.") else optax

@@ -19,6 +19,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jax.sharding import AbstractMesh, Mesh, PartitionSpec
 from jax.typing import DTypeLike
 from jaxtyping import Array
@@ -192,9 +194,11 @@ class Unseen:
         return replace(site, turned=turned(self.buckets, leaves))
 
 
-def whole(leaf: Array) -> Array:
+def whole(leaf: Array | np.ndarray) -> Array:
     """Return the leaf on all devices of the Explicit mesh it lives on, if it lives on one."""
-    return leaf if explicit_spec(leaf) is None else jax.sharding.reshard(leaf, PartitionSpec())
+    if explicit_spec(leaf) is None:
+        return jnp.asarray(leaf)
+    return jax.sharding.reshard(leaf, PartitionSpec())
 
 
 def home(arrays: Sequence[Array], leaves: Sequence[MatrixLeaf]) -> list[Array]:

@@ -1,12 +1,13 @@
 """Moving averages, in the dtype of the average whatever the dtype of the new number."""
 
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Inexact, Int
 
 
 def average(
-    decay: ArrayLike, old: Inexact[Array, "*shape"], new: Inexact[Array, "*shape"]
+    decay: ArrayLike, old: Inexact[Array, "*shape"], new: Inexact[Array | np.ndarray, "*shape"]
 ) -> Inexact[Array, "*shape"]:
     """Return `decay old + (1 - decay) new`."""
     decay = _below_one(decay, old.dtype)
@@ -21,7 +22,7 @@ def debias(
 
 
 def square(
-    new: Inexact[Array, "*shape"], like: Inexact[Array, "*shape"]
+    new: Inexact[Array | np.ndarray, "*shape"], like: Inexact[Array, "*shape"]
 ) -> Inexact[Array, "*shape"]:
     """Return the squared modulus, in the dtype of the average it goes into."""
     return jnp.square(jnp.abs(new.astype(like.dtype))).astype(like.dtype)

@@ -16,6 +16,7 @@ from ..bench import (
     fail_if_far,
     fail_if_not_finite,
     gradient,
+    mirrors,
     param_leaves,
     sample,
 )
@@ -165,6 +166,34 @@ def check_schedule(bench: Bench) -> None:
 
 
 @check(
+    requires=("factory", "learning_rate"),
+    needs=(*_NEEDS, "schedule"),
+    unless=("no_schedule",),
+    call="i = FACTORY(lambda count: 0.01 * (count > 0)); print(i.update(p, i.init(p), p))",
+    cause="an average weighted by the learning rate, or a quantity divided by it, begins at 0 / 0",
+    change="divide where the sum of the weights is positive: jnp.where on argument and result",
+)
+def check_warmup(bench: Bench) -> None:
+    """Under a schedule that starts at zero, as a linear warmup does, two steps are finite."""
+    value = bench.subject.rate_value
+    tx = bench.subject.build(
+        **{str(bench.subject.rate_name): lambda count: jnp.where(count > 0, value, 0.0)}
+    )
+
+    @jax.jit
+    def run(grads, state, params):
+        first, state = bench.update(grads, state, params, tx=tx)
+        second, state = bench.update(grads, state, params, tx=tx)
+        return first, second, state
+
+    taken = run(bench.grads, tx.init(bench.params), bench.params)
+    for what, tree in zip(
+        ("the first update", "the second update", "the state"), taken, strict=True
+    ):
+        fail_if_not_finite(what, tree)
+
+
+@check(
     needs=(*_NEEDS, "no_recompile", "no_callbacks"),
     unless=("no_accumulation",),
     call="m = optax.MultiSteps(tx, 2); t = m.init(p); _, t = m.update(p, t, p); "
@@ -236,15 +265,8 @@ def check_tree_map_params(bench: Bench) -> None:
     same = optax.tree.map_params(bench.tx, lambda x: x, state)
     fail_if_far("the state under the identity", same, state, "the state", rtol=0.0)
     visited = param_leaves(bench.tx, state)
-    wanted = jax.tree.structure(bench.params)
-    shapes = [p.shape for p in jax.tree.leaves(bench.params)]
-
-    def like_params(tree: Any) -> bool:
-        leaves, structure = jax.tree.flatten(tree)
-        return structure == wanted and [jnp.shape(x) for x in leaves] == shapes
-
-    for path, mirror in jax.tree_util.tree_leaves_with_path(state, is_leaf=like_params):
-        if like_params(mirror) and not all(id(x) in visited for x in jax.tree.leaves(mirror)):
+    for path, mirror in mirrors(state, bench.params):
+        if not all(id(x) in visited for x in jax.tree.leaves(mirror)):
             raise CheckFailure(f"the state at {at(path)} has the parameters' tree, but is missed")
 
 

@@ -16,6 +16,8 @@ from ..bench import (
     fail_if_structure_differs,
     fail_if_types_differ,
     fail_if_unlike,
+    host,
+    mirrors,
     sample,
     short,
 )
@@ -366,6 +368,29 @@ def check_chain(bench: Bench) -> None:
         "the update alone",
         rtol=1e-6,
     )
+
+
+@check(
+    tier="advisory",
+    needs=("core_runs", "updates_like_params", "state_stable", "no_recompile"),
+    call="print(s, tx.update(p, s, p)[1])",
+    cause="`update` returns the state it was given, or computes a new moment and drops it",
+    change="return the new state: `return updates, State(new_moment)`",
+)
+def check_state_moves(bench: Bench) -> None:
+    """Three steps change the state, and leave no accumulator at zero.
+
+    An accumulator is a part of the state that has the parameters' tree and shapes, and is zero at
+    `init`. A state without leaves passes.
+    """
+    before, after = bench.trajectory[0].state, bench.trajectory[-1].new_state
+    pairs = list(zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True))
+    if pairs and all(np.array_equal(host(old), host(new), equal_nan=True) for old, new in pairs):
+        raise CheckFailure("after three steps every leaf of the state is as `init` made it")
+    starts, ends = mirrors(before, bench.params), mirrors(after, bench.params)
+    for (path, start), (_, end) in zip(starts, ends, strict=True):
+        if not any(np.any(host(leaf)) for leaf in jax.tree.leaves((start, end))):
+            raise CheckFailure(f"the state at {at(path)} is still zero after three steps")
 
 
 @check(

@@ -81,6 +81,28 @@ def check_one_zero_leaf(bench: Bench) -> None:
 
 
 @check(
+    needs=(*_NEEDS, "zero_grads"),
+    call='g = {"w": jnp.outer(jnp.arange(1.0, 5.0), jnp.ones(3)), "b": p["b"]}; '
+    "print(tx.update(g, s, p))",
+    cause="the Gram matrix is singular: its root or inverse meets eigenvalues that rounding made "
+    "zero or negative",
+    change="add eps times the largest eigenvalue to the diagonal, and clip eigenvalues from below",
+)
+def check_rank_one_grads(bench: Bench) -> None:
+    """Gradients of rank one, as a batch of one example gives, leave everything finite."""
+
+    def rank_one(g: Any) -> Any:
+        rows = np.asarray(g, np.float64)
+        if rows.ndim < 2:
+            return g
+        left, right = rows[..., :, :1], rows[..., :1, :]
+        return jnp.asarray((left * right).astype(g.dtype))
+
+    grads = jax.tree.map(rank_one, bench.grads)
+    _fail_if_steps_not_finite(bench, bench.params, [grads, grads, bench.grads])
+
+
+@check(
     needs=_NEEDS,
     call="g = jax.tree.map(lambda x: 1e15 * x, p); print(tx.update(g, s, p))",
     cause="a fourth power (a square of a square, a Gram of a Gram) overflows float32 at 1e10",
@@ -175,7 +197,6 @@ def check_f16(bench: Bench) -> None:
 
 
 @check(
-    tier="advisory",
     needs=("f16", "zero_grads"),
     call='p = {"w": jnp.ones((4, 3), jnp.float16)}; s = tx.init(p); '
     "print(tx.update(optax.tree.zeros_like(p), s, p))",
@@ -209,7 +230,7 @@ def check_f16_not_stalled(bench: Bench) -> None:
 @check(
     phase="abstract",
     needs=_NEEDS,
-    call="jax.enable_x64(True).__enter__(); print(jax.tree.map(jax.typeof, tx.update(p, s, p)))",
+    call="jax.enable_x64(True).__enter__(); print(jax.eval_shape(tx.update, p, s, p))",
     cause="jnp.zeros(()), jnp.asarray(0.5) or a numpy array is float64 under jax_enable_x64, and "
     "widens what it meets",
     change="name the dtype of every array that is made: jnp.zeros((), jnp.float32)",
@@ -358,17 +379,25 @@ def check_debug_nans(bench: Bench) -> None:
     change="use optax.safe_increment(count)",
 )
 def check_count_saturates(bench: Bench) -> None:
-    """Integer counters at their largest value do not wrap, and everything stays finite."""
+    """Integer counters at their largest value do not wrap, and everything stays finite.
+
+    A counter is signed, or of shape (): a random key is neither.
+    """
+
+    def counts(x: Any) -> bool:
+        return jnp.issubdtype(x.dtype, jnp.signedinteger) or (
+            jnp.issubdtype(x.dtype, jnp.unsignedinteger) and x.ndim == 0
+        )
 
     def largest(x: Any) -> Any:
-        whole = jnp.issubdtype(x.dtype, jnp.signedinteger)
-        return jnp.full_like(x, jnp.iinfo(x.dtype).max) if whole else x
+        return jnp.full_like(x, jnp.iinfo(x.dtype).max) if counts(x) else x
 
     before = jax.tree.map(largest, bench.state)
     updates, after = bench.step(bench.grads, before, bench.params)
     fail_if_not_finite("the update", updates)
     for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
-        if jnp.issubdtype(old.dtype, jnp.signedinteger) and bool(jnp.any((new < 0) & (old > 0))):
+        unsigned = jnp.issubdtype(old.dtype, jnp.unsignedinteger)
+        if counts(old) and bool(jnp.any((new == 0 if unsigned else new < 0) & (old > 0))):
             raise CheckFailure(f"a counter at {old} became {new}")
 
 
