@@ -194,7 +194,6 @@ def _in_turns(
             return f(grams), state
         size = max(size for size in range(1, most + 1) if k % size == 0)
 
-
         def turn(index, turns):  # in place: `Q` takes the room of the `R` it is made of
             out = f(jax.lax.dynamic_index_in_dim(turns, index, keepdims=False))
             return jax.lax.dynamic_update_index_in_dim(turns, out, index, 0)

@@ -1,0 +1,71 @@
+"""How many of AdamW's steps the matrix optimizers need on Shakespeare, with five seeds.
+
+gradsmith race --seeds 5 --rates 0.0025 0.005 0.01 0.02 0.04 0.08 --out runs/five_seeds
+    adamw muon normuon soap benchmarks/five_seeds.py:muon_within_a_third
+python benchmarks/five_seeds.py runs/five_seeds
+
+The second command reads the records of the first. At the best rate of each at seed 0, it prints
+the first point of the curve, a mean over the seeds, that is at or below AdamW's mean final loss;
+the same of each seed alone; and the mean difference of the final losses to Muon's, seed by seed,
+with its standard error.
+"""
+
+import math
+import statistics
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+import gradsmith as gs
+from gradsmith.race.records import Record, read_records
+
+
+def muon_within_a_third(learning_rate):
+    """Muon with the cheapest polar factor whose singular values are within 0.32 of one."""
+    return gs.muon(learning_rate, max_error=0.32)
+
+
+def at_best_rate(records: list[Record]) -> dict[str, list[Record]]:
+    """The runs of each entry at the rate with its lowest loss at seed 0, by seed."""
+    chosen = {}
+    for entry in dict.fromkeys(record.entry for record in records):
+        own = [record for record in records if record.entry == entry]
+        finite = [r for r in own if r.seed == 0 and r.validation_loss is not None]
+        rate = min(finite, key=lambda record: record.validation_loss).rate
+        at_rate = (record for record in own if record.rate == rate)
+        chosen[entry] = sorted(at_rate, key=lambda record: record.seed)
+    return chosen
+
+
+def first_below(steps: list[int], losses: list[float], target: float) -> float:
+    """The first step whose loss is at or below the target; infinite where none is."""
+    return next((s for s, loss in zip(steps, losses, strict=True) if loss <= target), math.inf)
+
+
+def main(folder: Path) -> None:
+    runs = at_best_rate(read_records(folder / "records.jsonl"))
+    steps = runs["adamw"][0].curve.step
+    curves = {name: [run.curve.validation_loss for run in own] for name, own in runs.items()}
+    means = {name: [statistics.mean(c) for c in zip(*own, strict=True)] for name, own in curves.items()}
+    table = Table("entry", "rate", "final loss", "steps", "of AdamW's", "each seed", "minus muon's")
+    for name, own in curves.items():
+        reached = first_below(steps, means[name], means["adamw"][-1])
+        alone = [first_below(steps, c, a[-1]) for c, a in zip(own, curves["adamw"], strict=True)]
+        behind = [c[-1] - m[-1] for c, m in zip(own, curves["muon"], strict=True)]
+        error = statistics.stdev(behind) / math.sqrt(len(behind))
+        table.add_row(
+            name,
+            f"{runs[name][0].rate:g}",
+            f"{means[name][-1]:.3f}",
+            f"{reached:g}",
+            f"{reached / steps[-1]:.2f}",
+            " ".join(f"{step:g}" for step in alone),
+            f"{statistics.mean(behind):+.4f} ± {error:.4f}",
+        )
+    Console(width=110).print(table)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
