@@ -48,7 +48,10 @@ def main(folder: Path) -> None:
     runs = at_best_rate(read_records(folder / "records.jsonl"))
     steps = runs["adamw"][0].curve.step
     curves = {name: [run.curve.validation_loss for run in own] for name, own in runs.items()}
-    means = {name: [statistics.mean(c) for c in zip(*own, strict=True)] for name, own in curves.items()}
+    means = {
+        name: [statistics.mean(losses) for losses in zip(*own, strict=True)]
+        for name, own in curves.items()
+    }
     table = Table("entry", "rate", "final loss", "steps", "of AdamW's", "each seed", "minus muon's")
     for name, own in curves.items():
         reached = first_below(steps, means[name], means["adamw"][-1])
