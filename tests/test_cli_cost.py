@@ -80,6 +80,7 @@ def test_a_mesh_larger_than_the_machine_is_simulated(file, capfd):
         (("muon", "gpt2", "fsdp=2,fsdp=4"), "--mesh takes axes once each"),
         (("muon", "gpt2", "fsdp=0"), "--mesh takes axes once each"),
         (("muon", "gpt2", "a=2,b=2,c=2"), "a matrix has two sides"),
+        (("muon", "gpt2", "fsdp=100000"), "at most 4,096 are simulated"),
         (("moun", "gpt2", ""), "did you mean muon"),
         (("muon", "nowhere.py:make", ""), "there is no file"),
         (("moun", "gpt2", "fsdp=16"), "did you mean muon"),
