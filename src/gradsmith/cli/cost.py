@@ -96,10 +96,11 @@ def _sizes(mesh: str) -> dict[str, int]:
         sizes[found[1]] = int(found[2])
     if sum(axis != "data" for axis in sizes) > 2:
         raise UsageError(f"--mesh {mesh!r}: a matrix has two sides; besides data, give two axes")
-    if math.prod(sizes.values()) > max(MOST_DEVICES, jax.device_count()):
+    devices = math.prod(sizes.values())
+    if devices > max(MOST_DEVICES, jax.device_count()):
         raise UsageError(
-            f"--mesh {mesh!r} has {math.prod(sizes.values()):,} devices; at most {MOST_DEVICES:,} are "
-            "simulated; docs/scaling.md shows how to carry the costs on from there"
+            f"--mesh {mesh!r} has {devices:,} devices; at most {MOST_DEVICES:,} are simulated; "
+            "docs/scaling.md shows how to carry the costs on from there"
         )
     return sizes
 
