@@ -73,8 +73,14 @@ def race(tmp_path, monkeypatch, capfd):
     return run
 
 
-def records(folder="runs/parabola"):
+def records(folder=None):
+    folder = folder or the_folder("parabola")
     return [json.loads(line) for line in (Path(folder) / "records.jsonl").read_text().splitlines()]
+
+
+def the_folder(task):
+    (folder,) = Path("runs").glob(f"{task}-??????")
+    return folder
 
 
 def test_a_race_leaves_table_records_image_and_report(race):
@@ -87,7 +93,7 @@ def test_a_race_leaves_table_records_image_and_report(race):
     assert "compiling momentum" in err
     assert "report.html" in err
     assert "\x1b" not in out + err  # neither is a terminal here
-    names = {path.name for path in Path("runs/parabola").iterdir()}
+    names = {path.name for path in the_folder("parabola").iterdir()}
     assert names >= {"config.json", "records.jsonl", "curves.png", "report.html"}
     runs = [(r["entry"], r["rate"], r["seed"]) for r in records()]
     best = {entry: rate for entry, rate, seed in runs if seed == 1}
@@ -134,13 +140,19 @@ def test_task_arguments_size_the_task_and_another_size_is_refused(race):
 
 
 def test_a_file_that_changed_is_another_race(race):
-    command = ("mine.py:plain", "--rates", "0.1", "--seeds", "1")
+    command = ("mine.py:plain", "--rates", "0.1", "--seeds", "1", "--out", "here")
     assert race(*command)[0] == 0
     with Path("mine.py").open("a") as file:
         file.write("\n# better now\n")
     code, _, err = race(*command)
     assert code == 2
     assert "config.entries.plain.sha256" in err
+
+
+def test_without_out_another_race_is_another_folder(race):
+    for rate in ("0.1", "0.2"):
+        assert race("sgd", "--rates", rate, "--seeds", "1")[0] == 0
+    assert len(list(Path("runs").glob("parabola-*/records.jsonl"))) == 2
 
 
 @pytest.mark.parametrize(
@@ -174,7 +186,7 @@ def test_misuse_is_one_message_and_exit_code_two(race, arguments, message):
     assert out == ""
     assert message in err
     assert "Traceback" not in err
-    assert not Path("runs/parabola/records.jsonl").exists()
+    assert not list(Path("runs").glob("*/records.jsonl"))
 
 
 @pytest.mark.parametrize(
@@ -222,5 +234,5 @@ def test_the_example_task_is_solved_by_the_example_optimizer(race):
     task = f"{EXAMPLES / 'my_task.py'}:make_task"
     code, _, err = race(optimizer, "--rates", "0.1", "--seeds", "1", task=task)
     assert code == 0, err
-    (record,) = records("runs/surface")
+    (record,) = records(the_folder("surface"))
     assert record["steps_to_target"] is not None

@@ -170,7 +170,7 @@ def test_an_undeclared_leaf_is_refused_with_the_call_that_settles_it(path, shape
     tree = {path: jnp.zeros(shape)}
     with pytest.raises(ValueError, match=rf"{path}.*(Declare them|where it is cut)") as error:
         matrix_leaves(None, tree)
-    call = str(error.value).split("axes=")[1]
+    call = str(error.value).split(": axes=")[1].split(";")[0]
     settled = eval(call, {"MatrixAxes": MatrixAxes})
     (found,) = matrix_leaves(settled, tree)
     assert found.axes.stack_shapes(shape) == stacks

@@ -238,6 +238,15 @@ def _promotion(error, place, bench):
     )
 
 
+def _made_for_other_params(error, place, bench):
+    if "the parameters have no leaf" not in str(error):
+        return None
+    return (
+        "the factory declares leaves of one model, and the checks bring parameters of their own",
+        "make what names the leaves a parameter of the factory with a default: `axes=None`",
+    )
+
+
 def _scan_carry(error, place, bench):
     if not (isinstance(error, TypeError) and "carry" in str(error)):
         return None
@@ -257,6 +266,7 @@ _RULES = (
     _branch_on_tracer,
     _leaked_tracer,
     _promotion,
+    _made_for_other_params,
     _scan_carry,
     _tree_as_array,
 )

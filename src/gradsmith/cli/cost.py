@@ -180,7 +180,13 @@ def _simulated(*request: Any) -> Costs:
         answer = Path(folder) / "costs.json"
         program = "import sys; from gradsmith.cli.cost import answer; answer(*sys.argv[1:])"
         command = [sys.executable, "-c", program, json_.dumps(request), str(answer)]
-        subprocess.run(command, env=environment, stdout=sys.stderr, check=True)
+        print(f"compiling for {devices:,} simulated devices ...", file=sys.stderr)
+        ended = subprocess.run(command, env=environment, stdout=sys.stderr).returncode
+        if ended:
+            raise UsageError(
+                f"the process that compiles ended with exit code {ended}; if memory ran out, ask "
+                "for fewer devices"
+            )
         told = json_.loads(answer.read_text())
     if "error" in told:
         raise UsageError(told["error"])

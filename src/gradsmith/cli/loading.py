@@ -32,6 +32,8 @@ def load(spec: str, namespaces: Iterable[ModuleType] = ()) -> Any:
     if ":" in spec:
         path, _, name = spec.rpartition(":")
         return _attribute(_import_file(Path(path)), name, spec)
+    if spec.endswith(".py"):
+        raise UsageError(f"{spec} is a file; name what is in it as well: {spec}:name")
     if "." in spec:
         module, _, name = spec.rpartition(".")
         return _attribute(_import_module(module, spec), name, spec)
@@ -57,8 +59,8 @@ def bind(function: Callable, assignments: Iterable[str], spec: str) -> Callable:
             raise UsageError(f"--arg takes name=value, got {assignment!r}")
         if name not in parameters and not takes_any:
             raise UsageError(
-                f"{spec} has no parameter {name!r}{_did_you_mean(name, parameters)}; "
-                f"it takes ({', '.join(parameters)})"
+                f"{spec} has no parameter {name!r}, it takes ({', '.join(parameters)})"
+                f"{_did_you_mean(name, parameters)}"
             )
         keywords[name] = _literal(text)
     return functools.partial(function, **keywords) if keywords else function
@@ -111,5 +113,5 @@ def _public_names(module: ModuleType) -> list[str]:
 
 
 def _did_you_mean(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, list(known), n=3)
+    close = difflib.get_close_matches(name, set(known), n=3)
     return f"; did you mean {' or '.join(close)}?" if close else ""

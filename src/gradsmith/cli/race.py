@@ -21,6 +21,7 @@ from ..race import (
     run_race,
     write_report,
 )
+from ..race.folder import default_folder
 from ..race.table import notes, table
 from .loading import UsageError, bind, load
 from .race_entries import fingerprint, load_entries
@@ -56,7 +57,8 @@ def race(
         seeds: How many seeds each entry runs at its best rate.
         arg: `name=value` for every `file.py:factory` that has such a parameter; may be repeated.
         task_arg: `name=value` for the task, such as `depth=6`; may be repeated.
-        out: Folder for records, image and report; `runs/` and the name of the task by default.
+        out: Folder for records, image and report; by default one in `runs` that is named after the
+            task and a hash of all that is asked.
     """
     missing = [name for name in PACKAGES if not _is_installed(name)]
     if missing:
@@ -66,7 +68,7 @@ def race(
     results = Console() if sys.stdout.isatty() else Console(width=WIDTH)
     try:
         asked = Race(_task(task, task_arg), load_entries(entries, arg), rates, seeds)
-        folder = out or Path("runs", asked.task.name)
+        folder = out or default_folder(asked)
         with (Bars if remarks.is_terminal else Lines)(remarks) as display:
             records = run_race(asked, folder, display)
         files = write_report(asked, records, folder)

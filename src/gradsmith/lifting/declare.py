@@ -125,10 +125,17 @@ def _undeclared(path: str, shape: tuple[int, ...], layout: Layout | None) -> str
     )
     if layout is None:
         order = "(out, in)" if transposed else "(in, out)"
+        heads = (
+            "; for attention (d, heads, k): MatrixAxes(0, (1, 2)), or every head by itself: "
+            "MatrixAxes(0, 2, batch_axis=1)"
+            if len(shape) == 3
+            else ""
+        )
         return (
             f"leaf {path!r} has shape {shape}, and nothing says which of its axes are fan-in, "
-            f"fan-out and stack. Declare them; for stacked {order} matrices: "
-            f"axes={{{path!r}: {guess}}}"
+            f"fan-out and stack. Declare them wherever `axes=` is taken, in partition_by_role and "
+            f"in per_matrix or per_stack. For stacked {order} matrices: "
+            f"axes={{{path!r}: {guess}}}{heads}"
         )
     out = guess.sides(len(shape))[2][0]
     guess = replace(guess, cut_axis=out, blocks=max(1, shape[out] // layout.parts))

@@ -1,5 +1,6 @@
 """The folder of a race: its pinned configuration, its records, its checkpoints, its reports."""
 
+import hashlib
 import json
 import os
 import platform
@@ -69,7 +70,7 @@ class Folder:
             raise RaceError(
                 f"{self.path} belongs to another race, and results are never mixed:\n"
                 + "".join(f"  {line}\n" for line in differences)
-                + "choose another folder, or delete that one"
+                + "choose another folder with --out, or delete that one"
             )
 
     @property
@@ -81,6 +82,12 @@ class Folder:
     def checkpoints(self) -> Path:
         """The folder of the run that is under way."""
         return self.path / "checkpoints"
+
+
+def default_folder(race: Race) -> Path:
+    """The folder of this configuration and no other: the task and a hash, in `runs`."""
+    content = json.dumps(configuration(race), sort_keys=True).encode()
+    return Path("runs", f"{race.task.name}-{hashlib.sha256(content).hexdigest()[:6]}")
 
 
 def configuration(race: Race) -> dict[str, Any]:

@@ -39,9 +39,10 @@ def notes(race: Race, records: list[Record]) -> list[str]:
     edges = [row.entry for row in rows(race, records) if row.on_edge]
     if edges:
         grid = ", ".join(f"{rate:g}" for rate in race.rates)
+        where = f"at the edge of the grid ({grid})" if len(race.rates) > 1 else "the only rate"
         said.append(
-            f"* at the edge of the grid ({grid}): a better rate for {', '.join(edges)} may lie "
-            "outside; race again with wider --rates"
+            f"* {where}: a better one for {' and '.join(edges)} may lie outside; race again with "
+            "wider --rates"
         )
     said += [
         f"{r.entry} with rate {r.rate:g} and seed {r.seed} {r.outcome()}"
