@@ -40,7 +40,7 @@ def test_every_leaf_says_role_reason_axes_bucket_and_optimizer():
     blocks = rows["blocks"]
     assert (blocks.role, blocks.why) == ("matrix", "rank 3, axes declared")
     assert (blocks.axes, blocks.buckets) == ("stack 0, in 1, out 2", ("13x16x64 float32",))
-    assert blocks.optimizer == "matrices: momentum, stack"
+    assert blocks.optimizer == "matrices: momentum, rule"
     assert rows["up"].buckets == blocks.buckets
     assert rows["embedding"].optimizer == "others: adam"
     assert rows["norm"].why == "rank 1"

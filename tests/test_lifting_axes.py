@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 
 from gradsmith import MatrixAxes
 from gradsmith.lifting.declare import declare, matrix_leaves
@@ -29,6 +29,8 @@ def shapes_and_axes(draw):
     return tuple(shape), (signed[:first], signed[first:second], signed[second:]), cut, blocks
 
 
+@example(((3, 4), ([0], [1], []), 1, 2))  # blocks of one shape, so that their order shows
+@example(((2, 3, 4), ([-2], [-1], [0]), -1, (2, 2)))
 @given(shapes_and_axes())
 @settings(deadline=None, max_examples=25)
 def test_join_undoes_split(case):

@@ -88,7 +88,7 @@ class Description:
         table = Table(
             box=box.SIMPLE_HEAD,
             caption=f"{len(self.leaves)} leaves, {params:,} parameters, {len(buckets)} buckets; "
-            f"state {decimal(state)}, {decimal(self.shared_state_bytes)} of it for no leaf"
+            f"state {decimal(state)}, {decimal(self.shared_state_bytes)} of it in counters"
             + self._on_mesh()
             + (f" (a wider terminal shows {', '.join(hidden)})" if hidden else ""),
             caption_justify="left",
@@ -138,6 +138,9 @@ def describe(tx: optax.GradientTransformation, params: Any) -> Description:
     neither meets shows the state that other transformations keep for it. Parts of gradsmith that
     stand on the wrong side of a `gradsmith.scale_by_learning_rate` are remarked on.
 
+    An optimizer is told as `group: parts`: the groups of `optax.partition`, the parts that keep a
+    state for the leaf, and `rule` where the leaf joins a bucket and a rule for matrices sees it.
+
     Where parameters lie on a mesh, it says what each device holds and what all of them hold, if the
     state is placed by `state_shardings`.
 
@@ -157,7 +160,7 @@ def describe(tx: optax.GradientTransformation, params: Any) -> Description:
         >>> for leaf in gs.describe(gs.muon(0.02), params).leaves:
         ...     print(leaf.path, "|", leaf.role, "|", leaf.optimizer, "|", leaf.state_bytes)
         dense/bias | vector | others: adam | 2048
-        dense/kernel | matrix | matrices: momentum, stack | 65536
+        dense/kernel | matrix | matrices: momentum, rule | 65536
     """
     params = arrays(params)
     mesh = mesh_of_params(params)
@@ -267,7 +270,7 @@ def _attribute(state: Any, params: list[tuple], journal: Journal) -> tuple[dict[
 
 
 def _optimizer(journal: Journal, name: str, keepers: list[str]) -> str:
-    steps = [*keepers, *(["stack"] if name in journal.buckets else [])]
+    steps = [*keepers, *(["rule"] if name in journal.buckets else [])]
     group = f"{journal.groups[name]}: " if name in journal.groups else ""
     return group + (", ".join(steps) or "stateless")
 
