@@ -26,7 +26,7 @@ def killers(mutant: Mutant, only: tuple[str, ...] = ()) -> dict[str, str]:
                 mutant.subject,
                 only=only,
                 on_failure="return",
-                limit=600,  # slow is not alive, however busy the machine
+                limit=600.0,  # slow is not alive, however busy the machine
             )
     finally:
         jax.config.update("jax_default_matmul_precision", precision)  # one mutant changes it
