@@ -22,7 +22,7 @@ def follow_basis(
     one step of orthogonal iteration: multiplies them by `a` and makes the products orthonormal,
     each by those before it. Repeated for a fixed `a` it converges to the eigenbasis, the subspace
     of the first `i` vectors by `lambda_(i+1) / lambda_i` a step, and the eigenbasis stays where it
-    is. It costs five products of `n x n` matrices, `10 n^3` flops. 'eigh' is exact, and a full
+    is. It costs as three products of `n x n` matrices, `6.4 n^3` flops. 'eigh' is exact, and a full
     decomposition that is hardly parallel.
 
     Args:
@@ -56,6 +56,7 @@ def follow_basis(
 
 
 _PANEL = 128  # columns reduced one by one, between products with the whole matrix
+_LOOPS = 4  # over as many panels each, on matrices that shrink in between
 
 
 def orthonormal(a: Inexact[Array, "*stack n n"]) -> Inexact[Array, "*stack n n"]:
@@ -65,7 +66,7 @@ def orthonormal(a: Inexact[Array, "*stack n n"]) -> Inexact[Array, "*stack n n"]
     the whole stack, where LAPACK takes one matrix after the other. `Q` is orthogonal to round-off
     for any `a`, singular ones included.
 
-    Costs `8 n^3` flops. The upper triangular `R` is not formed; its diagonal may have any sign.
+    Costs `4.4 n^3` flops. The upper triangular `R` is not formed; its diagonal may have any sign.
 
     Args:
         a: Square matrices, any number of leading axes; float32 or wider.
@@ -106,7 +107,15 @@ def orthonormal(a: Inexact[Array, "*stack n n"]) -> Inexact[Array, "*stack n n"]
         rest = rest - adjoint(tail) @ (adjoint(v) @ rest)
         return rest, q - (q @ v) @ tail
 
-    return jax.lax.fori_loop(0, -(-n // width), reduce_panel, (rest, q))[1]
+    # A loop has one shape: so there are a few, and each leaves behind what is done.
+    panels = -(-n // width)
+    each = -(-panels // _LOOPS)
+    done = []
+    for first in range(0, panels, each):
+        rest, q = jax.lax.fori_loop(0, min(each, panels - first), reduce_panel, (rest, q))
+        done.append(q[..., : each * width])
+        rest, q = rest[..., each * width :, each * width :], q[..., each * width :]
+    return jnp.concatenate(done, axis=-1)
 
 
 def _reflectors(panel: Inexact[Array, "*stack n b"], start: Int[Array, ""]):

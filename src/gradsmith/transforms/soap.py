@@ -58,8 +58,8 @@ def scale_by_soap(
     follow their eigenvectors, the mean is turned with them and the mean square is permuted.
 
     A direction: stands before the learning rate, inside `per_stack`. State for `(m, n)`: `2 m n`
-    of Adam and `2 m^2 + 2 n^2`. Costs `6 m n (m + n)` flops a step, and a refresh `10 m^3 + 10 n^3
-    + 4 m n (m + n)`. Nothing but matrix products unless 'eigh' is asked for.
+    of Adam and `2 m^2 + 2 n^2`. Costs `6 m n (m + n)` flops a step, and a refresh
+    `6.4 (m^3 + n^3) + 4 m n (m + n)`. Nothing but matrix products unless 'eigh' is asked for.
 
     Args:
         b1: The part of the mean that survives a step.
