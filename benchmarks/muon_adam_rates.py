@@ -26,3 +26,19 @@ def three_tenths(learning_rate):
 def six_tenths(learning_rate):
     """Twice the default."""
     return gs.muon(learning_rate, adam_learning_rate=0.6 * learning_rate)
+
+
+def everywhere(learning_rate):
+    """The default, with embedding and head orthogonalized as well, as Optax's does."""
+    return gs.muon(learning_rate, roles={"embedding|head/kernel": gs.MatrixAxes(0, 1)})
+
+
+def full(learning_rate):
+    """Everything else at the full rate, as Optax's has it."""
+    return gs.muon(learning_rate, adam_learning_rate=learning_rate)
+
+
+def everywhere_full(learning_rate):
+    """Both."""
+    roles = {"embedding|head/kernel": gs.MatrixAxes(0, 1)}
+    return gs.muon(learning_rate, roles=roles, adam_learning_rate=learning_rate)

@@ -1,0 +1,70 @@
+"""What gradsmith itself costs on large models: no array is made, nothing is compiled.
+
+python benchmarks/large_models.py
+
+CPU seconds of axes, buckets and the whole trace of an update of 10,000 leaves, after a first trace
+of another tree; then those of `describe` for the shapes of Llama 3 70B, and the memory of it all.
+"""
+
+import resource
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+import gradsmith as gs
+from gradsmith.lifting.bucket import plan_buckets
+from gradsmith.lifting.declare import matrix_leaves
+
+
+def kernels(count: int) -> dict[str, jax.ShapeDtypeStruct]:
+    """Leaves of ten shapes."""
+    shape = lambda i: (64, 64 * (1 + i % 10))
+    return {f"{i}/kernel": jax.ShapeDtypeStruct(shape(i), jnp.float32) for i in range(count)}
+
+
+def llama_70b() -> dict[str, Any]:
+    """Every layer on its own, named as in Hugging Face."""
+    leaf = lambda *shape: {"weight": jax.ShapeDtypeStruct(shape, jnp.bfloat16)}
+    d, kv, wide, vocabulary = 8192, 1024, 28672, 128256
+    layer = {
+        "self_attn": {
+            "q_proj": leaf(d, d),
+            "k_proj": leaf(kv, d),
+            "v_proj": leaf(kv, d),
+            "o_proj": leaf(d, d),
+        },
+        "mlp": {"gate_proj": leaf(wide, d), "up_proj": leaf(wide, d), "down_proj": leaf(d, wide)},
+        "input_layernorm": leaf(d),
+        "post_attention_layernorm": leaf(d),
+    }
+    model = {"embed_tokens": leaf(vocabulary, d), "layers": [layer] * 80, "norm": leaf(d)}
+    return {"model": model, "lm_head": leaf(vocabulary, d)}
+
+
+def seconds(f: Callable, *args: Any) -> float:
+    start = time.process_time()
+    f(*args)
+    return time.process_time() - start
+
+
+def plan(tree: Any) -> None:
+    leaves = matrix_leaves(None, tree)
+    plan_buckets([shape for own in leaves for shape in own.axes.stack_shapes(own.leaf.shape)])
+
+
+def trace(tree: Any) -> None:
+    tx = gs.muon(0.02)
+    jax.make_jaxpr(tx.update)(tree, jax.eval_shape(tx.init, tree))
+
+
+if __name__ == "__main__":
+    trace(kernels(20))
+    tree = kernels(10_000)
+    print(
+        f"10,000 leaves: axes and buckets {seconds(plan, tree):.2f} s, all {seconds(trace, tree):.2f} s"
+    )
+    print(f"describe, 70B: {seconds(lambda: gs.describe(gs.muon(0.02), llama_70b())):.2f} s")
+    print(f"memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB")
