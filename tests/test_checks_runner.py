@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 import pytest
 
+import gradsmith
 from gradsmith.checks import (
     Advice,
     CheckReportError,
@@ -162,3 +163,13 @@ def test_optimizers_that_are_right_pass(factory):
     known = {"inject_bf16": "optax issue 1414"} if factory is optax.adam else {}
     report = check_optimizer(factory, expected_failures=known)
     assert report.ok, str(report)
+
+
+def test_a_factory_for_one_model_is_told_to_take_axes():
+    def of_my_model(learning_rate):
+        axes = {"my/kernel": gradsmith.MatrixAxes()}
+        return gradsmith.per_matrix(lambda x: learning_rate * x, axes=axes)
+
+    report = check_optimizer(of_my_model, only=["core_runs"], on_failure="return")
+    (failure,) = report.failures
+    assert "`axes=None`" in failure.advice.change

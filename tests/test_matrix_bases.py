@@ -15,9 +15,9 @@ def symmetric(spectrum, seed=0):
     return q, (q * spectrum) @ q.T
 
 
-@pytest.mark.parametrize("n", [1, 2, 5, 130], ids=str)
+@pytest.mark.parametrize("n", [1, 2, 5, 130, 700], ids=str)
 def test_orthonormal_is_the_q_of_numpys_qr(n):
-    """130 is more than one panel, and no multiple of it."""
+    """130 is more than one panel, and no multiple of it; 700 takes loops of several panels."""
     a = gaussian(2, n, n)
     q = np.asarray(matrix.orthonormal(jnp.asarray(a, jnp.float32)))
     theirs = np.linalg.qr(a)[0]
