@@ -88,3 +88,11 @@ def test_following_by_qr_never_decomposes():
     follow = lambda method: str(jax.make_jaxpr(lambda a: matrix.follow_basis(a, a, method))(a))
     assert "eigh" not in follow("qr")
     assert "eigh" in follow("eigh")
+
+
+def test_stacks_go_to_lapack_one_by_one():
+    """Two batched calls at a time take the threads that each waits for, in JAX 0.10 on CPUs."""
+    jaxpr = str(jax.make_jaxpr(matrix.orthonormal)(jnp.zeros((3, 700, 700))))
+    assert "geqrf" in jaxpr
+    assert "f32[3,700,192]" not in jaxpr
+    assert "scan" in jaxpr

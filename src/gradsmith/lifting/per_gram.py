@@ -17,6 +17,7 @@ from ..dtypes import common_dtype, wide_dtype
 from ..matrix.measured import CHUNK_BYTES, platform
 from ..matrix.norms import largest_entry
 from ..matrix.symmetric import apply, gram
+from ..matrix.turns import in_turns
 from .axes import StackShape
 from .bucket import Bucket, plan_buckets
 from .declare import Axes, MatrixLeaf, matrix_leaves
@@ -186,21 +187,10 @@ def _in_turns(
 
     def update_fn(updates: Any, state: Any, params: Any = None, **extra_args: Any):
         del params, extra_args
-        grams = updates
-        k, n, _ = grams.shape
         limit = CHUNK_BYTES[platform()] if temporaries is None else temporaries
-        most = max(1, limit // max(1, n * n * grams.dtype.itemsize))
-        if k <= most:
-            return f(grams), state
-        size = max(size for size in range(1, most + 1) if k % size == 0)
-
-        def turn(index, turns):  # in place: `Q` takes the room of the `R` it is made of
-            out = f(jax.lax.dynamic_index_in_dim(turns, index, keepdims=False))
-            return jax.lax.dynamic_update_index_in_dim(turns, out, index, 0)
-
-        turns = jnp.reshape(grams, (k // size, size, n, n))
-        turns = jax.lax.fori_loop(0, k // size, turn, turns)
-        return jnp.reshape(turns, grams.shape), state
+        n = updates.shape[-1]
+        stacked = lambda grams: f(grams.reshape(-1, n, n)).reshape(grams.shape)
+        return in_turns(stacked, limit, updates), state
 
     return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update_fn)
 

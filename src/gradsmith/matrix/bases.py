@@ -1,12 +1,13 @@
 """Eigenbases of symmetric matrices: exactly, or followed by one QR iteration at a time."""
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact, Int
 
-from .inputs import adjoint
+from .inputs import adjoint, adjoint_times, matmul, times_adjoint
+from .measured import platform
 
 Refresh = Literal["qr", "eigh"]
 
@@ -22,7 +23,7 @@ def follow_basis(
     one step of orthogonal iteration: multiplies them by `a` and makes the products orthonormal,
     each by those before it. Repeated for a fixed `a` it converges to the eigenbasis, the subspace
     of the first `i` vectors by `lambda_(i+1) / lambda_i` a step, and the eigenbasis stays where it
-    is. It costs as three products of `n x n` matrices, `6.4 n^3` flops. 'eigh' is exact, and a full
+    is. It costs as three products of `n x n` matrices, `5 n^3` flops. 'eigh' is exact, and a full
     decomposition that is hardly parallel.
 
     Args:
@@ -48,25 +49,28 @@ def follow_basis(
         Wang et al., 4-bit Shampoo, 2024, arXiv:2405.18144; Vyas et al., SOAP, 2024,
         arXiv:2409.11321.
     """
-    product = a @ basis
-    order = jnp.argsort(jnp.sum(basis.conj() * product, -2).real, -1, descending=True)
+    rows = adjoint_times(basis, a)  # what LAPACK takes as columns
+    order = jnp.argsort(jnp.sum(rows * basis.mT, -1).real, -1, descending=True)
     if method == "eigh":
         return jnp.flip(jnp.linalg.eigh(a)[1], -1), order
-    return orthonormal(jnp.take_along_axis(product, order[..., None, :], -1)), order
+    rows = jnp.take_along_axis(rows, order[..., :, None], -2)
+    return orthonormal(adjoint(rows)), order
 
 
-_PANEL = 128  # columns reduced one by one, between products with the whole matrix
-_LOOPS = 4  # over as many panels each, on matrices that shrink in between
+_BLOCK = 384
+"""So many columns are reduced between two products with all that is left of a matrix."""
+_LEAF = 192
+"""Panels of at most so many columns are LAPACK's."""
 
 
 def orthonormal(a: Inexact[Array, "*stack n n"]) -> Inexact[Array, "*stack n n"]:
     """Return the `Q` of the QR decomposition of every matrix of `a`.
 
-    Householder's reflections, a panel of 128 at a time: nearly everything is matrix products over
-    the whole stack, where LAPACK takes one matrix after the other. `Q` is orthogonal to round-off
-    for any `a`, singular ones included.
+    Householder's reflections, in blocks: `jnp.linalg.qr` reduces panels of up to 192 columns, and
+    all else is products of large matrices. `Q` is orthogonal to round-off for any `a`, singular
+    ones included.
 
-    Costs `4.4 n^3` flops. The upper triangular `R` is not formed; its diagonal may have any sign.
+    Costs `3 n^3` flops. The upper triangular `R` is not formed; its diagonal may have any sign.
 
     Args:
         a: Square matrices, any number of leading axes; float32 or wider.
@@ -80,68 +84,73 @@ def orthonormal(a: Inexact[Array, "*stack n n"]) -> Inexact[Array, "*stack n n"]
          [80. 60.]]
 
     References:
-        Schreiber and Van Loan, A storage-efficient WY representation, 1989; the triangular factor
-        from `V^T V` by Puglisi, 1992.
+        Schreiber and Van Loan, A storage-efficient WY representation, 1989; Elmroth and Gustavson,
+        Applying recursion to serial and parallel QR factorization, 2000.
     """
-    n = a.shape[-1]
-    width = min(_PANEL, n)
-    if n == 0:
-        return a
-    largest = jnp.max(jnp.abs(a), axis=(-2, -1), keepdims=True)
-    a = a / jnp.where(largest == 0, 1.0, largest).astype(a.dtype)
-    rest = jnp.pad(a, [(0, 0)] * (a.ndim - 1) + [(0, -n % width)])
-    q = jnp.broadcast_to(jnp.eye(n, dtype=a.dtype), a.shape)
-
-    def reduce_panel(index, carry):
-        rest, q = carry
-        start = index * width
-        panel = jax.lax.dynamic_slice_in_dim(rest, start, width, -1)
-        v = _reflectors(panel, start)
-        # The product of the reflections is I - V T V^H, with T^-1 the upper triangle of V^H V and
-        # half its diagonal; a column without reflection is zero, and gets any pivot.
-        gram = adjoint(v) @ v
-        diagonal = jnp.diagonal(gram, axis1=-2, axis2=-1)[..., None, :]
-        eye = jnp.broadcast_to(jnp.eye(width, dtype=a.dtype), gram.shape)
-        inverse = jnp.triu(gram, 1) + jnp.where(diagonal == 0, 1.0, diagonal / 2) * eye
-        tail = jax.scipy.linalg.solve_triangular(inverse, adjoint(v), lower=False)
-        rest = rest - adjoint(tail) @ (adjoint(v) @ rest)
-        return rest, q - (q @ v) @ tail
-
-    # A loop has one shape: so there are a few, and each leaves behind what is done.
-    panels = -(-n // width)
-    each = -(-panels // _LOOPS)
-    done = []
-    for first in range(0, panels, each):
-        rest, q = jax.lax.fori_loop(0, min(each, panels - first), reduce_panel, (rest, q))
-        done.append(q[..., : each * width])
-        rest, q = rest[..., each * width :, each * width :], q[..., each * width :]
-    return jnp.concatenate(done, axis=-1)
+    if a.ndim > 2 and platform() == "cpu":
+        # One by one: two batched calls of LAPACK at a time take the threads that each waits for
+        # (seen in JAX 0.10.2; so do `cholesky` and `solve_triangular`).
+        return jax.lax.map(orthonormal, a)
+    return _q(adjoint(a))
 
 
-def _reflectors(panel: Inexact[Array, "*stack n b"], start: Int[Array, ""]):
-    """Return vectors whose reflections, first column first, make the panel triangular.
+# Below, a matrix comes as the rows of its adjoint: LAPACK's columns then are where they should be.
 
-    Each has 1 at its pivot: the reflections of a permuted diagonal then are exact, and so is the
-    basis of diagonal gradients.
-    """
-    rows = jax.lax.broadcasted_iota(jnp.int32, panel.shape[:-1], panel.ndim - 2)
 
-    def reflect_column(column, carry):
-        panel, vectors = carry
-        at_pivot = rows == jnp.asarray(start + column, rows.dtype)
-        below = rows > jnp.asarray(start + column, rows.dtype)
-        x = jax.lax.dynamic_index_in_dim(panel, column, -1, keepdims=False)
-        head = jnp.sum(jnp.where(at_pivot, x, 0.0), -1, keepdims=True)
-        x = jnp.where(below, x, 0.0)
-        size = jnp.abs(head)
-        norm = jnp.sqrt(jnp.square(size) + jnp.sum(jnp.square(jnp.abs(x)), -1, keepdims=True))
-        phase = jnp.where(size == 0, 1.0, head / jnp.where(size == 0, 1.0, size).astype(x.dtype))
-        new_head = head + phase * norm.astype(x.dtype)
-        v = jnp.where(at_pivot, 1.0, x / jnp.where(norm == 0, 1.0, new_head))
-        v = jnp.where(norm == 0, 0.0, v)[..., None]
-        twice = 2 / (1 + jnp.sum(jnp.square(jnp.abs(jnp.where(below[..., None], v, 0.0))), -2))
-        panel = panel - twice[..., None].astype(x.dtype) * v @ (adjoint(v) @ panel)
-        return panel, jax.lax.dynamic_update_slice_in_dim(vectors, v, column, -1)
+def _q(rows: Inexact[Array, "*stack n n"]) -> Inexact[Array, "*stack n n"]:
+    rest, stack = rows.shape[-1] - _BLOCK, [(0, 0)] * (rows.ndim - 2)
+    if rest <= 0:
+        return jnp.linalg.qr(adjoint(rows))[0]
+    first = _reflect(rows[..., :_BLOCK, :])
+    q = _q(first.undo(rows[..., _BLOCK:, :]))
+    # That is the lower right corner of a matrix, on which these reflections come.
+    turned = jnp.concatenate([first.above, matmul(first.below, q)], axis=-1)
+    corner = jnp.pad(_eye(first.t), [*stack, (0, rest), (0, rest)])
+    corner = corner + jnp.pad(q, [*stack, (_BLOCK, 0), (_BLOCK, 0)])
+    return corner - adjoint_times(first.vh, matmul(first.t, turned))
 
-    width = panel.shape[-1]
-    return jax.lax.fori_loop(0, width, reflect_column, (panel, jnp.zeros_like(panel)))[1]
+
+class _Reflections(NamedTuple):
+    """The product `I - V T V^H` of reflections; it makes some columns upper triangular."""
+
+    vh: Inexact[Array, "*stack w m"]
+    t: Inexact[Array, "*stack w w"]
+
+    @property
+    def above(self) -> Inexact[Array, "*stack w w"]:
+        """Return what acts on the first rows, those of the upper triangle."""
+        return self.vh[..., : self.t.shape[-1]]
+
+    @property
+    def below(self) -> Inexact[Array, "*stack w p"]:
+        """Return what acts on the other rows."""
+        return self.vh[..., self.t.shape[-1] :]
+
+    def undo(self, rows: Inexact[Array, "*stack n m"]) -> Inexact[Array, "*stack n p"]:
+        """Return the adjoint of the product, times a matrix, below the first rows."""
+        seen = matmul(times_adjoint(rows, self.vh), self.t)
+        return rows[..., self.t.shape[-1] :] - matmul(seen, self.below)
+
+
+def _reflect(rows: Inexact[Array, "*stack w m"]) -> _Reflections:
+    """Return the reflections that make a matrix upper triangular, the first column's first."""
+    w = rows.shape[-2]
+    if w <= _LEAF:
+        transposed, tau = jnp.linalg.qr(adjoint(rows), mode="raw")
+        there = tau[..., None] != 0  # else a column that is as it should be is not reflected
+        vh = jnp.where(there, jnp.triu(transposed.conj(), 1) + _eye(transposed), 0)
+        between = times_adjoint(vh, vh)
+        inverse = jnp.triu(between, 1) + _eye(between) / jnp.where(there, tau[..., None], 1)
+        return _Reflections(vh, jax.scipy.linalg.solve_triangular(inverse, _eye(between)))
+    h = w // 2
+    first = _reflect(rows[..., :h, :])
+    then = _reflect(first.undo(rows[..., h:, :]))
+    sides = [(0, 0)] * (rows.ndim - 1) + [(h, 0)]
+    vh = jnp.concatenate([first.vh, jnp.pad(then.vh, sides)], axis=-2)
+    between = matmul(matmul(first.t, times_adjoint(first.below, then.vh)), then.t)
+    above = jnp.concatenate([first.t, -between], axis=-1)
+    return _Reflections(vh, jnp.concatenate([above, jnp.pad(then.t, sides)], axis=-2))
+
+
+def _eye(like: Inexact[Array, "*stack m n"]) -> Inexact[Array, "*stack m n"]:
+    return jnp.broadcast_to(jnp.eye(*like.shape[-2:], dtype=like.dtype), like.shape)

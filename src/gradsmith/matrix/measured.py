@@ -20,6 +20,12 @@ SVD_SLOWNESS = 20.0
 CHUNK_BYTES = {"cpu": 512 << 10, "gpu": 512 << 20, "tpu": 512 << 20}
 """So many bytes of Gram matrices at once: on CPUs what stays in cache is up to a third faster."""
 
+GRAM_BLOCK = {"cpu": 512, "gpu": 0, "tpu": 0}
+"""Running Gram matrices are moved in blocks of at most this side; 256 to 768 are equally fast."""
+
+LEAST_GRAM_BLOCK = 128
+"""In smaller ones it is not worth it."""
+
 
 def platform() -> str:
     """Return the platform that is compiled for: 'cpu', 'gpu' or 'tpu'."""

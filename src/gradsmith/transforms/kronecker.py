@@ -7,10 +7,13 @@ a gradient by something made of each. Here is the pair, the multiplication, and 
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Inexact
 
-from ..matrix.inputs import adjoint
+from ..matrix.inputs import adjoint, times_adjoint
+from ..matrix.measured import GRAM_BLOCK, LEAST_GRAM_BLOCK, platform
 from .arguments import check_choice
 
 Sides = Literal["both", "fan_in", "fan_out", "smaller"]
@@ -62,21 +65,55 @@ def identities(stack: Inexact[Array, "k m n"], sides: Sides, max_side: int, dtyp
     )
 
 
-def rotate(bases: Pair, x: Inexact[Array, "k m n"]) -> Inexact[Array, "k m n"]:
+def rotate(bases: Pair, x: Inexact[Array, "*stack m n"]) -> Inexact[Array, "*stack m n"]:
     """Return `Q^H x P`: `x` in the coordinates of the bases `Q` of fan-in and `P` of fan-out."""
     x = x if bases.fan_in is None else adjoint(bases.fan_in) @ x
     return x if bases.fan_out is None else x @ bases.fan_out
 
 
-def rotate_back(bases: Pair, x: Inexact[Array, "k m n"]) -> Inexact[Array, "k m n"]:
+def rotate_back(bases: Pair, x: Inexact[Array, "*stack m n"]) -> Inexact[Array, "*stack m n"]:
     """Return `Q x P^H`; the inverse of `rotate` where `Q` and `P` are orthogonal."""
     x = x if bases.fan_in is None else bases.fan_in @ x
     return x if bases.fan_out is None else x @ adjoint(bases.fan_out)
 
 
-def grams(like: Pair, x: Inexact[Array, "k m n"]) -> Pair:
-    """Return `x x^H` and `x^H x`, for the sides that `like` has."""
+def with_grams(step: Callable[[Array, Array], Array], factors: Pair, halves: Pair) -> Pair:
+    """Return `step(factor, gram)` with the Gram matrices `x x^H` and `y^H y` of two halves `x, y`.
+
+    `step` acts on every element. On CPUs large factors are moved where they are, by blocks, and
+    what is above the diagonal is not computed again.
+    """
+    x, y = halves
     return Pair(
-        None if like.fan_in is None else x @ adjoint(x),
-        None if like.fan_out is None else adjoint(x) @ x,
+        None if factors.fan_in is None else _with_gram(step, factors.fan_in, x),
+        None if factors.fan_out is None else _with_gram(step, factors.fan_out, adjoint(y)),
     )
+
+
+def _with_gram(
+    step: Callable[[Array, Array], Array],
+    factor: Inexact[Array, "k n n"],
+    x: Inexact[Array, "k n p"],
+) -> Inexact[Array, "k n n"]:
+    n = factor.shape[-1]
+    side = max((d for d in range(1, GRAM_BLOCK[platform()] + 1) if n % d == 0), default=n)
+    if n == side or side < LEAST_GRAM_BLOCK:
+        return step(factor, times_adjoint(x, x))
+    below = jnp.asarray(np.argwhere(np.tri(n // side, k=-1)), jnp.int32) * side
+    rows = lambda start: jax.lax.dynamic_slice_in_dim(x, start, side, -2)
+
+    def move(factor, gram, i, j):
+        old = jax.lax.dynamic_slice(factor, (0, i, j), gram.shape)
+        return jax.lax.dynamic_update_slice(factor, step(old, gram), (0, i, j))
+
+    def move_on_diagonal(index, factor):
+        i = index * side
+        return move(factor, times_adjoint(rows(i), rows(i)), i, i)
+
+    def move_two(index, factor):
+        i, j = below[index]
+        gram = times_adjoint(rows(i), rows(j))
+        return move(move(factor, gram, i, j), adjoint(gram), j, i)
+
+    factor = jax.lax.fori_loop(0, n // side, move_on_diagonal, factor)
+    return jax.lax.fori_loop(0, len(below), move_two, factor)

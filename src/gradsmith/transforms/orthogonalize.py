@@ -97,7 +97,9 @@ def orthogonalize_tree(
     request = Request(method, coefficients, steps, max_error, normalizer, eps)
 
     def polar(grams):
-        return _factor(request, grams.shape[-1], grams.dtype)(grams)
+        factor = _factor(request, grams.shape[-1], grams.dtype)
+        # XLA on CPU copies what it transposes in a stack of one matrix, and not in a matrix.
+        return factor(grams[0])[None] if len(grams) == 1 else factor(grams)
 
     try:
         _factor(request, 1, jnp.float32)

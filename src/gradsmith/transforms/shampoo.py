@@ -11,7 +11,7 @@ from ..dtypes import wide_dtype
 from ..matrix.roots import RootMethod, inverse_root
 from .arguments import check_cadence, check_choice, check_fractions, check_not_negative
 from .averages import average, debias
-from .kronecker import Pair, Sides, check_sides, each_side, grams, identities, rotate_back
+from .kronecker import Pair, Sides, check_sides, each_side, identities, rotate_back, with_grams
 
 Memory = Literal["ema_debiased", "ema", "sum"]
 
@@ -95,7 +95,7 @@ def scale_by_shampoo(
         gradient = updates.astype(state.mean.dtype)
         mean = average(b1, state.mean, gradient)
         add = lambda old, new: old + new if memory == "sum" else average(b2, old, new)
-        factors = each_side(add, state.factors, grams(state.factors, gradient))
+        factors = with_grams(add, state.factors, Pair(gradient, gradient))
         exponent = 2 * sum(factor is not None for factor in factors)
 
         def take(roots):

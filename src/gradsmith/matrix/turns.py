@@ -1,0 +1,32 @@
+"""A stack some matrices at a time, so that what an update takes beside its state is bounded."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+
+def in_turns(update: Callable[..., Any], limit: int, stacks: Any, *given: Any) -> Any:
+    """Return `update(stacks, *given)`, computed for some matrices at a time.
+
+    All leaves have the same leading axis, and the results are of the shapes and dtypes of `stacks`:
+    they take the room of what they are made of. `limit` is how many bytes of `stacks` come at once,
+    at least one matrix of each; if one, then without that axis.
+    """
+    leaves = jax.tree.leaves(stacks)
+    k = len(leaves[0])
+    most = limit // max(1, sum(math.prod(x.shape[1:]) * x.dtype.itemsize for x in leaves))
+    if k != 1 and k <= max(most, 1):
+        return update(stacks, *given)
+    size = max((d for d in range(1, min(k, most) + 1) if k % d == 0), default=1)
+    split = lambda x: x if size == 1 else x.reshape(k // size, size, *x.shape[1:])
+    turns, given = jax.tree.map(split, (stacks, given))
+
+    def turn(index, turns):
+        part = lambda x: jax.lax.dynamic_index_in_dim(x, index, keepdims=False)
+        put = lambda x, new: jax.lax.dynamic_update_index_in_dim(x, new, index, 0)
+        return jax.tree.map(put, turns, update(*jax.tree.map(part, (turns, *given))))
+
+    turns = jax.lax.fori_loop(0, k // size, turn, turns)
+    return jax.tree.map(lambda x, like: x.reshape(like.shape), turns, stacks)
