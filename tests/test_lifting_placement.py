@@ -19,6 +19,8 @@ from gradsmith.lifting.bucket import plan_buckets
 from gradsmith.lifting.declare import matrix_leaves
 from gradsmith.lifting.per_gram import per_gram
 from gradsmith.lifting.placement import site_of
+from gradsmith.matrix import measured
+from gradsmith.transforms import kronecker
 
 AUTO, EXPLICIT = AxisType.Auto, AxisType.Explicit
 
@@ -495,3 +497,23 @@ def test_state_that_grows_in_no_one_axis_is_refused():
 def test_an_unknown_placement_is_refused():
     with pytest.raises(ValueError, match="no placement is called 'everywhere'"):
         inspect.unwrap(gs.per_stack)(optax.identity(), placement="everywhere")
+
+
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=str)
+def test_injected_numbers_on_a_mesh_do_not_mind_turns(kind, monkeypatch):
+    """Loops around formulas that close over traced numbers of the mesh would be refused there."""
+    monkeypatch.setitem(measured.CHUNK_BYTES, "cpu", 1)
+    monkeypatch.setitem(measured.GRAM_BLOCK, "cpu", 4)
+    monkeypatch.setattr(kronecker, "LEAST_GRAM_BLOCK", 4)
+    mesh = jax.make_mesh((2,), ("x",), axis_types=(kind,))
+    shardings = {f"kernel{i}": NamedSharding(mesh, P("x")) for i in range(4)}
+    grads = tree(shapes=dict.fromkeys(shardings, (8, 12)))
+    tx = optax.inject_hyperparams(gs.soap, static_args="max_side")(
+        0.1, axes=MatrixAxes(0, 1), placement=Owners(param_specs=shardings)
+    )
+    alone, _ = tx.update(grads, tx.init(grads), grads)
+    with jax.set_mesh(mesh):
+        params = jax.device_put(grads, shardings)
+        updates, _ = jax.jit(tx.update)(params, jax.jit(tx.init)(params), params)
+    for name, update in updates.items():
+        np.testing.assert_allclose(update, alone[name], atol=1e-6)

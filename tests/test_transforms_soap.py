@@ -323,3 +323,9 @@ def test_a_traced_cadence_and_decay_do_not_recompile():
     updates, _ = step(0.8, 5, state)
     assert step._cache_size() == 1
     assert optax.tree.norm(updates) > 0
+
+
+def test_a_side_that_is_traced_is_refused_with_the_remedy():
+    tx = optax.inject_hyperparams(gs.soap)(0.1)
+    with pytest.raises(TypeError, match=r"static_args=\('max_side',\)"):
+        tx.init({"kernel": jnp.ones((2, 3))})

@@ -5,6 +5,9 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+from jax.sharding import AbstractMesh
+
+_NO_MESH = AbstractMesh((), ())
 
 
 def in_turns(update: Callable[..., Any], limit: int, stacks: Any, *given: Any) -> Any:
@@ -12,12 +15,16 @@ def in_turns(update: Callable[..., Any], limit: int, stacks: Any, *given: Any) -
 
     All leaves have the same leading axis, and the results are of the shapes and dtypes of `stacks`:
     they take the room of what they are made of. `limit` is how many bytes of `stacks` come at once,
-    at least one matrix of each; if one, then without that axis.
+    at least one matrix of each; if one, then without that axis. An update that cannot be in a loop
+    gets all.
     """
     leaves = jax.tree.leaves(stacks)
     k = len(leaves[0])
     most = limit // max(1, sum(math.prod(x.shape[1:]) * x.dtype.itemsize for x in leaves))
-    if k != 1 and k <= max(most, 1):
+    if k == 1:
+        alone = jax.tree.map(lambda x: x[0], (stacks, *given))
+        return jax.tree.map(lambda x: x[None], update(*alone))
+    if k <= most or not can_loop(update, stacks, *given):
         return update(stacks, *given)
     size = max((d for d in range(1, min(k, most) + 1) if k % d == 0), default=1)
     split = lambda x: x if size == 1 else x.reshape(k // size, size, *x.shape[1:])
@@ -30,3 +37,15 @@ def in_turns(update: Callable[..., Any], limit: int, stacks: Any, *given: Any) -
 
     turns = jax.lax.fori_loop(0, k // size, turn, turns)
     return jax.tree.map(lambda x, like: x.reshape(like.shape), turns, stacks)
+
+
+def can_loop(f: Callable[..., Any], *examples: Any) -> bool:
+    """Whether `f` can be in the body of a loop.
+
+    A formula for a mesh is traced apart from it. If it then closes over a value of the mesh, such
+    as a hyperparameter that `optax.inject_hyperparams` has traced, the types of a loop around it do
+    not fit.
+    """
+    closed_over = jax.closure_convert(f, *examples)[1]
+    here = jax.sharding.get_abstract_mesh()
+    return all(jax.typeof(value).sharding.mesh in (here, _NO_MESH) for value in closed_over)

@@ -14,6 +14,7 @@ from jaxtyping import Array, Inexact
 
 from ..matrix.inputs import adjoint, times_adjoint
 from ..matrix.measured import GRAM_BLOCK, LEAST_GRAM_BLOCK, platform
+from ..matrix.turns import can_loop
 from .arguments import check_choice
 
 Sides = Literal["both", "fan_in", "fan_out", "smaller"]
@@ -39,6 +40,11 @@ def each_side(function: Callable[..., Any], *pairs: Pair) -> Pair:
 def check_sides(owner: str, sides: str, max_side: int) -> None:
     """Refuse sides that do not exist."""
     check_choice("choice of sides", sides, Sides)
+    if not isinstance(max_side, int):
+        raise TypeError(
+            f"{owner} needs max_side when it is built, for the shape of its state, got {max_side}; "
+            f"to inject other numbers: optax.inject_hyperparams(..., static_args=('max_side',))"
+        )
     if max_side < 0:
         raise ValueError(f"{owner} needs max_side >= 0, got {max_side}")
 
@@ -97,7 +103,7 @@ def _with_gram(
 ) -> Inexact[Array, "k n n"]:
     n = factor.shape[-1]
     side = max((d for d in range(1, GRAM_BLOCK[platform()] + 1) if n % d == 0), default=n)
-    if n == side or side < LEAST_GRAM_BLOCK:
+    if n <= side or side < LEAST_GRAM_BLOCK or not can_loop(step, factor, factor):
         return step(factor, times_adjoint(x, x))
     below = jnp.asarray(np.argwhere(np.tri(n // side, k=-1)), jnp.int32) * side
     rows = lambda start: jax.lax.dynamic_slice_in_dim(x, start, side, -2)

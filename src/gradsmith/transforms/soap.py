@@ -217,7 +217,7 @@ def _in_due_bases(
     would then copy them in every step, due or not.
     """
     last = state.step - 1
-    due = (last >= 0) & (last % jnp.asarray(every, last.dtype) == 0)
+    due = (last >= 0) & (jax.lax.rem(last, jnp.asarray(every, last.dtype)) == 0)
     turned = lambda state: jax.lax.cond(due, lambda s: _turn(s, refresh), lambda s: s, state)
     if start == "identity" or refresh == "eigh":
         return turned(state)
