@@ -326,6 +326,5 @@ def test_a_traced_cadence_and_decay_do_not_recompile():
 
 
 def test_a_side_that_is_traced_is_refused_with_the_remedy():
-    tx = optax.inject_hyperparams(gs.soap)(0.1)
     with pytest.raises(TypeError, match=r"static_args=\('max_side',\)"):
-        tx.init({"kernel": jnp.ones((2, 3))})
+        check_sides("soap", "both", jnp.asarray(100))

@@ -37,7 +37,7 @@ def each_side(function: Callable[..., Any], *pairs: Pair) -> Pair:
     )
 
 
-def check_sides(owner: str, sides: str, max_side: int) -> None:
+def check_sides(owner: str, sides: str, max_side: Any) -> None:
     """Refuse sides that do not exist."""
     check_choice("choice of sides", sides, Sides)
     if not isinstance(max_side, int):
