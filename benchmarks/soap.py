@@ -5,9 +5,10 @@
 
 The reference is nikhilvyas/SOAP's step: the momentum is turned out of the old bases and into the
 new ones every step, Rayleigh quotients take a product of their own, and `jnp.linalg.qr` one matrix
-at a time. Both refresh by QR iteration at the same cadence. A plain step and a step with a refresh
-are compiled from one function and timed in turns, in one process (ours begins the step after with
-the refresh, the same bases from the same factors); `steady` is their mean over a cadence. Times are medians, on the wall clock and in CPU seconds of the process.
+at a time. Both refresh by QR iteration at the same cadence (ours at the start of the next step,
+which gives the same bases). A plain step and one with a refresh are compiled from one function and
+timed in turns, in one process; `steady` is their mean over a cadence. Times are medians, on the
+wall clock and in CPU seconds of the process.
 """
 
 import argparse

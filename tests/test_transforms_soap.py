@@ -12,7 +12,7 @@ import pytest
 from matrix_oracles import unchecked_annotations
 
 import gradsmith as gs
-from gradsmith.transforms.kronecker import Pair
+from gradsmith.transforms.kronecker import Pair, check_sides
 from gradsmith.transforms.soap import kl_statistics
 
 B1, B2, EPS = 0.9, 0.8, 1e-8
