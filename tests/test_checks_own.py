@@ -2,8 +2,12 @@
 
 import inspect
 
+import jax
+import jax.numpy as jnp
+import optax
 import pytest
 
+import gradsmith as gs
 from gradsmith import optimizers
 from gradsmith.checks import check_optimizer
 
@@ -14,6 +18,21 @@ RECIPES = [
     and function.__module__ == optimizers.__name__
     and not name.startswith("_")
 ]
+
+
+def clipped_muon(learning_rate=0.01):
+    """Muon and QK-clip, with the logits that a model would report."""
+    is_matrix = lambda tree: jax.tree.map(lambda x: x.ndim > 1, tree)
+    clip = optax.masked(gs.qk_clip({"": 0.5}), is_matrix)
+    tx = optax.chain(gs.muon(learning_rate), clip)
+
+    def update(updates, state, params=None, **extra):
+        return tx.update(updates, state, params, max_logits=jnp.array([101.0]), **extra)
+
+    return optax.GradientTransformationExtraArgs(tx.init, update)
+
+
+RECIPES.append(clipped_muon)
 
 
 @pytest.mark.slow

@@ -220,3 +220,19 @@ def test_an_explicit_mesh_changes_nothing(placement, kind):
     for name in grads:
         assert updates[name].sharding == sharding
         np.testing.assert_allclose(updates[name], expected[name], atol=1e-5)
+
+
+def test_a_rule_gets_stacks_and_an_empty_leaf_nothing():
+    """One matrix at a time is a stack of one for a rule; matrices of no entries are no error."""
+    seen = []
+
+    def rule(grams):
+        seen.append(grams.shape)
+        return grams
+
+    params = {"a": jnp.ones((3, 4)), "b": jnp.ones((3, 5)), "empty": jnp.zeros((0, 4))}
+    tx = gs.per_gram(rule, temporaries=1)
+    updates, _ = tx.update(params, tx.init(params))
+    assert {shape[1:] for shape in seen} == {(0, 0), (3, 3)}
+    assert all(len(shape) == 3 for shape in seen)
+    assert updates["empty"].shape == (0, 4)

@@ -85,5 +85,8 @@ def test_what_is_missing_is_named():
         tx.update(params, tx.init(params), params)
     with pytest.raises(ValueError, match="max_logits has nothing for 'query'; it has key"):
         tx.update(params, tx.init(params), params, max_logits={"key": jnp.ones(3)})
+    for shape in ((4,), (3, 1, 1, 1), (8, 3, 4, 1)):
+        with pytest.raises(ValueError, match=r"for 'query' of \(8, 3, 1\); give one for each head"):
+            tx.update(*[{"query": jnp.ones((8, 3, 1))}] * 3, max_logits={"query": jnp.ones(shape)})
     with pytest.raises(ValueError, match="qk_clip needs threshold >= 0"):
         gs.qk_clip({"query": 0.5}, threshold=-1.0)

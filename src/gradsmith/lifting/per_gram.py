@@ -188,8 +188,7 @@ def _in_turns(
     def update_fn(updates: Any, state: Any, params: Any = None, **extra_args: Any):
         del params, extra_args
         limit = CHUNK_BYTES[platform()] if temporaries is None else temporaries
-        n = updates.shape[-1]
-        stacked = lambda grams: f(grams.reshape(-1, n, n)).reshape(grams.shape)
+        stacked = lambda grams: f(grams[None])[0] if grams.ndim == 2 else f(grams)
         return in_turns(stacked, limit, updates), state
 
     return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update_fn)

@@ -116,6 +116,12 @@ def qk_clip(
                 return update
             moved = weight + update.astype(weight.dtype)
             maxima = _at_or_above(path, logits)
+            sizes = zip(maxima.shape[::-1], weight.shape[::-1], strict=False)
+            if maxima.ndim > weight.ndim or any(a not in (1, b) for a, b in sizes):
+                raise ValueError(
+                    f"qk_clip: max_logits of shape {maxima.shape} for {path!r} of {weight.shape}; "
+                    f"give one for each head, and 1 for every axis that is not that of heads"
+                )
             clipped = clip_qk(moved, maxima, exponent=exponent, threshold=threshold)
             return (clipped - weight).astype(update.dtype)
 
