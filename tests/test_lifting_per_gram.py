@@ -231,7 +231,7 @@ def test_a_rule_gets_stacks_and_an_empty_leaf_nothing():
         return grams
 
     params = {"a": jnp.ones((3, 4)), "b": jnp.ones((3, 5)), "empty": jnp.zeros((0, 4))}
-    tx = gs.per_gram(rule, temporaries=1)
+    tx = per_gram(rule, temporaries=1)
     updates, _ = tx.update(params, tx.init(params))
     assert {shape[1:] for shape in seen} == {(0, 0), (3, 3)}
     assert all(len(shape) == 3 for shape in seen)

@@ -24,16 +24,19 @@ def in_turns(update: Callable[..., Any], limit: int, stacks: Any, *given: Any) -
     if k == 1:
         alone = jax.tree.map(lambda x: x[0], (stacks, *given))
         return jax.tree.map(lambda x: x[None], update(*alone))
-    if k <= most or not can_loop(update, stacks, *given):
+    if k <= most:
         return update(stacks, *given)
     size = max((d for d in range(1, min(k, most) + 1) if k % d == 0), default=1)
     split = lambda x: x if size == 1 else x.reshape(k // size, size, *x.shape[1:])
-    turns, given = jax.tree.map(split, (stacks, given))
+    turns, parts = jax.tree.map(split, (stacks, given))
+    one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), (turns, *parts))
+    if not can_loop(update, *one):
+        return update(stacks, *given)
 
     def turn(index, turns):
         part = lambda x: jax.lax.dynamic_index_in_dim(x, index, keepdims=False)
         put = lambda x, new: jax.lax.dynamic_update_index_in_dim(x, new, index, 0)
-        return jax.tree.map(put, turns, update(*jax.tree.map(part, (turns, *given))))
+        return jax.tree.map(put, turns, update(*jax.tree.map(part, (turns, *parts))))
 
     turns = jax.lax.fori_loop(0, k // size, turn, turns)
     return jax.tree.map(lambda x, like: x.reshape(like.shape), turns, stacks)
