@@ -35,3 +35,8 @@ def test_large_factors_stay_where_they_are():
     move = lambda factor, x: with_grams(jnp.add, Pair(factor, None), Pair(x, x)).fan_in
     compiled = jax.jit(move, donate_argnums=0).lower(factor, x).compile()
     assert compiled.memory_analysis().temp_size_in_bytes < n * n * 4
+
+
+def test_factors_move_with_64_bits_enabled():
+    with jax.enable_x64(True):
+        test_factors_move_by_the_gram_matrices(640)

@@ -4,6 +4,8 @@ In float64 throughout: an off-diagonal round-off of a rotated gradient is divide
 mean square, so float32 would compare noise of order one.
 """
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -328,3 +330,13 @@ def test_a_traced_cadence_and_decay_do_not_recompile():
 def test_a_side_that_is_traced_is_refused_with_the_remedy():
     with pytest.raises(TypeError, match=r"static_args=\('max_side',\)"):
         check_sides("soap", "both", jnp.asarray(100))
+
+
+def test_a_step_copies_neither_factors_nor_bases():
+    """What is donated stays where it is, in every step and not only where nothing is due."""
+    rule = gs.scale_by_soap(every=3)
+    stack = jax.ShapeDtypeStruct((2, 640, 64), jnp.float32)
+    state = jax.eval_shape(rule.init, stack)
+    compiled = jax.jit(rule.update, donate_argnums=1).lower(stack, state).compile()
+    assert re.search(r"f32\[2,640,640\]\S* parameter\(", compiled.as_text())
+    assert not re.search(r"= f32\[2,640,640\]\S* copy\(", compiled.as_text())

@@ -18,7 +18,7 @@ SVD_SLOWNESS = 20.0
 """So many times longer take the flops of a singular value decomposition."""
 
 CHUNK_BYTES = {"cpu": 512 << 10, "gpu": 512 << 20, "tpu": 512 << 20}
-"""So many bytes of Gram matrices at once: on CPUs what stays in cache is up to a third faster."""
+"""So many bytes of matrices at once: on CPUs what stays in cache is up to a third faster."""
 
 GRAM_BLOCK = {"cpu": 512, "gpu": 0, "tpu": 0}
 """Running Gram matrices are moved in blocks of at most this side; 256 to 768 are equally fast."""

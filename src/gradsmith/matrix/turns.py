@@ -26,7 +26,7 @@ def in_turns(update: Callable[..., Any], limit: int, stacks: Any, *given: Any) -
         return jax.tree.map(lambda x: x[None], update(*alone))
     if k <= most:
         return update(stacks, *given)
-    size = max((d for d in range(1, min(k, most) + 1) if k % d == 0), default=1)
+    size = largest_divisor(k, most)
     split = lambda x: x if size == 1 else x.reshape(k // size, size, *x.shape[1:])
     turns, parts = jax.tree.map(split, (stacks, given))
     one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), (turns, *parts))
@@ -40,6 +40,11 @@ def in_turns(update: Callable[..., Any], limit: int, stacks: Any, *given: Any) -
 
     turns = jax.lax.fori_loop(0, k // size, turn, turns)
     return jax.tree.map(lambda x, like: x.reshape(like.shape), turns, stacks)
+
+
+def largest_divisor(n: int, at_most: int) -> int:
+    """Return the largest divisor of `n` that is at most so large, and 1 where there is none."""
+    return max((d for d in range(2, at_most + 1) if n % d == 0), default=1)
 
 
 def can_loop(f: Callable[..., Any], *examples: Any) -> bool:

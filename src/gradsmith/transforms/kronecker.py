@@ -14,7 +14,7 @@ from jaxtyping import Array, Inexact
 
 from ..matrix.inputs import adjoint, times_adjoint
 from ..matrix.measured import GRAM_BLOCK, LEAST_GRAM_BLOCK, platform
-from ..matrix.turns import can_loop
+from ..matrix.turns import can_loop, largest_divisor
 from .arguments import check_choice
 
 Sides = Literal["both", "fan_in", "fan_out", "smaller"]
@@ -102,15 +102,16 @@ def _with_gram(
     x: Inexact[Array, "k n p"],
 ) -> Inexact[Array, "k n n"]:
     n = factor.shape[-1]
-    side = max((d for d in range(1, GRAM_BLOCK[platform()] + 1) if n % d == 0), default=n)
+    side = largest_divisor(n, GRAM_BLOCK[platform()])
     if n <= side or side < LEAST_GRAM_BLOCK or not can_loop(step, factor, factor):
         return step(factor, times_adjoint(x, x))
     below = jnp.asarray(np.argwhere(np.tri(n // side, k=-1)), jnp.int32) * side
     rows = lambda start: jax.lax.dynamic_slice_in_dim(x, start, side, -2)
 
     def move(factor, gram, i, j):
-        old = jax.lax.dynamic_slice(factor, (0, i, j), gram.shape)
-        return jax.lax.dynamic_update_slice(factor, step(old, gram), (0, i, j))
+        start = (jnp.zeros_like(i), i, j)  # of one dtype, which is not that of 0 in 64 bits
+        old = jax.lax.dynamic_slice(factor, start, gram.shape)
+        return jax.lax.dynamic_update_slice(factor, step(old, gram), start)
 
     def move_on_diagonal(index, factor):
         i = index * side
