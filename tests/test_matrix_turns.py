@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -47,3 +48,19 @@ def test_all_leaves_of_a_stack_count_and_move():
 
 def test_no_matrices_are_no_turns():
     assert in_turns(jnp.negative, 100, jnp.ones((0, 2, 3))).shape == (0, 2, 3)
+
+
+def test_no_turn_copies_the_stacks():
+    """What a turn reads twice and puts back was copied whole in each of them."""
+    stack = jax.ShapeDtypeStruct((8, 64, 64), jnp.float32)
+
+    def step(moving):
+        x, mean = moving
+        turned = x @ x
+        mean = 0.9 * mean + 0.1 * turned
+        return (turned / jnp.sqrt(1 + mean * mean)) @ x, mean
+
+    run = jax.jit(lambda moving: in_turns(step, 0, moving), donate_argnums=0)
+    text = run.lower((stack, stack)).compile().as_text()
+    assert "dynamic-update-slice" in text
+    assert "= f32[8,64,64]{2,1,0} copy(" not in text

@@ -7,9 +7,9 @@ from matrix_oracles import gaussian
 from gradsmith.transforms.kronecker import Pair, with_grams
 
 
-@pytest.mark.parametrize("n", [5, 640, 768, 521], ids=str)
+@pytest.mark.parametrize("n", [5, 640, 768, 1152, 521], ids=str)
 def test_factors_move_by_the_gram_matrices(n):
-    """640 and 768 are two blocks, 521 is prime and one."""
+    """640 and 768 are two blocks, 1152 is three, 521 is prime and one."""
     x = gaussian(2, n, 3)
     factors = Pair(gaussian(2, n, n, seed=1), gaussian(2, 3, 3, seed=2))
     as_float32 = lambda pair: Pair(*(jnp.asarray(a, jnp.float32) for a in pair))
@@ -21,10 +21,13 @@ def test_factors_move_by_the_gram_matrices(n):
 
 def test_complex_factors_are_hermitian():
     x = gaussian(1, 640, 2) + 1j * gaussian(1, 640, 2, seed=1)
-    x = jnp.asarray(x, jnp.complex64)
-    moved = with_grams(jnp.add, Pair(jnp.zeros((1, 640, 640), x.dtype), None), Pair(x, x))
+    x, y = jnp.asarray(x, jnp.complex64), jnp.asarray(x.mT, jnp.complex64)
+    zeros = jnp.zeros((1, 640, 640), x.dtype)
+    moved = with_grams(jnp.add, Pair(zeros, None), Pair(x, x))
     np.testing.assert_allclose(moved.fan_in[0], x[0] @ x[0].conj().T, atol=1e-4)
     assert moved.fan_out is None
+    moved = with_grams(jnp.add, Pair(None, zeros), Pair(y, y))
+    np.testing.assert_allclose(moved.fan_out[0], y[0].conj().T @ y[0], atol=1e-4)
 
 
 def test_large_factors_stay_where_they_are():

@@ -36,7 +36,11 @@ def in_turns(update: Callable[..., Any], limit: int, stacks: Any, *given: Any) -
     def turn(index, turns):
         part = lambda x: jax.lax.dynamic_index_in_dim(x, index, keepdims=False)
         put = lambda x, new: jax.lax.dynamic_update_index_in_dim(x, new, index, 0)
-        return jax.tree.map(put, turns, update(*jax.tree.map(part, (turns, *parts))))
+        mine, *theirs = jax.tree.map(part, (turns, *parts))
+        # In a loop of its own, of one round: otherwise XLA on CPUs reads parts where they are used,
+        # perhaps after they are put back, and to that end copies all stacks in every turn.
+        mine = jax.lax.fori_loop(index, index + 1, lambda _, mine: update(mine, *theirs), mine)
+        return jax.tree.map(put, turns, mine)
 
     turns = jax.lax.fori_loop(0, k // size, turn, turns)
     return jax.tree.map(lambda x, like: x.reshape(like.shape), turns, stacks)

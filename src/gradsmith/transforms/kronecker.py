@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Inexact
 
-from ..matrix.inputs import adjoint, times_adjoint
+from ..matrix.inputs import adjoint, adjoint_times, times_adjoint
 from ..matrix.measured import GRAM_BLOCK, LEAST_GRAM_BLOCK, platform
 from ..matrix.turns import can_loop, largest_divisor
 from .arguments import check_choice
@@ -91,36 +91,44 @@ def with_grams(step: Callable[[Array, Array], Array], factors: Pair, halves: Pai
     """
     x, y = halves
     return Pair(
-        None if factors.fan_in is None else _with_gram(step, factors.fan_in, x),
-        None if factors.fan_out is None else _with_gram(step, factors.fan_out, adjoint(y)),
+        None if factors.fan_in is None else _with_gram(step, factors.fan_in, x, -2),
+        None if factors.fan_out is None else _with_gram(step, factors.fan_out, y, -1),
     )
 
 
 def _with_gram(
     step: Callable[[Array, Array], Array],
     factor: Inexact[Array, "k n n"],
-    x: Inexact[Array, "k n p"],
+    x: Inexact[Array, "k _ _"],
+    axis: Literal[-2, -1],
 ) -> Inexact[Array, "k n n"]:
-    n = factor.shape[-1]
+    product = times_adjoint if axis == -2 else adjoint_times
+    k, n, _ = factor.shape
     side = largest_divisor(n, GRAM_BLOCK[platform()])
     if n <= side or side < LEAST_GRAM_BLOCK or not can_loop(step, factor, factor):
-        return step(factor, times_adjoint(x, x))
-    below = jnp.asarray(np.argwhere(np.tri(n // side, k=-1)), jnp.int32) * side
-    rows = lambda start: jax.lax.dynamic_slice_in_dim(x, start, side, -2)
+        return step(factor, product(x, x))
 
-    def move(factor, gram, i, j):
-        start = (jnp.zeros_like(i), i, j)  # of one dtype, which is not that of 0 in 64 bits
+    def starts(mask):  # of the blocks there, all those of one matrix before the next one's
+        blocks = np.argwhere(np.broadcast_to(mask, (k, n // side, n // side)))
+        return jnp.asarray(blocks * (1, side, side), jnp.int32)
+
+    def part(index, start):
+        one = jax.lax.dynamic_slice_in_dim(x, index, 1, 0)
+        return jax.lax.dynamic_slice_in_dim(one, start, side, axis)
+
+    def move(factor, gram, *start):
         old = jax.lax.dynamic_slice(factor, start, gram.shape)
         return jax.lax.dynamic_update_slice(factor, step(old, gram), start)
 
-    def move_on_diagonal(index, factor):
-        i = index * side
-        return move(factor, times_adjoint(rows(i), rows(i)), i, i)
+    def move_one(turn, factor):
+        index, i, _ = diagonal[turn]
+        return move(factor, product(part(index, i), part(index, i)), index, i, i)
 
-    def move_two(index, factor):
-        i, j = below[index]
-        gram = times_adjoint(rows(i), rows(j))
-        return move(move(factor, gram, i, j), adjoint(gram), j, i)
+    def move_two(turn, factor):
+        index, i, j = below[turn]
+        gram = product(part(index, i), part(index, j))
+        return move(move(factor, gram, index, i, j), adjoint(gram), index, j, i)
 
-    factor = jax.lax.fori_loop(0, n // side, move_on_diagonal, factor)
+    diagonal, below = starts(np.eye(n // side)), starts(np.tri(n // side, k=-1))
+    factor = jax.lax.fori_loop(0, len(diagonal), move_one, factor)
     return jax.lax.fori_loop(0, len(below), move_two, factor)
