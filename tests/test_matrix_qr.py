@@ -44,6 +44,22 @@ def test_orthonormal_columns_are_orthonormal_whatever_the_matrix(a):
     np.testing.assert_allclose(lower, 0, atol=ATOL)
 
 
+@pytest.mark.parametrize(
+    "singular_values",
+    [np.geomspace(1, 1e-12, 300), np.r_[np.ones(3), np.zeros(297)]],
+    ids=["1 ... 1e-12", "rank 3"],
+)
+def test_columns_that_nearly_depend_on_each_other_are_orthonormal_and_span_the_matrix(
+    singular_values,
+):
+    """They are in one piece and in several, and in two blocks."""
+    left, right = (np.linalg.qr(gaussian(300, 300, seed=seed))[0] for seed in (0, 1))
+    a = (left * singular_values) @ right
+    q = np.asarray(matrix.orthonormal(jnp.asarray(a, jnp.float32)), np.float64)
+    np.testing.assert_allclose(q.T @ q, np.eye(300), atol=ATOL)
+    np.testing.assert_allclose(np.tril(q.T @ a, -1), 0, atol=1e-6)
+
+
 def test_the_basis_of_a_permuted_diagonal_is_the_permutation_exactly():
     a = np.zeros((3, 3), np.float32)
     a[[2, 0, 1], [0, 1, 2]] = [0.1, 0.7, 0.3]

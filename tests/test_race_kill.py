@@ -1,6 +1,7 @@
 """`kill -9` at awkward moments: the same command goes on, to the same records."""
 
 import dataclasses
+import glob
 import os
 import random
 import signal
@@ -73,7 +74,12 @@ def after_changes(folder, count):
 def files(folder):
     records = folder / "records.jsonl"
     size = records.stat().st_size if records.exists() else 0
-    return size, {path.name for path in folder.glob("checkpoints/*/*")}
+    return size, set(there(folder, "checkpoints/*/*"))
+
+
+def there(folder, pattern):
+    """Return what matches, while the race adds and removes: `Path.glob` raises if it does."""
+    return glob.glob(pattern, root_dir=folder)
 
 
 def outcome(folder):
@@ -83,11 +89,11 @@ def outcome(folder):
 
 
 def saving(folder):
-    return any(folder.glob("checkpoints/run-*/*tmp*"))
+    return any(there(folder, "checkpoints/run-*/*tmp*"))
 
 
 def later_run_saved(folder):
-    return any(folder.glob("checkpoints/run-4/[1-9]*"))
+    return any(there(folder, "checkpoints/run-4/[1-9]*"))
 
 
 def test_a_race_killed_while_it_saves_and_again_later_ends_the_same(
