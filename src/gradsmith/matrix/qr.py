@@ -57,7 +57,8 @@ def _q(rows: Inexact[Array, "*stack n n"]) -> Inexact[Array, "*stack n n"]:
     q = _q(first.undo(rows[..., w:, :]))
     # That is the lower right corner of a matrix, on which these reflections come.
     turned = jnp.concatenate([first.above, matmul(first.below, q)], axis=-1)
-    corner = jnp.pad(_eye(first.t), [*stack, (0, n - w), (0, n - w)])
+    eye = jnp.broadcast_to(jnp.eye(w, dtype=rows.dtype), first.t.shape)
+    corner = jnp.pad(eye, [*stack, (0, n - w), (0, n - w)])
     corner = corner + jnp.pad(q, [*stack, (w, 0), (w, 0)])
     return corner - adjoint_times(first.vh, matmul(first.t, turned))
 
@@ -130,7 +131,3 @@ def _reflect_one(rows: Inexact[Array, "*stack 1 m"], start: int | Int[Array, ""]
     there = rest > limits.tiny / limits.eps
     scale = jnp.where(there, jnp.sqrt(norm * (norm + size)), jnp.inf)
     return _Reflections(v / scale.astype(v.dtype), jnp.ones_like(pivot))
-
-
-def _eye(like: Inexact[Array, "*stack m n"]) -> Inexact[Array, "*stack m n"]:
-    return jnp.broadcast_to(jnp.eye(*like.shape[-2:], dtype=like.dtype), like.shape)
