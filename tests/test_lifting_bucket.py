@@ -35,3 +35,11 @@ def test_a_bucket_converts_to_the_asked_dtype():
     stacks = [jnp.ones((1, 2, 2), jnp.bfloat16), jnp.ones((1, 2, 2), jnp.float32)]
     (bucket,) = plan_buckets([stack.shape for stack in stacks])
     assert bucket.gather(stacks, jnp.float32).dtype == jnp.float32
+
+
+def test_parts_are_members_in_a_row_of_up_to_a_size():
+    (bucket,) = plan_buckets([(2, 3, 3), (1, 3, 3), (4, 3, 3), (1, 3, 3)])
+    parts = bucket.parts([20, 10, 40, 10], 30)
+    assert [part.members for part in parts] == [(0, 1), (2,), (3,)]
+    assert [part.shape for part in parts] == [(3, 3, 3), (4, 3, 3), (1, 3, 3)]
+    assert bucket.parts([20, 10, 40, 10], 80) == [bucket]

@@ -5,7 +5,8 @@ one batched product costs one. The plan is made from shapes alone, so today's gr
 another dtype than the parameters without anything being compiled or allocated anew.
 """
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import jax.numpy as jnp
@@ -39,10 +40,31 @@ class Bucket:
         """How states and tables call it: `12x768x3072`."""
         return "x".join(map(str, self.shape))
 
-    def gather(self, stacks: Sequence[Shaped[Array, "_ _ _"]], dtype: DTypeLike) -> Array:
+    def gather(
+        self,
+        stacks: Sequence[Shaped[Array, "_ _ _"]] | Mapping[int, Shaped[Array, "_ _ _"]],
+        dtype: DTypeLike,
+    ) -> Array:
         """Return the matrices of all members in one array `(k, m, n)` of that dtype."""
         members = [stacks[index].astype(dtype) for index in self.members]
         return members[0] if len(members) == 1 else jnp.concatenate(members)
+
+    def parts(self, sizes: Sequence[int], limit: int) -> list["Bucket"]:
+        """Return buckets of one member after the other, with stacks of up to `limit` in all.
+
+        `sizes` are those of all stacks; a member that is larger has a bucket of its own.
+        """
+        cut, total = [], 0
+        for position, index in enumerate(self.members):
+            total += sizes[index]
+            if not cut or total > limit:
+                cut.append(position)
+                total = sizes[index]
+        spans = itertools.pairwise([*cut, len(self.members)])
+        return [
+            Bucket(self.matrix_shape, self.members[start:stop], self.counts[start:stop])
+            for start, stop in spans
+        ]
 
     def scatter(self, gathered: Shaped[Array, "k m n"]) -> dict[int, Array]:
         """Return each member's own stack by its index; the inverse of `gather`."""

@@ -14,10 +14,10 @@ import optax
 from jaxtyping import Array, Inexact
 
 from ..dtypes import common_dtype, wide_dtype
-from ..matrix.measured import CHUNK_BYTES, platform
+from ..matrix.measured import CHUNK_BYTES, PARTS, platform
 from ..matrix.norms import largest_entry
 from ..matrix.symmetric import apply, gram
-from ..matrix.turns import in_turns
+from ..matrix.turns import after, in_turns
 from .axes import StackShape
 from .bucket import Bucket, plan_buckets
 from .declare import Axes, MatrixLeaf, matrix_leaves
@@ -47,8 +47,8 @@ def per_gram(
     neither gathered nor transposed, and the arithmetic is float32 or better.
 
     `None` and `optax.MaskedNode` pass through. Costs the two products with `X`, `4 m^2 n` flops a
-    matrix for `m <= n`, beside the rule; temporaries are one scaled leaf and, of every size, three
-    stacks of Gram matrices.
+    matrix for `m <= n`, beside the rule. On CPUs, temporaries are an eighth of the matrices or the
+    largest leaf, and the Gram matrices of one size after the other.
 
     Args:
         rule: A function `(k, n, n) -> (k, n, n)`; or, to keep a state such as running averages, an
@@ -94,30 +94,52 @@ def per_gram(
     def transform(stacks, kinds, states, turned: Sequence[Array | None] | None = None, **extra):
         """Return what becomes of stacks `(k, m, n)` of any shapes, and the states of the rule.
 
-        Where a matrix has come turned, the finishing rule gets it as it will be at home.
+        Part after part: the last to give its Gram matrices is the first to be multiplied, so that
+        its room is free again for the rest. Where a matrix has come turned, the finishing rule gets
+        it as it will be at home.
         """
         wide = [stack.astype(wide_dtype(stack.dtype)) for stack in stacks]
-        if scale_free:
-            wide = [x / largest_entry(x).astype(x.dtype) for x in wide]
-        grams = [gram(x) for x in wide]
-        kept, factors = [], {}
+        # By the root of the scale on either side of a product: the scale itself may be too small.
+        scale = largest_entry if scale_free else lambda x: jnp.ones((len(x), 1, 1))
+        roots = [jnp.sqrt(scale(x)) for x in wide]
+        sizes = [x.size * x.dtype.itemsize for x in wide]
         buckets = _buckets([_shape(stack) for stack in stacks])
-        for bucket, kind, own in zip(buckets, kinds, states, strict=True):
-            q, own = gram_rule.update(bucket.gather(grams, kind), own, **extra)
-            kept.append(own)
-            factors |= bucket.scatter(jnp.asarray(q))
-        outs = []
-        for index, x in enumerate(wide):
-            out = apply(factors[index].astype(x.dtype), x)
-            mask = None if turned is None else turned[index]
-            done = finished(out)
-            if mask is not None:
-                done = jnp.where(mask[:, None, None], finished(out.mT).mT, done)
-            outs.append(done)
-        return outs, kept
+        outs, kept, turn = dict[int, Array](), [], jnp.int32(0)
 
-    def finished(stack: Array) -> Array:
-        return jnp.asarray(finish.update(stack, finish.init(stack))[0])
+        def root(index):
+            return jnp.where(turn < 0, 0.0, roots[index]).astype(wide[index].dtype)
+
+        for bucket, kind, own in zip(buckets, kinds, states, strict=True):
+            parts = bucket.parts(sizes, sum(sizes) // PARTS[platform()])
+            grams: Any = None
+            for part in parts:
+                each = {i: gram(wide[i], root(i), root(i)) for i in part.members}
+                some = part.gather(each, kind)
+                if grams is None:  # zeros to write all of them into would be there from the start
+                    rest = bucket.shape[0] - len(some)
+                    grams = jnp.pad(some, [(0, rest), (0, 0), (0, 0)])
+                else:
+                    grams = jax.lax.dynamic_update_slice_in_dim(grams, some, turn, 0)
+                turn = after(turn + len(some), some)
+            q, own = gram_rule.update(grams, own, **extra)
+            kept.append(own)
+            for part in reversed(parts):
+                k = part.shape[0]
+                turn = turn - k
+                factors = part.scatter(jax.lax.dynamic_slice_in_dim(jnp.asarray(q), turn, k))
+                for i in reversed(part.members):
+                    factor = factors[i].astype(wide[i].dtype) / root(i)
+                    out = apply(factor, wide[i]) / root(i)
+                    outs[i] = finished(out, None if turned is None else turned[i])
+                turn = after(turn, outs[part.members[0]])
+        return [outs[i] for i in range(len(wide))], kept
+
+    def finished(stack: Array, mask: Any) -> Array:
+        done = jnp.asarray(finish.update(stack, finish.init(stack))[0])
+        if mask is None:
+            return done
+        other = jnp.asarray(finish.update(stack.mT, finish.init(stack.mT))[0])
+        return jnp.where(mask[:, None, None], other.mT, done)
 
     def init_stack(params: Any) -> Any:
         return init_grams(_buckets([_shape(params)]), [wide_dtype(params.dtype)])[0]

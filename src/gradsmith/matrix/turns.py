@@ -1,11 +1,15 @@
-"""A stack some matrices at a time, so that what an update takes beside its state is bounded."""
+"""Some matrices at a time, so that what an update takes beside its state is bounded."""
 
 import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import AbstractMesh
+from jaxtyping import Array, Inexact, Int
+
+from .measured import platform
 
 _NO_MESH = AbstractMesh((), ())
 
@@ -27,23 +31,41 @@ def in_turns(update: Callable[..., Any], limit: int, stacks: Any, *given: Any) -
     if k <= most:
         return update(stacks, *given)
     size = largest_divisor(k, most)
-    split = lambda x: x if size == 1 else x.reshape(k // size, size, *x.shape[1:])
-    turns, parts = jax.tree.map(split, (stacks, given))
-    one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), (turns, *parts))
+    lead = () if size == 1 else (size,)
+    one = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(lead + x.shape[1:], x.dtype), (stacks, *given)
+    )
     if not can_loop(update, *one):
         return update(stacks, *given)
 
-    def turn(index, turns):
-        part = lambda x: jax.lax.dynamic_index_in_dim(x, index, keepdims=False)
-        put = lambda x, new: jax.lax.dynamic_update_index_in_dim(x, new, index, 0)
-        mine, *theirs = jax.tree.map(part, (turns, *parts))
+    def turn(index, stacks):
+        start = index * size
+        part = lambda x: jax.lax.dynamic_slice_in_dim(x, start, size).reshape(lead + x.shape[1:])
+        put = lambda x, new: jax.lax.dynamic_update_slice_in_dim(
+            x, new.reshape(size, *x.shape[1:]), start, 0
+        )
+        mine, *theirs = jax.tree.map(part, (stacks, *given))
         # In a loop of its own, of one round: otherwise XLA on CPUs reads parts where they are used,
         # perhaps after they are put back, and to that end copies all stacks in every turn.
         mine = jax.lax.fori_loop(index, index + 1, lambda _, mine: update(mine, *theirs), mine)
-        return jax.tree.map(put, turns, mine)
+        return jax.tree.map(put, stacks, mine)
 
-    turns = jax.lax.fori_loop(0, k // size, turn, turns)
-    return jax.tree.map(lambda x, like: x.reshape(like.shape), turns, stacks)
+    return jax.lax.fori_loop(0, k // size, turn, stacks)
+
+
+def after(turn: int | Int[Array, ""], result: Inexact[Array, "..."]) -> Int[Array, ""]:
+    """Return `turn`, which is at least zero, once `result` is there.
+
+    What depends on it then comes later than `result`. XLA on CPUs orders a program so that much of
+    it can run at the same time, and has all of that in memory. It cannot know that nothing in
+    `result` changes a maximum with what is at most zero; nor does it compute the maximum of several
+    numbers again wherever one is used, as it would a single one.
+    """
+    turn = jnp.asarray(turn, jnp.int32)
+    if platform() != "cpu" or result.size == 0:
+        return turn
+    some = result.real.ravel()[:8].astype(jnp.int32)
+    return jnp.max(jnp.maximum(turn, jnp.minimum(some, 0)))
 
 
 def largest_divisor(n: int, at_most: int) -> int:
