@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 
 import gradsmith as gs
-from gradsmith.lifting.bucket import plan_buckets
-from gradsmith.lifting.declare import matrix_leaves
+from gradsmith.layout.bucket import plan_buckets
+from gradsmith.layout.declare import matrix_leaves
 
 
 def kernels(count: int) -> dict[str, jax.ShapeDtypeStruct]:

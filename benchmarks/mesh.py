@@ -72,7 +72,7 @@ def parameters(layout, scanned, kind):
 def forms(scanned):
     """Return the Muons to compare, each with the bars of its traffic."""
     axes = STACKED if scanned else None
-    wire = gs.Owners(wire=jnp.bfloat16)
+    wire = gs.Owners(transfer_dtype=jnp.bfloat16)
     return {
         "default": (gs.muon(0.02, axes=axes), RECEIVED),
         "max_error=0.32": (gs.muon(0.02, axes=axes, max_error=0.32), RECEIVED),

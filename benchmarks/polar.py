@@ -24,7 +24,7 @@ import optax
 from optax import contrib
 
 import gradsmith as gs
-from gradsmith.matrix.plan import Request
+from gradsmith.matrix.polar.plan import Request
 
 try:
     import torch

@@ -9,8 +9,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from gradsmith.matrix import SCHEDULES, Schedule, polar_express
-from gradsmith.matrix.halley import halley_terms
-from gradsmith.matrix.zolotarev import zolotarev_terms
+from gradsmith.matrix.polar.halley import halley_terms
+from gradsmith.matrix.polar.zolotarev import zolotarev_terms
 
 PICTURE = Path(__file__).parent.parent / "docs" / "images" / "scalar_maps.svg"
 

@@ -126,7 +126,9 @@ def main() -> None:
     args = parser.parse_args()
 
     shapes, compared = gpt2(args.layers), 2  # the program is the same; refreshes come sooner here
-    ours = gs.per_stack(gs.scale_by_soap(B1, B2, EPS, every=compared), placement="replicated")
+    ours = gs.per_stack(
+        gs.scale_by_soap(B1, B2, EPS, refresh_every=compared), placement="replicated"
+    )
     subjects = [
         Subject("gradsmith", ours, shapes, refreshed=1),
         Subject("reference", reference(compared), shapes, refreshed=0),

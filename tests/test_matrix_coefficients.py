@@ -7,7 +7,7 @@ import pytest
 from matrix_oracles import scalar_map
 
 from gradsmith.matrix import SCHEDULES, Schedule
-from gradsmith.matrix.coefficients import schedule_of
+from gradsmith.matrix.polar.coefficients import schedule_of
 
 ALL = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=lambda schedule: schedule.name)
 

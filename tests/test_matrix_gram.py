@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 from matrix_oracles import HARD_SPECTRA, gaussian, hard_stack, with_spectrum
 
-from gradsmith.matrix import SCHEDULES, gram, gram_newton_schulz, newton_schulz
-from gradsmith.matrix.measured import BLOCKS_FROM
+from gradsmith.matrix import SCHEDULES, gram_newton_schulz, newton_schulz
+from gradsmith.matrix.polar.gram_newton_schulz import segments
 from gradsmith.matrix.symmetric import gram as gram_matrix
+from gradsmith.xla.targets import BLOCKS_FROM
 
 KELLER = (3.4445, -4.7750, 2.0315)
 
@@ -15,23 +16,24 @@ KELLER = (3.4445, -4.7750, 2.0315)
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_a_segment_never_amplifies_rounding_beyond_a_tenth(name):
     triples = SCHEDULES[name].coefficients
-    cut = gram.segments(triples, jnp.float32)
+    cut = segments(triples, jnp.float32)
     assert sum(cut, ()) == triples
     for segment in cut:
         assert np.prod([a for a, _, _ in segment]) ** 2 * 2.0**-24 <= 0.1
 
 
 def test_five_steps_in_float32_need_no_restart_and_ten_do():
-    assert len(gram.segments((KELLER,) * 5, jnp.float32)) == 1
-    assert [len(part) for part in gram.segments((KELLER,) * 10, jnp.float32)] == [5, 5]
-    assert len(gram.segments((KELLER,) * 10, jnp.float64)) == 1
+    assert len(segments((KELLER,) * 5, jnp.float32)) == 1
+    assert [len(part) for part in segments((KELLER,) * 10, jnp.float32)] == [5, 5]
+    assert len(segments((KELLER,) * 10, jnp.float64)) == 1
 
 
 def test_without_its_restarts_a_long_run_explodes(monkeypatch):
     x = jnp.asarray(with_spectrum(HARD_SPECTRA["condition 1e6"](48), 48, 96), jnp.float32)
     norm = lambda: float(jnp.linalg.norm(gram_newton_schulz(x, steps=12)) / np.sqrt(48))
     assert norm() < 1.2
-    monkeypatch.setattr(gram, "segments", lambda triples, dtype: [triples])
+    module = "gradsmith.matrix.polar.gram_newton_schulz"
+    monkeypatch.setattr(f"{module}.segments", lambda triples, dtype: [triples])
     assert not norm() < 10  # nor if it is NaN
 
 

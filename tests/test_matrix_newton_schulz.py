@@ -16,7 +16,7 @@ from matrix_oracles import (
 
 from gradsmith import matrix
 from gradsmith.matrix import SCHEDULES
-from gradsmith.matrix.measured import BLOCKS_FROM
+from gradsmith.xla.targets import BLOCKS_FROM
 
 
 @pytest.fixture(params=["standard", "gram", "gram in blocks"])

@@ -7,7 +7,7 @@ import pytest
 from matrix_oracles import gaussian, hard_stack, reached, unchecked_annotations
 
 from gradsmith import matrix
-from gradsmith.matrix.plan import Request
+from gradsmith.matrix.polar.plan import Request
 
 SQUARE = jax.ShapeDtypeStruct((64, 64), jnp.float32)
 WIDE = jax.ShapeDtypeStruct((64, 256), jnp.float32)

@@ -5,7 +5,7 @@ import pytest
 from matrix_oracles import scalar_map
 
 from gradsmith.matrix import SCHEDULES, polar_express
-from gradsmith.matrix.polar_express import minimax_quintic, minimax_steps
+from gradsmith.matrix.polar.polar_express import minimax_quintic, minimax_steps
 
 # Amsel et al. 2025, arXiv:2505.16932, implementation 1.
 PUBLISHED = [

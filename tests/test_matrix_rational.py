@@ -8,10 +8,10 @@ from matrix_oracles import gaussian, hard_stack, polar, reached, through_svd, wi
 from scipy.special import ellipj, ellipk
 
 from gradsmith import matrix
-from gradsmith.matrix.halley import halley_terms
 from gradsmith.matrix.inverse import inverse, inverse_factor
-from gradsmith.matrix.measured import BLOCKS_FROM
-from gradsmith.matrix.zolotarev import zolotarev_terms
+from gradsmith.matrix.polar.halley import halley_terms
+from gradsmith.matrix.polar.zolotarev import zolotarev_terms
+from gradsmith.xla.targets import BLOCKS_FROM
 
 METHODS = {"zolotarev": (matrix.zolotarev, 0.2021), "halley": (matrix.halley, 0.0189)}
 """Each with the largest distance from 1 that its docstring promises."""

@@ -194,7 +194,7 @@ def test_a_fused_leaf_is_updated_as_its_blocks_are_alone():
 def test_shape_scales_see_the_block_and_uncut_axes_the_leaf():
     grads = fuse(gradients(0))
     by_block = gs.per_stack(gs.match_operator_norm(), axes=FUSED)
-    by_leaf = gs.per_stack(gs.match_operator_norm(), axes=gs.uncut(FUSED))
+    by_leaf = gs.per_stack(gs.match_operator_norm(), axes=gs.without_cuts(FUSED))
     factors = lambda tx: jax.tree.map(jnp.divide, tx.update(grads, tx.init(grads))[0], grads)
     rows = np.repeat([4 * K, 2 * K, 2 * K], [4 * K, 2 * K, 2 * K])
     expected = np.broadcast_to(np.sqrt(rows / D)[:, None], (8 * K, D))
@@ -208,7 +208,7 @@ def test_uncut_takes_every_form_of_axes(axes):
     grads = fuse(gradients(0))
     seen = []
     rule = optax.stateless(lambda updates, params: seen.append(updates.shape) or updates)
-    tx = gs.per_stack(rule, axes=gs.uncut(axes))
+    tx = gs.per_stack(rule, axes=gs.without_cuts(axes))
     tx.update(grads, tx.init(grads))
     assert sorted(seen) == [(1, D, 8 * K), (1, D, 10)] or sorted(seen) == [
         (1, D, 10),

@@ -122,7 +122,7 @@ def test_map_params_reaches_the_moments_of_every_role():
 
 def test_rates_momentum_and_decay_of_muon_follow_injected_schedules():
     """Values may change every step without compiling anew; counts of iterations are static."""
-    names = ("momentum_kind", "method", "coefficients", "steps", "scale", "axes", "roles")
+    names = ("momentum_kind", "method", "coefficients", "steps", "shape_scale", "axes", "roles")
     inject = optax.inject_hyperparams(gs.muon, static_args=names)
     rate, decay = optax.linear_schedule(0.1, 0.0, 4), optax.linear_schedule(0.0, 0.2, 4)
     injected = inject(

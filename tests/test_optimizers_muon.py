@@ -81,7 +81,7 @@ def test_keller_jordans_figure():
         b = 0.95 * b + g
         return newton_schulz(b), b
 
-    muon = gs.muon(0.1, momentum_kind="heavy_ball", scale="none")
+    muon = gs.muon(0.1, momentum_kind="heavy_ball", shape_scale="none")
     assert_same(train(muon), loop(step))
 
 
@@ -102,7 +102,9 @@ def test_moonlight():
         o = newton_schulz(g + 0.95 * m)
         return 0.2 * max(o.shape) ** 0.5 * o, m
 
-    muon = gs.muon(0.1, momentum_kind="heavy_ball_nesterov", scale="match_rms", weight_decay=0.1)
+    muon = gs.muon(
+        0.1, momentum_kind="heavy_ball_nesterov", shape_scale="match_rms", weight_decay=0.1
+    )
     assert_same(train(muon, with_params=True), loop(step, decay=0.1))
 
 
@@ -115,7 +117,7 @@ def test_torch(scale):
         o = newton_schulz(0.05 * g + 0.95 * m)
         return (aspect_ratio(o) if scale == "aspect_ratio" else 0.2 * max(o.shape) ** 0.5 * o), m
 
-    muon = gs.muon(0.1, scale=scale, weight_decay=0.1)
+    muon = gs.muon(0.1, shape_scale=scale, weight_decay=0.1)
     assert_same(train(muon, with_params=True), loop(step, decay=0.1))
 
 
@@ -131,7 +133,7 @@ def test_dion():
         0.1,
         momentum_kind="heavy_ball",
         coefficients="polar_express_1.02",
-        scale="match_operator_norm",
+        shape_scale="match_operator_norm",
         weight_decay=0.01,
     )
     assert_same(train(muon, with_params=True), loop(step, decay=0.01))
@@ -176,7 +178,7 @@ def test_exact_orthogonalization_moves_by_the_polar_factor():
         ("none", lambda u: np.linalg.norm(u, 2)),
         ("match_rms", lambda u: np.sqrt(np.mean(np.square(u))) / 0.2),
     ):
-        tx = gs.muon(0.5, momentum=0.0, method="svd", scale=scale)
+        tx = gs.muon(0.5, momentum=0.0, method="svd", shape_scale=scale)
         updates, _ = tx.update(g, tx.init(g))
         for name, update in updates.items():
             np.testing.assert_allclose(measure(update), 0.5, rtol=1e-5)
@@ -189,7 +191,7 @@ def test_other_leaves_get_adamw_at_the_documented_rate():
     grads = jax.tree.map(jnp.ones_like, params)
     for scale, factor in (("aspect_ratio", 0.3), ("match_rms", 1.0)):
         for rate in (0.1, lambda count: 0.1):
-            tx = gs.muon(rate, scale=scale, weight_decay=0.5)
+            tx = gs.muon(rate, shape_scale=scale, weight_decay=0.5)
             updates, _ = tx.update(grads, tx.init(params), params)
             adamw = -factor * 0.1 * (1 + 0.5 * 2.0)
             np.testing.assert_allclose(updates["bias"], adamw, rtol=1e-5)
@@ -209,7 +211,7 @@ def test_params_are_needed_only_for_decay_and_the_error_names_it():
 
 def test_rates_momentum_and_decay_may_be_injected_and_set_without_recompiling():
     inject = optax.inject_hyperparams(
-        gs.muon, static_args=("momentum_kind", "method", "coefficients", "scale", "steps")
+        gs.muon, static_args=("momentum_kind", "method", "coefficients", "shape_scale", "steps")
     )
     with jax.numpy_dtype_promotion("standard"):
         tx = inject(learning_rate=0.1, momentum=0.9, weight_decay=0.01, eps=0.0)
@@ -230,7 +232,11 @@ def test_rates_momentum_and_decay_may_be_injected_and_set_without_recompiling():
 @pytest.mark.parametrize(
     ("build", "arguments", "message"),
     [
-        (gs.muon, {"scale": "spectral"}, "no scale is called 'spectral'; there are aspect_ratio"),
+        (
+            gs.muon,
+            {"shape_scale": "spectral"},
+            "no shape_scale is called 'spectral'; there are aspect_ratio",
+        ),
         (gs.momentum, {"kind": "nesterov"}, "no momentum is called 'nesterov'; there are heavy"),
         (gs.orthogonalize, {"method": "qr"}, "no method is called 'qr'"),
         (gs.muon, {"momentum": 1.0}, r"momentum needs 0 <= decay < 1, got 1\.0"),

@@ -16,10 +16,10 @@ PARAMS = {
 }
 RECIPES = {
     "normuon": lambda rate, **more: gs.normuon(rate, **more),
-    "soap": lambda rate, **more: gs.soap(rate, every=2, **more),
-    "kl_soap": lambda rate, **more: gs.soap(rate, factors="kl", every=2, **more),
-    "shampoo": lambda rate, **more: gs.shampoo(rate, every=2, max_block=5, **more),
-    "asgo": lambda rate, **more: gs.asgo(rate, every=2, **more),
+    "soap": lambda rate, **more: gs.soap(rate, refresh_every=2, **more),
+    "kl_soap": lambda rate, **more: gs.soap(rate, factors="kl", refresh_every=2, **more),
+    "shampoo": lambda rate, **more: gs.shampoo(rate, refresh_every=2, max_block=5, **more),
+    "asgo": lambda rate, **more: gs.asgo(rate, refresh_every=2, **more),
     "mars_muon": lambda rate, **more: gs.mars_muon(rate, **more),
     "mars_adamw": lambda rate, **more: gs.mars_adamw(rate, **more),
     "ademamix": lambda rate, **more: gs.ademamix(rate, **more),
@@ -101,7 +101,7 @@ def test_mars_muon_is_muon_where_the_gradient_does_not_change():
     """But for the first step's change from zero, which a polar factor does not see alone."""
     g = gradients(0)
     mars = gs.mars_muon(0.1, gamma=0.0)
-    muon = gs.muon(0.1, momentum_kind="ema", scale="match_rms")
+    muon = gs.muon(0.1, momentum_kind="ema", shape_scale="match_rms")
     one, other = mars.init(PARAMS), muon.init(PARAMS)
     for _ in range(2):
         ours, one = mars.update(g, one)
@@ -131,7 +131,7 @@ def test_mars_adamw_is_adam_of_the_corrected_and_clipped_gradient():
 def test_the_bases_of_a_stacked_leaf_are_per_layer():
     stacked = {"blocks": jnp.ones((3, 5, 5))}
     axes = {"blocks": gs.MatrixAxes(-2, -1, 0)}
-    tx, alone = gs.soap(0.1, axes=axes, every=1), gs.soap(0.1, every=1)
+    tx, alone = gs.soap(0.1, axes=axes, refresh_every=1), gs.soap(0.1, refresh_every=1)
     state, single = tx.init(stacked), alone.init({"w": jnp.ones((5, 5))})
     step = jax.jit(lambda tx, g, state: tx.update(g, state), static_argnums=0)
     for seed in range(3):

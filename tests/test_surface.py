@@ -11,7 +11,7 @@ SOURCE = Path(gradsmith.__file__).parent
 
 SURFACE = {
     # make
-    "MatrixAxes", "uncut", "per_stack", "per_matrix", "per_gram", "StackState",
+    "MatrixAxes", "without_cuts", "per_stack", "per_matrix", "per_gram", "StackState",
     "partition_by_role", "roles", "Role",
     # scale
     "Owners", "state_shardings", "update_cost", "UpdateCost", "fit_state", "StateFit",
@@ -31,10 +31,12 @@ SURFACE = {
 }  # fmt: skip
 
 FLOORS = [
-    {"_version", "dtypes", "matrix"},
-    {"lifting"},
+    {"_version", "xla"},
+    {"matrix", "layout"},
+    {"sites"},
+    {"lift"},
     {"transforms"},
-    {"optimizers", "describe", "costs"},
+    {"optimizers", "observe"},
     {"catalogue"},
     {"cli"},
 ]

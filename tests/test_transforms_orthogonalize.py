@@ -70,7 +70,7 @@ def test_the_transformation_of_a_tree_is_the_rule_on_each_of_its_matrices(argume
     grads = {name: jnp.asarray(gaussian(*shape), jnp.float32) for name, shape in shapes.items()}
     axes = {"stack": gs.MatrixAxes(-2, -1, batch_axis=0)}
     then = gs.scale_by_aspect_ratio()
-    tree = orthogonalize_tree(**arguments, then=then, axes=axes)
+    tree = orthogonalize_tree(**arguments, postprocess=then, axes=axes)
     rule = gs.per_stack(optax.chain(gs.orthogonalize(**arguments), then), axes=axes)
     updates, _ = jax.jit(tree.update)(grads, tree.init(grads))
     expected, _ = rule.update(grads, rule.init(grads))

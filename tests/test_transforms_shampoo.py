@@ -36,7 +36,7 @@ def power(a, exponent, ridge=0.0):
 def test_shampoo_without_memory_is_exact_muon(shape, root):
     """Golden S1: `(G G^T)^-1/4 G (G^T G)^-1/4` is the polar factor, in every step."""
     grads = np.stack([gaussian(2, *shape, seed=seed) for seed in range(2)])
-    rule = gs.scale_by_shampoo(0.0, 0.0, TINY, every=1, root=root)
+    rule = gs.scale_by_shampoo(0.0, 0.0, TINY, refresh_every=1, root=root)
     updates, _ = updates_of(rule, grads)
     for i in np.ndindex(2, 2):
         # A singular side has roots of TINY^-1/4, 2e3, that multiply round-off on either side.
@@ -64,7 +64,7 @@ def test_the_sum_of_equal_gradients_makes_steps_of_one_over_root_t():
     """Golden S3."""
     g = gaussian(1, 5, 5)
     updates, _ = updates_of(
-        gs.scale_by_shampoo(0.0, eps=TINY, memory="sum", every=1), np.stack([g] * 4)
+        gs.scale_by_shampoo(0.0, eps=TINY, memory="sum", refresh_every=1), np.stack([g] * 4)
     )
     for t, update in enumerate(updates, 1):
         np.testing.assert_allclose(update[0], polar(g[0]) / t**0.5, atol=1e-7)
@@ -75,7 +75,7 @@ def test_the_sum_of_equal_gradients_makes_steps_of_one_over_root_t():
 def test_shampoo_is_its_loop(memory, sides):
     """Roots are taken in steps 1, 4, 7, of the factors after the gradient of the step."""
     grads = np.stack([gaussian(4, 6, seed=seed) for seed in range(7)])
-    rule = gs.scale_by_shampoo(0.9, 0.8, 1e-3, memory=memory, sides=sides, every=3)
+    rule = gs.scale_by_shampoo(0.9, 0.8, 1e-3, memory=memory, sides=sides, refresh_every=3)
     updates, _ = updates_of(rule, grads[:, None])
     left, right, mean = np.zeros((4, 4)), np.zeros((6, 6)), np.zeros((4, 6))
     for t, g in enumerate(grads, 1):
@@ -123,7 +123,7 @@ def test_every_dtype_steps_and_zero_stays_zero(dtype, root):
 def test_a_graft_has_the_direction_of_one_and_the_norms_of_the_other():
     """Golden S4, matrix by matrix and step by step."""
     grads = np.stack([gaussian(2, 4, 6, seed=seed) * [[[1.0]], [[9.0]]] for seed in range(4)])
-    shampoo, adam = gs.scale_by_shampoo(every=2), gs.scale_by_adam()
+    shampoo, adam = gs.scale_by_shampoo(refresh_every=2), gs.scale_by_adam()
     grafted, _ = updates_of(gs.graft(shampoo, adam), grads)
     norm = lambda x: np.linalg.norm(x, axis=(-2, -1), keepdims=True)
     way, length = updates_of(shampoo, grads)[0], updates_of(adam, grads)[0]
@@ -151,7 +151,7 @@ def test_each_block_is_a_matrix_of_its_own():
 def test_blocks_filled_up_with_zeros_are_the_blocks_without():
     """The zeros of a block of 3 x 4 in one of 3 x 5 add zeros to its factors, and come out zero."""
     stacks = np.stack([gaussian(1, 3, 9, seed=seed) for seed in range(3)])
-    shampoo = gs.scale_by_shampoo(eps=1e-6, every=1)
+    shampoo = gs.scale_by_shampoo(eps=1e-6, refresh_every=1)
     blocked, _ = updates_of(gs.per_block(shampoo, 5), stacks)
     alone, _ = updates_of(shampoo, stacks[..., 5:])
     np.testing.assert_allclose(blocked[..., 5:], alone, rtol=1e-6)
@@ -160,7 +160,7 @@ def test_blocks_filled_up_with_zeros_are_the_blocks_without():
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: gs.scale_by_shampoo(every=0), "scale_by_shampoo needs every >= 1"),
+        (lambda: gs.scale_by_shampoo(refresh_every=0), "scale_by_shampoo needs refresh_every >= 1"),
         (lambda: gs.scale_by_shampoo(b2=1.0), r"scale_by_shampoo needs 0 <= b2 < 1, got 1\.0"),
         (lambda: gs.scale_by_shampoo(eps=-1.0), "scale_by_shampoo needs eps >= 0"),
         (lambda: gs.scale_by_shampoo(memory="adagrad"), "no memory is called 'adagrad'; there are"),

@@ -105,7 +105,9 @@ def turn(factor, basis, how):
 def test_soap_is_the_loop_of_its_authors(shape, arguments):
     """A momentum kept in the basis and turned at refreshes is one that is turned every step."""
     grads = gradients(9, *shape)
-    ours, _ = updates_of(gs.scale_by_soap(B1, B2, EPS, every=3, **arguments), grads[:, None])
+    ours, _ = updates_of(
+        gs.scale_by_soap(B1, B2, EPS, refresh_every=3, **arguments), grads[:, None]
+    )
     arguments = dict(arguments)
     kl = arguments.pop("factors", "shampoo") == "kl"
     np.testing.assert_allclose(ours[:, 0], soap_loop(grads, 3, kl=kl, **arguments), atol=1e-7)
@@ -122,7 +124,7 @@ def test_soap_is_the_loop_of_its_authors(shape, arguments):
 @pytest.mark.parametrize("factors", ["shampoo", "kl"])
 def test_one_sided_soap_is_the_loop_with_one_basis(choice, sides, shape, factors):
     grads = gradients(7, *shape)
-    rule = gs.scale_by_soap(B1, B2, EPS, every=2, sides=choice, factors=factors)
+    rule = gs.scale_by_soap(B1, B2, EPS, refresh_every=2, sides=choice, factors=factors)
     ours, state = updates_of(rule, grads[:, None])
     theirs = soap_loop(grads, 2, start="identity", sides=sides, kl=factors == "kl")
     np.testing.assert_allclose(ours[:, 0], theirs, atol=1e-7)
@@ -131,8 +133,8 @@ def test_one_sided_soap_is_the_loop_with_one_basis(choice, sides, shape, factors
 
 def test_a_side_that_is_too_long_keeps_its_basis():
     grads = gradients(6, 1, 4, 7)
-    limited, state = updates_of(gs.scale_by_soap(max_side=5, every=2), grads)
-    one_sided, _ = updates_of(gs.scale_by_soap(sides="fan_in", every=2), grads)
+    limited, state = updates_of(gs.scale_by_soap(max_side=5, refresh_every=2), grads)
+    one_sided, _ = updates_of(gs.scale_by_soap(sides="fan_in", refresh_every=2), grads)
     np.testing.assert_array_equal(limited, one_sided)
     assert state.bases.fan_out is None
 
@@ -142,10 +144,10 @@ def test_soap_of_diagonal_gradients_is_adam(factors, shape):
     """Goldens S5 and S12. The bases only permute, and the mean square is permuted with them."""
     grads = gradients(12, 1, *shape) * np.eye(*shape)
     adam, _ = updates_of(gs.scale_by_adam(B1, B2, EPS), grads)
-    soap, _ = updates_of(gs.scale_by_soap(B1, B2, EPS, every=2, factors=factors), grads)
+    soap, _ = updates_of(gs.scale_by_soap(B1, B2, EPS, refresh_every=2, factors=factors), grads)
     np.testing.assert_allclose(soap, adam, atol=1e-7)  # round-off of 1e-16 over an eps of 1e-8
     late, _ = updates_of(
-        gs.scale_by_soap(B1, B2, EPS, every=2, factors=factors, start="eigh"), grads
+        gs.scale_by_soap(B1, B2, EPS, refresh_every=2, factors=factors, start="eigh"), grads
     )
     shifted, _ = updates_of(gs.scale_by_adam(B1, B2, EPS), grads[1:])
     assert not late[0].any()
@@ -164,7 +166,7 @@ def test_soap_of_a_rotated_square_problem_is_rotated():
     """Golden S6, from a first basis that is the gradient's own."""
     grads = gradients(9, 1, 5, 5)
     u, v = (np.linalg.qr(gradients(1, 5, 5, seed=seed)[0])[0] for seed in (1, 2))
-    rule = gs.scale_by_soap(B1, B2, EPS, every=2, start="eigh")
+    rule = gs.scale_by_soap(B1, B2, EPS, refresh_every=2, start="eigh")
     plain, _ = updates_of(rule, grads)
     rotated, _ = updates_of(rule, u @ grads @ v)
     np.testing.assert_allclose(rotated, u @ plain @ v, atol=1e-7)
@@ -200,7 +202,7 @@ def test_kl_factors_stay_at_the_true_covariance():
 
 
 def test_kl_eigenvalues_are_those_of_the_factors_in_their_bases():
-    _, state = updates_of(gs.scale_by_soap(every=3, factors="kl"), gradients(8, 2, 4, 6))
+    _, state = updates_of(gs.scale_by_soap(refresh_every=3, factors="kl"), gradients(8, 2, 4, 6))
     for factor, basis, values in zip(state.factors, state.bases, state.eigenvalues, strict=True):
         exact = np.einsum("kij,kil,klj->kj", basis, factor, basis)
         np.testing.assert_allclose(values, exact, rtol=1e-9)
@@ -209,7 +211,7 @@ def test_kl_eigenvalues_are_those_of_the_factors_in_their_bases():
 @pytest.mark.parametrize("factors", ["shampoo", "kl"])
 def test_soap_does_not_feel_the_scale_of_the_loss(factors):
     grads = gradients(6, 1, 4, 4)
-    rule = gs.scale_by_soap(B1, B2, 0.0, every=2, factors=factors)
+    rule = gs.scale_by_soap(B1, B2, 0.0, refresh_every=2, factors=factors)
     one, _ = updates_of(rule, grads)
     tiny, _ = updates_of(rule, 1e-12 * grads)
     np.testing.assert_allclose(tiny, one, atol=1e-6)
@@ -217,7 +219,7 @@ def test_soap_does_not_feel_the_scale_of_the_loss(factors):
 
 def test_bases_turn_at_their_cadence_and_the_branch_stays_a_branch():
     grads = gradients(6, 2, 3, 4)
-    rule = gs.per_stack(gs.scale_by_soap(every=3), axes=gs.MatrixAxes(-2, -1, 0))
+    rule = gs.per_stack(gs.scale_by_soap(refresh_every=3), axes=gs.MatrixAxes(-2, -1, 0))
     params = jnp.asarray(grads[0])
     state, turned = rule.init(params), []
     update = jax.jit(rule.update)
@@ -235,7 +237,7 @@ def test_bases_turn_at_their_cadence_and_the_branch_stays_a_branch():
 
 def test_a_matrix_takes_its_steps_alone_whatever_shares_its_bucket():
     grads = gradients(6, 3, 4, 6)
-    rule = gs.scale_by_soap(every=2, sides="fan_in", factors="kl")
+    rule = gs.scale_by_soap(refresh_every=2, sides="fan_in", factors="kl")
     together, _ = updates_of(rule, grads)
     for i in range(3):
         alone, _ = updates_of(rule, grads[:, i : i + 1])
@@ -244,7 +246,7 @@ def test_a_matrix_takes_its_steps_alone_whatever_shares_its_bucket():
 
 def test_fan_in_is_what_the_axes_say():
     grads = gradients(4, 4, 6)
-    rule = gs.scale_by_soap(sides="fan_in", every=2)
+    rule = gs.scale_by_soap(sides="fan_in", refresh_every=2)
     flax, _ = updates_of(gs.per_stack(rule, axes=gs.MatrixAxes(0, 1)), grads)
     equinox, state = updates_of(gs.per_stack(rule, axes=gs.MatrixAxes(1, 0)), grads.mT)
     np.testing.assert_allclose(equinox, flax.mT, atol=1e-12)
@@ -263,7 +265,7 @@ def test_fan_in_is_what_the_axes_say():
 )
 def test_every_dtype_keeps_wide_state_under_scan(dtype, factors):
     grads = jnp.asarray(gradients(5, 2, 3, 4), dtype)
-    rule = gs.scale_by_soap(every=2, factors=factors)
+    rule = gs.scale_by_soap(refresh_every=2, factors=factors)
 
     def step(state, g):
         updates, state = rule.update(g, state)
@@ -278,7 +280,7 @@ def test_every_dtype_keeps_wide_state_under_scan(dtype, factors):
 
 def test_complex_gradients_of_real_numbers_step_as_real_ones():
     grads = gradients(5, 1, 3, 4)
-    rule = gs.scale_by_soap(every=2, sides="fan_in")
+    rule = gs.scale_by_soap(refresh_every=2, sides="fan_in")
     real, _ = updates_of(rule, grads)
     imaginary, _ = updates_of(rule, 1j * grads)
     np.testing.assert_allclose(imaginary, 1j * real, atol=1e-7)
@@ -290,14 +292,17 @@ def test_a_matrix_of_no_entries_leaves_finite_states():
 
 
 def test_zero_gradients_move_nothing():
-    updates, _ = updates_of(gs.scale_by_soap(every=1, factors="kl"), np.zeros((3, 1, 3, 4)))
+    updates, _ = updates_of(gs.scale_by_soap(refresh_every=1, factors="kl"), np.zeros((3, 1, 3, 4)))
     assert not updates.any()
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"every": 0}, "scale_by_soap needs every >= 1, a whole number of steps, got 0"),
+        (
+            {"refresh_every": 0},
+            "scale_by_soap needs refresh_every >= 1, a whole number of steps, got 0",
+        ),
         ({"b1": 1.0}, r"scale_by_soap needs 0 <= b1 < 1, got 1\.0"),
         ({"factor_decay": -0.1}, "needs 0 <= factor_decay < 1"),
         ({"refresh": "svd"}, "no refresh is called 'svd'; there are qr, eigh"),
@@ -318,7 +323,7 @@ def test_a_traced_cadence_and_decay_do_not_recompile():
 
     @jax.jit
     def step(b2, every, state):
-        return gs.scale_by_soap(b2=b2, every=every).update(grads, state)
+        return gs.scale_by_soap(b2=b2, refresh_every=every).update(grads, state)
 
     state = gs.scale_by_soap().init(grads)
     step(0.9, 2, state)
@@ -334,7 +339,7 @@ def test_a_side_that_is_traced_is_refused_with_the_remedy():
 
 def test_a_step_copies_neither_factors_nor_bases():
     """What is donated stays where it is, in every step and not only where nothing is due."""
-    rule = gs.scale_by_soap(every=3)
+    rule = gs.scale_by_soap(refresh_every=3)
     stack = jax.ShapeDtypeStruct((2, 640, 64), jnp.float32)
     state = jax.eval_shape(rule.init, stack)
     compiled = jax.jit(rule.update, donate_argnums=1).lower(stack, state).compile()

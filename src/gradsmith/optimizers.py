@@ -6,13 +6,14 @@ from typing import Literal, get_args
 import optax
 from jaxtyping import Array
 
-from .lifting.declare import Axes
-from .lifting.per_stack import per_matrix, per_stack
-from .lifting.placement import Placement
-from .lifting.roles import Said, partition_by_role
-from .matrix.coefficients import Schedule
-from .matrix.plan import Method
+from .layout.declare import Axes
+from .layout.roles import RoleOverrides
+from .lift.partition_by_role import partition_by_role
+from .lift.per_stack import per_matrix, per_stack
+from .matrix.polar.coefficients import Schedule
+from .matrix.polar.plan import Method
 from .matrix.roots import RootMethod
+from .sites.placement import Placement
 from .transforms.adam import scale_by_adam
 from .transforms.ademamix import scale_by_ademamix
 from .transforms.blocks import per_block
@@ -50,12 +51,12 @@ def muon(
     steps: int | None = None,
     max_error: float | None = None,
     eps: float | Array = 0.0,
-    scale: ShapeScale = "aspect_ratio",
+    shape_scale: ShapeScale = "aspect_ratio",
     weight_decay: float | Array = 0.0,
     adam_learning_rate: optax.ScalarOrSchedule | None = None,
     axes: Axes = None,
     placement: Placement = "owners",
-    roles: Said | None = None,
+    roles: RoleOverrides | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Muon for the hidden matrices, AdamW for everything else.
 
@@ -79,7 +80,7 @@ def muon(
         max_error: Instead of these three: how far from 1 a singular value of the update may be, for
             the cheapest method that keeps it; see `gradsmith.matrix.orthogonalize`.
         eps: Added to the Frobenius norm before the iteration; see `gradsmith.matrix.newton_schulz`.
-        scale: The length of an update by its shape: 'aspect_ratio' `sqrt(max(1, out / in))`,
+        shape_scale: The length of an update by its shape: 'aspect_ratio' `sqrt(max(1, out / in))`,
             'match_rms' `0.2 sqrt(max(in, out))`, 'match_operator_norm' `sqrt(out / in)`, or 'none'.
         weight_decay: Decoupled, of all parameters, times the learning rate of each.
         adam_learning_rate: Of the AdamW part, betas (0.9, 0.95) and eps 1e-10. By default
@@ -110,10 +111,14 @@ def muon(
         Jordan et al., Muon, 2024, https://kellerjordan.github.io/posts/muon/ and
         https://github.com/KellerJordan/Muon
     """
-    if scale not in get_args(ShapeScale):
-        raise ValueError(f"no scale is called {scale!r}; there are {', '.join(_SHAPE_SCALES)}")
+    if shape_scale not in get_args(ShapeScale):
+        raise ValueError(
+            f"no shape_scale is called {shape_scale!r}; there are {', '.join(_SHAPE_SCALES)}"
+        )
     if adam_learning_rate is None:
-        adam_learning_rate = _times(1.0 if scale == "match_rms" else _ADAM_SHARE, learning_rate)
+        adam_learning_rate = _times(
+            1.0 if shape_scale == "match_rms" else _ADAM_SHARE, learning_rate
+        )
 
     def direction(axes: Axes) -> optax.GradientTransformation:
         return optax.chain(
@@ -124,7 +129,7 @@ def muon(
                 steps=steps,
                 max_error=max_error,
                 eps=eps,
-                then=_SHAPE_SCALES[scale](),
+                postprocess=_SHAPE_SCALES[shape_scale](),
                 axes=axes,
                 placement=placement,
             ),
@@ -144,7 +149,7 @@ def normuon(
     adam_learning_rate: optax.ScalarOrSchedule | None = None,
     axes: Axes = None,
     placement: Placement = "owners",
-    roles: Said | None = None,
+    roles: RoleOverrides | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """NorMuon for the hidden matrices, AdamW for everything else.
 
@@ -185,14 +190,14 @@ def soap(
     b1: float | Array = 0.95,
     b2: float | Array = 0.95,
     factors: Factors = "shampoo",
-    every: int | Array = 10,
+    refresh_every: int | Array = 10,
     sides: Sides = "both",
     max_side: int = 10_000,
     weight_decay: float | Array = 0.0,
     adam_learning_rate: optax.ScalarOrSchedule | None = None,
     axes: Axes = None,
     placement: Placement = "owners",
-    roles: Said | None = None,
+    roles: RoleOverrides | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """SOAP, or KL-SOAP, for the hidden matrices, AdamW for everything else.
 
@@ -202,7 +207,7 @@ def soap(
 
         learning_rate: On AdamW's scale, typically 3e-3.
         factors: 'shampoo', or 'kl' for KL-SOAP.
-        b1, b2, every, sides, max_side: As for `scale_by_soap`.
+        b1, b2, refresh_every, sides, max_side: As for `scale_by_soap`.
         adam_learning_rate: Of the AdamW part, by default `learning_rate`.
 
     Examples:
@@ -212,7 +217,9 @@ def soap(
     References:
         Vyas et al., SOAP, 2024, arXiv:2409.11321; Lin et al., KL-Shampoo, 2025, arXiv:2509.03378.
     """
-    rule = scale_by_soap(b1, b2, factors=factors, every=every, sides=sides, max_side=max_side)
+    rule = scale_by_soap(
+        b1, b2, factors=factors, refresh_every=refresh_every, sides=sides, max_side=max_side
+    )
     direction = lambda axes: per_stack(rule, axes=axes, placement=placement)
     return _with_adamw(direction, learning_rate, weight_decay, adam_learning_rate, axes, roles)
 
@@ -222,14 +229,14 @@ def shampoo(
     *,
     b1: float | Array = 0.9,
     b2: float | Array = 0.95,
-    every: int | Array = 10,
+    refresh_every: int | Array = 10,
     root: RootMethod = "eigh",
     max_block: int = 1024,
     weight_decay: float | Array = 0.0,
     adam_learning_rate: optax.ScalarOrSchedule | None = None,
     axes: Axes = None,
     placement: Placement = "owners",
-    roles: Said | None = None,
+    roles: RoleOverrides | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Shampoo at the length of Adam's steps for the hidden matrices, AdamW for everything else.
 
@@ -237,19 +244,21 @@ def shampoo(
 
         learning_rate: On AdamW's scale.
         b1, b2: As for `scale_by_shampoo`, and for the Adam that gives the length.
-        every, root: As for `scale_by_shampoo`; AlgoPerf was won with every=100.
+        refresh_every, root: As for `scale_by_shampoo`; AlgoPerf was won with refresh_every=100.
         max_block: The longest side of a block; each is preconditioned and grafted alone. State for
             `(m, n)` in one block: `3 m n + 2 m^2 + 2 n^2`.
         adam_learning_rate: Of the AdamW part, by default `learning_rate`.
 
     Examples:
         >>> import gradsmith as gs
-        >>> optimizer = gs.shampoo(1e-3, every=100)
+        >>> optimizer = gs.shampoo(1e-3, refresh_every=100)
 
     References:
         Gupta et al., 2018, arXiv:1802.09568; Shi et al., 2023, arXiv:2309.06497.
     """
-    rule = graft(scale_by_shampoo(b1, b2, every=every, root=root), scale_by_adam(b1, b2))
+    rule = graft(
+        scale_by_shampoo(b1, b2, refresh_every=refresh_every, root=root), scale_by_adam(b1, b2)
+    )
     blocks = per_block(rule, max_block)
     direction = lambda axes: per_stack(blocks, axes=axes, placement=placement)
     return _with_adamw(direction, learning_rate, weight_decay, adam_learning_rate, axes, roles)
@@ -260,12 +269,12 @@ def asgo(
     *,
     b1: float | Array = 0.9,
     b2: float | Array = 0.95,
-    every: int | Array = 10,
+    refresh_every: int | Array = 10,
     weight_decay: float | Array = 0.0,
     adam_learning_rate: optax.ScalarOrSchedule | None = None,
     axes: Axes = None,
     placement: Placement = "owners",
-    roles: Said | None = None,
+    roles: RoleOverrides | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """One-sided Shampoo on the smaller side for the hidden matrices, AdamW for everything else.
 
@@ -279,7 +288,7 @@ def asgo(
     References:
         An et al., ASGO, 2025, arXiv:2503.20762.
     """
-    rule = scale_by_shampoo(b1, b2, memory="ema", every=every, sides="smaller")
+    rule = scale_by_shampoo(b1, b2, memory="ema", refresh_every=refresh_every, sides="smaller")
     direction = lambda axes: per_stack(rule, axes=axes, placement=placement)
     return _with_adamw(direction, learning_rate, weight_decay, adam_learning_rate, axes, roles)
 
@@ -293,7 +302,7 @@ def mars_muon(
     weight_decay: float | Array = 0.0,
     axes: Axes = None,
     placement: Placement = "owners",
-    roles: Said | None = None,
+    roles: RoleOverrides | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Muon on variance-reduced gradients for the hidden matrices, AdamW for everything else.
 
@@ -313,7 +322,7 @@ def mars_muon(
         return optax.chain(
             per_matrix(correct_by_mars(gamma, momentum), axes=axes, placement=placement),
             momentum_of(momentum, "ema"),
-            orthogonalize_tree(method, then=match_rms(), axes=axes, placement=placement),
+            orthogonalize_tree(method, postprocess=match_rms(), axes=axes, placement=placement),
         )
 
     return _with_adamw(direction, learning_rate, weight_decay, None, axes, roles)
@@ -381,7 +390,7 @@ def _with_adamw(
     weight_decay: float | Array,
     adam_learning_rate: optax.ScalarOrSchedule | None,
     axes: Axes,
-    roles: Said | None,
+    roles: RoleOverrides | None,
 ) -> optax.GradientTransformationExtraArgs:
     """Step the hidden matrices along a direction, and everything else by AdamW at their rate."""
     adam = scale_by_adam(b1=0.9, b2=0.95, eps=1e-10)

@@ -23,8 +23,8 @@ from rich.console import Console
 
 import gradsmith
 
-from ..costs.hlo import Collective
-from ..costs.update import UpdateCost, cost_table, update_cost
+from ..observe.hlo import Collective
+from ..observe.update_cost import UpdateCost, cost_table, update_cost
 from .describe import abstract, transformation
 from .loading import UsageError, load
 

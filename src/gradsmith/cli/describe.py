@@ -11,7 +11,7 @@ from rich.console import Console
 
 import gradsmith
 
-from ..lifting.paths import arrays
+from ..layout.paths import arrays
 from .loading import UsageError, bind, load
 
 

@@ -5,7 +5,7 @@ from typing import Literal
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact, Int
 
-from .inputs import adjoint, adjoint_times
+from ..xla.arithmetic import adjoint, adjoint_times
 from .qr import orthonormal
 
 Refresh = Literal["qr", "eigh"]

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact
 
-from .inputs import adjoint, adjoint_times, matmul, times_adjoint
+from ..xla.arithmetic import adjoint, adjoint_times, matmul, times_adjoint
 
 LEAF = 48
 """Blocks of at most this size are eliminated; 24 to 48 are equally fast, 64 slower by a quarter."""

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Inexact
 
-from .inputs import adjoint, matmul
+from ..xla.arithmetic import adjoint, matmul
 
 Normalizer = Literal["frobenius", "schatten4", "schatten8", "aol"]
 

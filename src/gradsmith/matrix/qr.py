@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact, Int
 
-from .inputs import adjoint, adjoint_times, matmul, times_adjoint
+from ..xla.arithmetic import adjoint, adjoint_times, matmul, times_adjoint
 
 _WIDTHS = (1, 16, 64, 256)
 """So many columns at a time are reflected, those of each width in pieces of the one before."""

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact
 
-from .inputs import adjoint
+from ..xla.arithmetic import adjoint
 
 RootMethod = Literal["eigh", "newton"]
 

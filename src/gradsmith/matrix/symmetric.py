@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact
 
-from .inputs import adjoint, adjoint_times, matmul, times_adjoint
-from .measured import BLOCKS_FROM, platform
+from ..xla.arithmetic import adjoint, adjoint_times, matmul, times_adjoint
+from ..xla.targets import BLOCKS_FROM, platform
 
 
 class Blocks(NamedTuple):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int
 
-from ..dtypes import wide_dtype
+from ..xla.dtypes import wide_dtype
 from .arguments import check_fractions, check_not_negative
 from .averages import average, debias, square
 from .sides import stands

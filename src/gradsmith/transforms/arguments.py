@@ -17,11 +17,14 @@ def check_not_negative(owner: str, **values: Any) -> None:
             raise ValueError(f"{owner} needs {name} >= 0, got {value}")
 
 
-def check_cadence(owner: str, every: Any) -> None:
+def check_cadence(owner: str, refresh_every: Any) -> None:
     """Refuse a cadence of less than one step."""
-    if isinstance(every, int | float) and (every < 1 or every != int(every)):
+    if isinstance(refresh_every, int | float) and (
+        refresh_every < 1 or refresh_every != int(refresh_every)
+    ):
         raise ValueError(
-            f"{owner} needs every >= 1, a whole number of steps, got {every}; 1 is every step"
+            f"{owner} needs refresh_every >= 1, a whole number of steps, got {refresh_every}; "
+            f"1 is every step"
         )
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from ..dtypes import wide_dtype
+from ..xla.dtypes import wide_dtype
 from .arguments import check_fractions
 from .averages import average
 from .sides import stands

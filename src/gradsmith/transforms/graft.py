@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Inexact
 
-from ..dtypes import wide_dtype
+from ..xla.dtypes import wide_dtype
 
 
 class GraftState(NamedTuple):

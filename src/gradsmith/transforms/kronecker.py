@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Inexact
 
-from ..matrix.inputs import adjoint, adjoint_times, times_adjoint
-from ..matrix.measured import GRAM_BLOCK, LEAST_GRAM_BLOCK, platform
-from ..matrix.turns import can_loop, largest_divisor
+from ..xla.arithmetic import adjoint, adjoint_times, times_adjoint
+from ..xla.chunks import can_loop, largest_divisor
+from ..xla.targets import GRAM_BLOCK, LEAST_GRAM_BLOCK, platform
 from .arguments import check_choice
 
 Sides = Literal["both", "fan_in", "fan_out", "smaller"]

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array
 
-from ..dtypes import wide_dtype
+from ..xla.dtypes import wide_dtype
 from .arguments import check_fractions, check_not_negative
 from .sides import stands
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int
 
-from ..dtypes import wide_dtype
+from ..xla.dtypes import wide_dtype
 from .sides import stands
 
 MomentumKind = Literal[

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Inexact
 
-from ..dtypes import wide_dtype
+from ..xla.dtypes import wide_dtype
 from .arguments import check_choice, check_fractions, check_not_negative
 from .averages import average, square
 from .graft import with_norm_of

@@ -7,14 +7,14 @@ import optax
 from jax.typing import DTypeLike
 from jaxtyping import Array
 
-from ..lifting.declare import Axes
-from ..lifting.per_gram import per_gram
-from ..lifting.per_stack import per_stack
-from ..lifting.placement import Placement
-from ..matrix.coefficients import Schedule
-from ..matrix.gram import GramFactor
+from ..layout.declare import Axes
+from ..lift.per_gram import per_gram
+from ..lift.per_stack import per_stack
 from ..matrix.norms import Normalizer
-from ..matrix.plan import Method, Request
+from ..matrix.polar.coefficients import Schedule
+from ..matrix.polar.gram_newton_schulz import GramFactor
+from ..matrix.polar.plan import Method, Request
+from ..sites.placement import Placement
 
 
 def orthogonalize(
@@ -59,11 +59,11 @@ def orthogonalize_tree(
     max_error: float | None = None,
     normalizer: Normalizer | None = None,
     eps: float | Array = 0.0,
-    then: optax.GradientTransformation | None = None,
+    postprocess: optax.GradientTransformation | None = None,
     axes: Axes = None,
     placement: Placement = "owners",
 ) -> optax.GradientTransformationExtraArgs:
-    """Do what `per_stack(chain(orthogonalize(...), then))` does to a tree, in the cheapest way.
+    """Do what `per_stack(chain(orthogonalize(...), postprocess))` does, in the cheapest way.
 
     Where the method is a function of Gram matrices alone, that is `per_gram`: the matrices are not
     gathered, and those of one short side meet whatever their other side. Otherwise it is
@@ -78,7 +78,7 @@ def orthogonalize_tree(
         max_error: The accuracy that chooses a method.
         normalizer: What 'newton_schulz' divides by.
         eps: What it adds to that.
-        then: A rule without state for what comes out, such as a shape scale.
+        postprocess: A rule without state for what comes out, such as a shape scale.
         axes: As for `per_stack`.
         placement: As for `per_stack`.
 
@@ -105,9 +105,9 @@ def orthogonalize_tree(
         _factor(request, 1, jnp.float32)
     except ValueError:
         rule = optax.stateless(lambda updates, params: _run(request, updates))
-        finished = rule if then is None else optax.chain(rule, then)
+        finished = rule if postprocess is None else optax.chain(rule, postprocess)
         return per_stack(finished, axes=axes, placement=placement)
-    return per_gram(polar, scale_free=True, then=then, axes=axes, placement=placement)
+    return per_gram(polar, scale_free=True, postprocess=postprocess, axes=axes, placement=placement)
 
 
 def _run(request: Request, stack: Any) -> Array:

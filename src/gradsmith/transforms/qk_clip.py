@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Inexact, Shaped
 
-from ..lifting.paths import leaves_with_path
+from ..layout.paths import leaves_with_path
 from .arguments import check_not_negative
 from .sides import stands
 

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int
 
-from ..dtypes import wide_dtype
 from ..matrix.roots import RootMethod, inverse_root
+from ..xla.dtypes import wide_dtype
 from .arguments import check_cadence, check_choice, check_fractions, check_not_negative
 from .averages import average, debias
 from .kronecker import Pair, Sides, check_sides, each_side, identities, rotate_back, with_grams
@@ -31,16 +31,17 @@ def scale_by_shampoo(
     eps: float | Array = 1e-6,
     *,
     memory: Memory = "ema_debiased",
-    every: int | Array = 10,
+    refresh_every: int | Array = 10,
     root: RootMethod = "eigh",
     sides: Sides = "both",
     max_side: int = 10_000,
 ) -> optax.GradientTransformation:
     """Multiply the mean gradient by inverse roots of two covariances, `L^-1/4 M R^-1/4` (a rule).
 
-    `L <- b2 L + (1 - b2) G G^H`, `R` likewise with `G^H G`; every `every` steps their roots are
-    taken anew, before they are used. With one side the root is `-1/2`: `sides="smaller"` is
-    one-sided Shampoo, or ASGO. Without memory, `b1 = b2 = 0`, both are the polar factor.
+    `L <- b2 L + (1 - b2) G G^H`, `R` likewise with `G^H G`. Every `refresh_every` steps their
+    roots are taken anew, before they are used. With one side the root is `-1/2`:
+    `sides="smaller"` is one-sided Shampoo, or ASGO. Without memory, `b1 = b2 = 0`, both are the
+    polar factor.
 
     A direction: stands before the learning rate, inside `per_stack`; usually within `graft`, since
     its length depends on the memory. State for `(m, n)`: `m n + 2 m^2 + 2 n^2`, or twice the square
@@ -52,7 +53,7 @@ def scale_by_shampoo(
         eps: The ridge under the root, relative to the norm of the factor.
         memory: 'ema_debiased', moving averages divided by `1 - decay^t`; 'ema', the averages as
             they are, ASGO; 'sum', `L <- L + G G^H`, AdaGrad's, with a debiased mean gradient.
-        every: The number of steps between roots. The first are within the first step.
+        refresh_every: The number of steps between roots. The first are within the first step.
         root: 'eigh' or 'newton'; see `gradsmith.matrix.inverse_root`.
         sides: 'both', 'fan_in', 'fan_out', or the 'smaller' alone.
         max_side: A side longer than this is left alone; where both are, so is the mean gradient.
@@ -76,7 +77,7 @@ def scale_by_shampoo(
     """
     check_fractions("scale_by_shampoo", b1=b1, b2=b2)
     check_not_negative("scale_by_shampoo", eps=eps)
-    check_cadence("scale_by_shampoo", every)
+    check_cadence("scale_by_shampoo", refresh_every)
     check_choice("memory", memory, Memory)
     check_choice("method of roots", root, RootMethod)
     check_sides("scale_by_shampoo", sides, max_side)
@@ -103,7 +104,7 @@ def scale_by_shampoo(
             debiased = lambda a: debias(b2, a, step) if memory == "ema_debiased" else a
             return each_side(lambda a: inverse_root(debiased(a), exponent, root, eps=eps), factors)
 
-        due = state.step % jnp.asarray(every, step.dtype) == 0
+        due = state.step % jnp.asarray(refresh_every, step.dtype) == 0
         roots = jax.lax.cond(due, take, lambda roots: roots, state.roots)
         out = rotate_back(roots, mean if memory == "ema" else debias(b1, mean, step))
         return out.astype(updates.dtype), ShampooState(step, mean, factors, roots)

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 import optax
 
-from ..lifting.journal import Side, journal
-from ..lifting.paths import leaves_with_path
+from ..layout.decision_log import Side, decision_log
+from ..layout.paths import leaves_with_path
 
 Transformation = TypeVar("Transformation", bound=optax.GradientTransformation)
 
@@ -20,7 +20,7 @@ def stands(side: Side, name: str, tx: Transformation) -> Transformation:
 
     def init_fn(params: Any) -> Any:
         for path, _ in leaves_with_path(params):
-            journal().steps.setdefault(path, []).append((name, side))
+            decision_log().steps.setdefault(path, []).append((name, side))
         return tx.init(params)
 
     return tx._replace(init=init_fn)

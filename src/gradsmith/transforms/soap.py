@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Inexact, Int
 
-from ..dtypes import wide_dtype
 from ..matrix.bases import Refresh, follow_basis
-from ..matrix.measured import CHUNK_BYTES, platform
-from ..matrix.turns import in_turns
+from ..xla.chunks import in_chunks
+from ..xla.dtypes import wide_dtype
+from ..xla.targets import CHUNK_BYTES, platform
 from .adam import scale_by_adam
 from .arguments import check_cadence, check_choice, check_fractions
 from .averages import average
@@ -48,7 +48,7 @@ def scale_by_soap(
     *,
     factor_decay: float | Array | None = None,
     factors: Factors = "shampoo",
-    every: int | Array = 10,
+    refresh_every: int | Array = 10,
     refresh: Refresh = "qr",
     start: Start = "identity",
     sides: Sides = "both",
@@ -57,8 +57,8 @@ def scale_by_soap(
     """Run Adam in the slowly turning eigenbasis of the gradients' covariance (a rule).
 
     With `G' = Q^H G P`, Adam's moments of `G'`, and its direction `N`, the update is `Q N P^H`.
-    Then `L <- d L + (1 - d) G G^H` and `R` likewise with `G^H G`; every `every` steps `Q` and `P`
-    follow their eigenvectors, the mean is turned with them and the mean square is permuted.
+    Then `L <- d L + (1 - d) G G^H` and `R` likewise with `G^H G`; every `refresh_every` steps `Q`
+    and `P` follow their eigenvectors, the mean is turned with them and the mean square is permuted.
 
     A direction: stands before the learning rate, inside `per_stack`. State for `(m, n)`: `2 m n`
     of Adam and `2 m^2 + 2 n^2`. Costs `6 m n (m + n)` flops a step (on CPUs a sixth less, of large
@@ -74,7 +74,7 @@ def scale_by_soap(
             `G P diag(1 / lambda) P^H G^H / n`, which fits a Kronecker product to the covariance of
             the gradients in the Kullback-Leibler sense. The first gradient sets the scale the
             factors start from.
-        every: The number of steps between refreshes. The first follows the first step.
+        refresh_every: The number of steps between refreshes. The first follows the first step.
         refresh: 'qr' or 'eigh'; see `gradsmith.matrix.follow_basis`.
         start: 'identity' steps as Adam in the first step. 'eigh' is the authors' code: the first
             gradient only sets the basis, by an eigendecomposition, and nothing moves.
@@ -100,7 +100,7 @@ def scale_by_soap(
     """
     factor_decay = b2 if factor_decay is None else factor_decay
     check_fractions("scale_by_soap", b1=b1, b2=b2, factor_decay=factor_decay)
-    check_cadence("scale_by_soap", every)
+    check_cadence("scale_by_soap", refresh_every)
     check_choice("refresh", refresh, Refresh)
     check_choice("start", start, Start)
     check_choice("kind of factors", factors, Factors)
@@ -121,7 +121,7 @@ def scale_by_soap(
 
     def update_fn(updates, state, params=None):
         del params
-        state = _in_due_bases(state, every, refresh, start)
+        state = _in_due_bases(state, refresh_every, refresh, start)
         gradient = updates.astype(wide_dtype(updates.dtype))
 
         def step(moving, bases):
@@ -132,7 +132,7 @@ def scale_by_soap(
 
         moments = lambda adam: (adam.mu, adam.nu)
         moving = (gradient, *moments(state.adam))
-        out, mean, mean_square = in_turns(step, CHUNK_BYTES[platform()], moving, state.bases)
+        out, mean, mean_square = in_chunks(step, CHUNK_BYTES[platform()], moving, state.bases)
         count = jnp.asarray(optax.safe_increment(state.adam.count))
         adam = optax.ScaleByAdamState(count, mean, mean_square)
         out = out.astype(updates.dtype)
@@ -209,7 +209,7 @@ def kl_statistics(
 
 
 def _in_due_bases(
-    state: SoapState, every: int | Array, refresh: Refresh, start: Start
+    state: SoapState, refresh_every: int | Array, refresh: Refresh, start: Start
 ) -> SoapState:
     """Return the state in new bases, where the step before was one after which they are due.
 
@@ -217,7 +217,7 @@ def _in_due_bases(
     would then copy them in every step, due or not.
     """
     last = state.step - 1
-    due = (last >= 0) & (jax.lax.rem(last, jnp.asarray(every, last.dtype)) == 0)
+    due = (last >= 0) & (jax.lax.rem(last, jnp.asarray(refresh_every, last.dtype)) == 0)
     turned = lambda state: jax.lax.cond(due, lambda s: _turn(s, refresh), lambda s: s, state)
     if start == "identity" or refresh == "eigh":
         return turned(state)
@@ -229,7 +229,7 @@ def _turn(state: SoapState, refresh: Refresh) -> SoapState:
     turned = (state.bases, state.eigenvalues, state.adam.mu, state.adam.nu)
     limit = CHUNK_BYTES[platform()]
     update = lambda turned, factors: _followed(factors, refresh, *turned)
-    bases, values, mean, square = in_turns(update, limit, turned, state.factors)
+    bases, values, mean, square = in_chunks(update, limit, turned, state.factors)
     adam = state.adam._replace(mu=mean, nu=square)
     state = state._replace(bases=bases, eigenvalues=values, adam=adam)
     # Otherwise JAX would lead the factors past the `cond`, and XLA then keeps a copy for it.

@@ -1,1 +1,0 @@
-"""What one update costs, read from the compiled program."""

@@ -1,0 +1,1 @@
+"""Which matrices a tree has."""

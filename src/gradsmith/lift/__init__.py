@@ -1,0 +1,1 @@
+"""How a formula becomes a transformation of a tree."""

@@ -1,1 +1,0 @@
-"""From a formula for one matrix to a transformation of any tree of parameters, and back."""

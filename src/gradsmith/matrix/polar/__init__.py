@@ -1,0 +1,1 @@
+"""The polar factor: a file a method."""

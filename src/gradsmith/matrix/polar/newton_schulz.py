@@ -1,0 +1,74 @@
+"""The polar factor by matrix products alone."""
+
+from jaxtyping import Array, Inexact, Shaped
+
+from ...xla.arithmetic import adjoint
+from ..inputs import as_matrices
+from ..norms import Normalizer, largest_entry, row_scale, scale_gram
+from .coefficients import Schedule, schedule_of
+
+
+def newton_schulz(
+    x: Shaped[Array, "..."],
+    coefficients: str | Schedule = "keller",
+    *,
+    steps: int | None = None,
+    normalizer: Normalizer | None = None,
+    eps: float | Array = 0.0,
+) -> Inexact[Array, "*stack m n"]:
+    """Approximate the polar factor of every matrix of `x` with matrix products alone.
+
+    Keeps the singular vectors and moves every singular value above `1e-3 ||x||_F` into the band of
+    the schedule, around 1; zero stays zero. The transpose of `x` gives the transpose of the result,
+    and with `eps=0` any positive multiple of `x` gives the same result, from 1e-30 to 1e30.
+
+    Costs `4 m^2 n + 2 m^3` flops a matrix and step for `m <= n`: it iterates on the short side.
+    float16 and bfloat16 are computed in float32, in which a rounding error of the input grows by
+    the slope of the schedule at zero, about 500 for 'keller'.
+
+    Args:
+        x: Matrices `(m, n)`, any number of leading axes, real or complex.
+        coefficients: The name of a schedule in `gradsmith.matrix.SCHEDULES`, or a `Schedule`.
+        steps: How many steps, where the schedule leaves a choice; default as published.
+        normalizer: What a matrix is divided by at first; the bound on its norm that the schedule
+            is made for, unless you say 'frobenius', 'schatten4', 'schatten8' or 'aol'. The Schatten
+            norms are tighter, worth about one step. 'aol' scales every row by itself and gives
+            another matrix than the polar factor unless the rows are orthogonal.
+        eps: Added to that norm. The published codes add 1e-7 or 1e-8, which shrinks the
+            update of matrices whose norm is not far above it.
+
+    Returns:
+        Matrices of the shape and dtype of `x`.
+
+    Raises:
+        ValueError: The schedule has another name or another number of steps; or `x` is no matrix.
+        TypeError: `x` has integers.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from gradsmith import matrix
+        >>> x = jnp.array([[900.0, 0.0, 0.0], [0.0, 9.0, 0.0]])
+        >>> print(matrix.newton_schulz(x).round(1))
+        [[0.7 0.  0. ]
+         [0.  0.7 0. ]]
+
+    References:
+        Jordan et al., Muon, 2024, https://kellerjordan.github.io/posts/muon/ and, for the
+        schedules, `gradsmith.matrix.polar.coefficients`.
+    """
+    schedule = schedule_of(coefficients)
+    triples = schedule.steps(steps)
+    computed = as_matrices(x, "newton_schulz")
+    tall = x.shape[-2] > x.shape[-1]
+    wide = adjoint(computed) if tall else computed
+    unit = largest_entry(wide)
+    wide = wide / unit.astype(wide.dtype)
+    gram = wide @ adjoint(wide)
+    scale = row_scale(gram, normalizer or schedule.normalizer, eps / unit) / schedule.slack
+    wide, gram = scale.astype(wide.dtype) * wide, scale_gram(gram, scale)
+    for index, (a, b, c) in enumerate(triples):
+        if index > 0:
+            gram = wide @ adjoint(wide)
+        polynomial = b * gram if c == 0 else b * gram + c * (gram @ gram)
+        wide = a * wide + polynomial @ wide
+    return (adjoint(wide) if tall else wide).astype(x.dtype)

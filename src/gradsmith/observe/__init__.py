@@ -1,0 +1,1 @@
+"""What an optimizer will do, keep and cost."""

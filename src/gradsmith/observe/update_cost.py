@@ -1,0 +1,184 @@
+"""What one update costs each device."""
+
+import contextlib
+import dataclasses
+import json
+import math
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import optax
+from jax.sharding import Mesh
+from rich import box
+from rich.console import Console
+from rich.filesize import decimal
+from rich.table import Table
+
+from ..layout.paths import path_name
+from .hlo import Collective, count
+from .state_shardings import bytes_on_device, mesh_of_params, state_shapes
+
+
+@dataclasses.dataclass(frozen=True)
+class UpdateCost:
+    """The cost of one update; a table when printed, and data for programs.
+
+    All of it is for one device.
+
+    Attributes:
+        mesh: The sizes of the mesh axes; empty on one device.
+        flops: Of matrix products, the turns of loops included.
+        flops_exact: Whether the number of turns of every loop was known; else `flops` and
+            `collectives` count one turn of it and are lower bounds.
+        flops_bound: The flops on a single device, divided by the devices.
+        collectives: How many of each kind, and the bytes received in them.
+        received: The bytes received in all of them.
+        received_bound: The fewest bytes with which every matrix can be whole on one device and
+            its update be back where the matrix was.
+        temporaries: The bytes that the program needs beside its inputs and outputs.
+        params: The bytes of the parameters.
+        state: The bytes of the state.
+    """
+
+    mesh: dict[str, int]
+    flops: float
+    flops_exact: bool
+    flops_bound: float
+    collectives: tuple[Collective, ...]
+    received: float
+    received_bound: float
+    temporaries: int
+    params: int
+    state: int
+
+    def to_json(self) -> str:
+        """Return all of it as JSON."""
+        return json.dumps(dataclasses.asdict(self), indent=2)
+
+    def __str__(self) -> str:
+        console = Console(width=100, color_system=None)
+        with console.capture() as capture:
+            console.print(self)
+        return "\n".join(line.rstrip() for line in capture.get().splitlines())
+
+    def __rich__(self) -> Table:
+        return cost_table({"": self})
+
+
+def update_cost(tx: optax.GradientTransformation, params: Any) -> UpdateCost:
+    """Compile one update and report what it costs each device.
+
+    Nothing is allocated: shapes are enough, so a model of any size will do. The program is the one
+    that `jax.jit(tx.update)` is, with updates and state returned to where they were. It is compiled
+    twice, with the mesh and for a single device, which gives the bound.
+
+    Args:
+        tx: The whole optimizer.
+        params: The parameters, or `jax.ShapeDtypeStruct`s of them; on a mesh with `NamedSharding`.
+
+    Raises:
+        ValueError: Parameters lie on different meshes; or what `tx` raises.
+
+    Examples:
+        >>> import jax, jax.numpy as jnp
+        >>> import gradsmith as gs
+        >>> params = {"kernel": jax.ShapeDtypeStruct((8, 16), jnp.float32)}
+        >>> cost = gs.update_cost(gs.per_matrix(lambda x: x @ (x.T @ x)), params)
+        >>> print(cost.flops, cost.received, cost.state)
+        8192.0 0.0 0
+    """
+    mesh = mesh_of_params(params)
+    if mesh is not None and not isinstance(mesh, Mesh):
+        raise ValueError(
+            "update_cost compiles for devices, and these parameters lie on an abstract mesh; make "
+            "one of simulated devices: XLA_FLAGS=--xla_force_host_platform_device_count=N"
+        )
+    alone = _compile(tx, jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), params))
+    compiled = alone if mesh is None else _compile(tx, params, mesh)
+    counts, devices = count(compiled.text), mesh.size if mesh else 1
+    matrices = [
+        leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+        if (path_name(path) in alone.matrices if alone.matrices else len(leaf.shape) > 1)
+    ]
+    return UpdateCost(
+        mesh=dict(mesh.shape) if mesh else {},
+        flops=counts.flops,
+        flops_exact=counts.exact,
+        flops_bound=count(alone.text).flops / devices,
+        collectives=tuple(counts.collectives.values()),
+        received=sum((x.received for x in counts.collectives.values()), 0.0),
+        received_bound=sum((_least_received(leaf, devices) for leaf in matrices), 0.0),
+        temporaries=compiled.temporaries,
+        params=bytes_on_device(params),
+        state=compiled.state,
+    )
+
+
+def cost_table(costs: dict[str, UpdateCost]) -> Table:
+    """Return a table with one row for each optimizer."""
+    table = Table(box=box.SIMPLE_HEAD, caption_justify="left")
+    titles = ("optimizer", "Gflop", "of ideal", "received", "of bound", "temporaries", "state")
+    for title in titles:
+        table.add_column(title, justify="left" if title == "optimizer" else "right")
+    table.add_column("collectives")
+    first = next(iter(costs.values()))
+    for name, cost in costs.items():
+        of = lambda part, whole: f"{part / whole:.2f}" if whole else "-"
+        kinds = ", ".join(f"{x.count} {x.kind}" for x in cost.collectives)
+        table.add_row(
+            name,
+            f"{'' if cost.flops_exact else '>= '}{cost.flops / 1e9:.4g}",
+            of(cost.flops, cost.flops_bound),
+            decimal(round(cost.received)),
+            of(cost.received, first.received_bound),
+            decimal(cost.temporaries),
+            decimal(cost.state),
+            kinds or "none",
+        )
+    mesh = ", ".join(f"{axis}={size}" for axis, size in first.mesh.items()) or "one device"
+    table.caption = (
+        f"For each device of {mesh}; parameters {decimal(first.params)}. Flops are those of matrix "
+        f"products; ideal is one device's, divided. Bound is each matrix of the first optimizer "
+        f"once to one device, and its update once back."
+    )
+    return table
+
+
+class _Compiled(NamedTuple):
+    """What is read of a compiled update; and the paths of the leaves that a rule takes."""
+
+    text: str
+    temporaries: int
+    state: int
+    matrices: Collection[str]
+
+
+def _compile(tx: optax.GradientTransformation, params: Any, mesh: Mesh | None = None) -> _Compiled:
+    update = optax.with_extra_args_support(tx).update
+    with contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh):
+        state, log = state_shapes(tx, params)
+        homes = jax.tree.map(lambda x: getattr(x, "sharding", None), (params, state))
+        step = jax.jit(
+            lambda grads, state, params: update(grads, state, params), out_shardings=homes
+        )
+        compiled = step.lower(params, state, params).compile()
+    text, memory = compiled.as_text(), compiled.memory_analysis()
+    if text is None or memory is None:
+        raise NotImplementedError(f"{jax.default_backend()} does not show its compiled programs")
+    return _Compiled(text, memory.temp_size_in_bytes, bytes_on_device(state), log.axes.keys())
+
+
+def _least_received(leaf: Any, devices: int) -> float:
+    """Return the least bytes a device receives to own its share of whole matrices and give back.
+
+    Of the `M / N` bytes that it owns it has, in `P` pieces of every matrix, the part `1 / P`. Of
+    the `M / P` bytes that it has at home it has computed the part `1 / N`.
+    """
+    size = math.prod(leaf.shape) * leaf.dtype.itemsize
+    spec: Sequence = getattr(getattr(leaf, "sharding", None), "spec", ())
+    sizes = leaf.sharding.mesh.shape if spec else {}
+    axes = [a for entry in spec for a in ((entry,) if isinstance(entry, str) else entry or ())]
+    pieces = math.prod(sizes[axis] for axis in axes)
+    return size / devices * (1 - 1 / pieces) + size / pieces * (1 - 1 / devices)

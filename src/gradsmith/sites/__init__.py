@@ -1,0 +1,1 @@
+"""Where matrices are computed."""

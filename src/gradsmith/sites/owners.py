@@ -1,0 +1,259 @@
+"""Whole matrices, each on the one device that owns it."""
+
+import functools
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AbstractMesh, Mesh, PartitionSpec
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool
+
+from ..layout.axes import Run
+from ..layout.bucket import Bucket
+from ..layout.decision_log import decision_log
+from ..layout.declare import MatrixLeaf
+from ..layout.gathering import dtypes, join, split, turned
+from ..xla.trace_without_mesh import shape_without_mesh, trace_without_mesh
+from .exchange import Exchange, MeshAxes, Piece
+from .shards import Split, check_mesh, move, sizes_of, spec_of
+
+_EVERYWHERE = PartitionSpec()
+
+
+@dataclass(frozen=True)
+class AtOwners:
+    """A site where each device computes whole matrices of its own, and talks to no other.
+
+    Attributes:
+        mesh: The mesh.
+        homes: How each leaf is split.
+        splits: How it is split where it enters the exchange.
+        exchanges: The way of each bucket.
+        buckets: Which stacks it gathers.
+        turned: Which matrices of each bucket are transposed; None where none is.
+    """
+
+    mesh: Mesh | AbstractMesh
+    homes: Sequence[Split]
+    splits: Sequence[Split]
+    exchanges: Sequence[Exchange]
+    buckets: Sequence[Bucket]
+    turned: Sequence[Bool[np.ndarray, " _"] | None]
+
+    def init(self, make: Callable, leaves: Sequence[MatrixLeaf]) -> list[Any]:
+        """Return the state that `make` makes of the stacks of all owners, split among them."""
+        stacks = self._stacks(leaves)
+        whole = [
+            jax.ShapeDtypeStruct((self._devices * x.shape[0], *x.shape[1:]), x.dtype)
+            for x in stacks
+        ]
+        specs = self._specs_of(shape_without_mesh(make, stacks), shape_without_mesh(make, whole))
+        run, values = trace_without_mesh(make, stacks)
+        here = lambda values, own: run(values, self._spread(leaves, own))
+        state = self._on_each(here, (_EVERYWHERE, self._specs), specs)(
+            self._everywhere(values), self._land(leaves)
+        )
+        self._write_down(state, specs)
+        return state
+
+    def update(
+        self,
+        step: Callable,
+        make: Callable,
+        leaves: Sequence[MatrixLeaf],
+        params: Sequence[MatrixLeaf] | None,
+        state: list[Any],
+    ) -> tuple[list[Array], list[Any]]:
+        """Return the leaves after `step` on every owner's stacks, back home; and the state."""
+        stacks = self._stacks(leaves)
+        param_stacks = None if params is None else self._stacks(params)
+        small = shape_without_mesh(make, stacks)
+        specs = self._specs_of(small, state)
+        masks = [
+            None if table is None else jax.ShapeDtypeStruct(stack.shape[:1], bool)
+            for table, stack in zip(self.turned, stacks, strict=True)
+        ]
+        run, values = trace_without_mesh(step, stacks, param_stacks, small, masks)
+
+        def here(values, own, own_params, state):
+            theirs = None if params is None else self._spread(params, own_params)
+            out, state = run(values, self._spread(leaves, own), theirs, state, self._masks())
+            out = [x.astype(stack.dtype) for x, stack in zip(out, stacks, strict=True)]
+            return self._collect(leaves, out), state
+
+        param_specs = None if params is None else self._specs
+        in_specs = (_EVERYWHERE, self._specs, param_specs, specs)
+        out, state = self._on_each(here, in_specs, (self._specs, specs))(
+            self._everywhere(values),
+            self._land(leaves),
+            None if params is None else self._land(params),
+            jax.tree.map(lambda x, spec: move(x, spec, self.mesh), state, specs),
+        )
+        return [self._home(i, x) for i, x in enumerate(out)], state
+
+    @property
+    def _devices(self) -> int:
+        return math.prod(sizes_of(self.mesh).values())
+
+    @property
+    def _specs(self) -> list[PartitionSpec]:
+        return [spec_of(split) for split in self.splits]
+
+    def _on_each(self, f: Callable, in_specs: Any, out_specs: Any) -> Callable:
+        mesh = None if not jax.sharding.get_abstract_mesh().empty else self.mesh
+        # What is equal on all devices (a counter) cannot be told by its type from what is not: a
+        # formula may begin a loop with plain zeros and end it with numbers of its own device.
+        return jax.shard_map(f, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
+
+    def _stacks(self, leaves: Sequence[MatrixLeaf]) -> list[jax.ShapeDtypeStruct]:
+        """Return the shapes of an owner's stacks."""
+        plan = zip(self.buckets, self.exchanges, dtypes(self.buckets, leaves), strict=True)
+        return [
+            jax.ShapeDtypeStruct((exchange.each, *bucket.matrix_shape), dtype)
+            for bucket, exchange, dtype in plan
+        ]
+
+    def _land(self, leaves: Sequence[MatrixLeaf]) -> list[Array]:
+        for own in leaves:
+            check_mesh(own.leaf, self.mesh, f"leaf {own.path!r}")
+        return [move(own.leaf, s, self.mesh) for own, s in zip(leaves, self._specs, strict=True)]
+
+    def _home(self, leaf: int, x: Array) -> Array:
+        home = self.homes[leaf]
+        return x if home == self.splits[leaf] else move(x, spec_of(home), self.mesh)
+
+    def _everywhere(self, values: Sequence[Any]) -> list[Array]:
+        return [move(jnp.asarray(x), _EVERYWHERE, self.mesh) for x in values]
+
+    def _spread(self, leaves: Sequence[MatrixLeaf], own: Sequence[Array]) -> list[Array]:
+        stacks = split(leaves, own)
+        plan = zip(self.buckets, self.exchanges, dtypes(self.buckets, leaves), strict=True)
+        return [
+            exchange.spread([stacks[index].astype(dtype) for index in bucket.members])
+            for bucket, exchange, dtype in plan
+        ]
+
+    def _masks(self) -> list[Array | None]:
+        pairs = zip(self.exchanges, self.turned, strict=True)
+        return [None if table is None else exchange.mine(table) for exchange, table in pairs]
+
+    def _collect(self, leaves: Sequence[MatrixLeaf], stacks: Sequence[Array]) -> list[Array]:
+        pieces = {}
+        for bucket, exchange, stack in zip(self.buckets, self.exchanges, stacks, strict=True):
+            pieces |= dict(zip(bucket.members, exchange.collect(stack), strict=True))
+        share = lambda size, axes: size // math.prod(self.mesh.shape[axis] for axis in axes)
+        shapes = [
+            tuple(share(*pair) for pair in zip(own.leaf.shape, split, strict=True))
+            for own, split in zip(leaves, self.splits, strict=True)
+        ]
+        return join(pieces, leaves, shapes)
+
+    def _specs_of(self, small: list[Any], large: list[Any]) -> list[Any]:
+        """Return how each array of a state is split: along the axis that grows with the owners.
+
+        Args:
+            small: The shapes of the state of one owner.
+            large: The state, or the shapes, of all owners.
+
+        Raises:
+            ValueError: These are not the shapes for this mesh.
+        """
+        each = jax.tree_util.tree_map_with_path
+        return [
+            each(functools.partial(self._spec_of, bucket, exchange.owners), *pair)
+            for bucket, exchange, *pair in zip(
+                self.buckets, self.exchanges, small, large, strict=True
+            )
+        ]
+
+    def _spec_of(self, bucket: Bucket, owners: MeshAxes, path: tuple, small: Any, large: Any):
+        name = f"the state of bucket {bucket.name}{jax.tree_util.keystr(path)}"
+        check_mesh(large, self.mesh, name)
+        here, there = tuple(small.shape), tuple(np.shape(large))
+        if here == there:
+            return _EVERYWHERE
+        for axis, size in enumerate(here):
+            if there == (*here[:axis], size * self._devices, *here[axis + 1 :]):
+                return PartitionSpec(*[None] * axis, owners)
+        raise ValueError(
+            f"{name} has shape {there}, where each of the {self._devices} devices of the mesh has "
+            f"{here}: it was made by init on another mesh, or without one. Call init where the "
+            f"mesh is set, or fit what you have to it by gradsmith.fit_state; if the rule mixes "
+            f"matrices, say placement='replicated'"
+        )
+
+    def _write_down(self, state: list[Any], specs: list[Any]) -> None:
+        arrays, splits = jax.tree.leaves(state), jax.tree.leaves(specs)
+        decision_log().placed.extend(zip(arrays, splits, strict=True))
+
+
+def at_owners(
+    mesh: Mesh | AbstractMesh,
+    leaves: Sequence[MatrixLeaf],
+    splits: Sequence[Split],
+    buckets: Sequence[Bucket],
+    transfer_dtype: DTypeLike | None,
+) -> AtOwners:
+    """Plan how leaves that are split like that travel to their owners."""
+    sizes = sizes_of(mesh)
+    runs = [(i, run) for i, own in enumerate(leaves) for run in own.axes.runs(own.leaf.shape)]
+    landed = [_landing(own, split, sizes) for own, split in zip(leaves, splits, strict=True)]
+    exchanges = []
+    for bucket in buckets:
+        first = runs[bucket.members[0]][0]
+        stack = ()
+        if len(bucket.members) == 1 and sum(bucket.counts) % math.prod(sizes.values()) == 0:
+            # A leaf that has a bucket to itself may stay split among its matrices, if evenly.
+            stack = _stack_axes(leaves[first], splits[first])
+            landed[first] = splits[first] if stack else landed[first]
+        pieces = []
+        for leaf, run in (runs[index] for index in bucket.members):
+            rows, columns = _sides(leaves[leaf], run, landed[leaf])
+            flipped = run.stack_shape[1:] != bucket.matrix_shape
+            pieces.append(Piece(run.stack_shape[0], rows, columns, flipped))
+        exchanges.append(Exchange(sizes, stack, tuple(pieces), transfer_dtype))
+    return AtOwners(mesh, splits, landed, exchanges, buckets, turned(buckets, leaves))
+
+
+def _landing(own: MatrixLeaf, split: Split, sizes: dict[str, int]) -> Split:
+    """Return the nearest split of a leaf that leaves its stack and its blocks whole.
+
+    Mesh axes that split those split the widest other axis that they divide, if there is one.
+    """
+    batch, rows, columns = own.axes.sides(own.leaf.ndim)
+    whole = {*batch, *_cut(own)}
+    landed = [() if axis in whole else axes for axis, axes in enumerate(split)]
+    share = lambda axis: own.leaf.shape[axis] // math.prod(sizes[name] for name in landed[axis])
+    for name in itertools.chain.from_iterable(split[axis] for axis in sorted(whole)):
+        room = [axis for axis in rows + columns if axis not in whole]
+        room = [axis for axis in room if share(axis) % sizes[name] == 0]
+        if room:
+            widest = max(room, key=share)
+            landed[widest] = (*landed[widest], name)
+    return tuple(landed)
+
+
+def _stack_axes(own: MatrixLeaf, split: Split) -> MeshAxes:
+    """Return the mesh axes that split the matrices of a leaf in their order, if it is by them."""
+    batch, _, _ = own.axes.sides(own.leaf.ndim)
+    if not batch or _cut(own) or any(split[axis] for axis in batch[1:]):
+        return ()
+    return split[batch[0]]
+
+
+def _sides(own: MatrixLeaf, run: Run, split: Split) -> tuple:
+    """Return size and mesh axes of each fan-in axis and of each fan-out axis of one run."""
+    _, rows, columns = own.axes.sides(own.leaf.ndim)
+    size = lambda axis: run.shape[axis + 1] if axis in _cut(own) else own.leaf.shape[axis]
+    return tuple(tuple((size(axis), split[axis]) for axis in side) for side in (rows, columns))
+
+
+def _cut(own: MatrixLeaf) -> tuple[int, ...]:
+    """Return the axis of the leaf that is cut into blocks, if one is."""
+    return () if own.axes.cut_axis is None else (own.axes.cut_axis % own.leaf.ndim,)

@@ -1,0 +1,195 @@
+"""Where leaves lie: the mesh, and which of its axes split which axis of a leaf."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.core
+import numpy as np
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array
+
+from ..layout.declare import MatrixLeaf
+from ..layout.paths import path_name
+from .exchange import MeshAxes
+
+Split = tuple[MeshAxes, ...]
+"""The mesh axes that split each axis of an array."""
+
+
+def mesh_of(leaves: Sequence[Any], param_specs: Any = None) -> Mesh | AbstractMesh | None:
+    """Return the mesh to compute on: the ambient one, else that of explicitly sharded leaves.
+
+    None where there is no mesh of several devices, and inside `jax.shard_map`, where arrays are
+    the shards of one device.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
+        given = jax.tree.leaves(param_specs, is_leaf=_is_spec)
+        named = [spec.mesh for spec in given if isinstance(spec, NamedSharding)]
+        typed = [typed.mesh for leaf in leaves if (typed := _explicit(leaf)) is not None]
+        mesh = next(iter(named + typed), mesh)
+    if mesh.size == 1 or mesh.empty or AxisType.Manual in mesh.axis_types:
+        return None
+    return mesh
+
+
+def sizes_of(mesh: Mesh | AbstractMesh) -> dict[str, int]:
+    """Return the size of every axis of the mesh that splits anything."""
+    return {axis: size for axis, size in mesh.shape.items() if size > 1}
+
+
+def splits_of(
+    matrices: Sequence[MatrixLeaf], mesh: Mesh | AbstractMesh, param_specs: Any
+) -> list[Split | None]:
+    """Return how each leaf is split; None where neither its type nor `param_specs` tells.
+
+    Raises:
+        ValueError: A spec names an axis that the mesh lacks, or splits an axis unevenly; or a leaf
+            lies on another mesh.
+    """
+    find = _lookup(param_specs)
+    return [_split_of(own, mesh, find(own.path, own.leaf)) for own in matrices]
+
+
+def spec_of(split: Split) -> PartitionSpec:
+    """Return the split as a `PartitionSpec`."""
+    return PartitionSpec(*(axes or None for axes in split))
+
+
+def move(x: Array, spec: PartitionSpec, mesh: Mesh | AbstractMesh) -> Array:
+    """Return `x` split like that: on Explicit axes by its type, on Auto axes by a constraint."""
+    if AxisType.Explicit in mesh.axis_types:
+        explicit = _part(spec, x.ndim, mesh, AxisType.Explicit)
+        x = jax.sharding.reshard(x, NamedSharding(mesh, explicit))
+    if AxisType.Auto in mesh.axis_types and isinstance(x, jax.core.Tracer):
+        auto = _part(spec, x.ndim, mesh, AxisType.Auto)
+        x = jax.lax.with_sharding_constraint(x, NamedSharding(mesh, auto))
+    return x
+
+
+def in_auto_axes(
+    f: Callable[..., list[Array]], specs: Sequence[PartitionSpec], mesh: Mesh | AbstractMesh
+) -> Callable[..., list[Array]]:
+    """Return `f`, whose results are split by `specs`, so that XLA splits what is in between."""
+    if AxisType.Explicit not in mesh.axis_types:
+        return f
+    explicit = lambda spec: _part(spec, len(spec), mesh, AxisType.Explicit)
+    homes = [NamedSharding(mesh, explicit(spec)) for spec in specs]
+    return jax.sharding.auto_axes(f, out_sharding=homes)  # pyright: ignore[reportReturnType]
+
+
+def explicit_spec(x: Any) -> PartitionSpec | None:
+    """Return how `x` is split on the Explicit mesh it lives on; None if it lives on none."""
+    sharding = _explicit(x)
+    return None if sharding is None else sharding.spec
+
+
+def check_mesh(x: Any, mesh: Mesh | AbstractMesh, what: str) -> None:
+    """Refuse an array whose type says that it lies on another mesh.
+
+    Raises:
+        ValueError: It does; the message says of `what`.
+    """
+    sharding = _explicit(x)
+    if sharding is not None and not _same(sharding.mesh, mesh):
+        raise ValueError(
+            f"{what} lies on the mesh {_show(sharding.mesh)}, and the update is computed on "
+            f"{_show(mesh)}; put parameters, state and updates on one mesh with jax.device_put"
+        )
+
+
+def _split_of(own: MatrixLeaf, mesh: Mesh | AbstractMesh, told: Any) -> Split | None:
+    path, leaf, _ = own
+    check_mesh(leaf, mesh, f"leaf {path!r}")
+    spec = told.spec if isinstance(told, NamedSharding) else told
+    if spec is None:
+        spec = _known(leaf, mesh)
+    if spec is None:
+        return None
+    split = _axes_of(spec, leaf.ndim, path)
+    used = [axis for axes in split for axis in axes]
+    for axis in used:
+        if axis not in mesh.shape:
+            raise ValueError(
+                f"leaf {path!r} has the spec {spec}, and the mesh has no axis {axis!r}, only "
+                f"{_show(mesh)}"
+            )
+        if used.count(axis) > 1:
+            raise ValueError(f"leaf {path!r} has the spec {spec}, which names {axis!r} twice")
+    for size, axes in zip(leaf.shape, split, strict=True):
+        shares = math.prod(mesh.shape[axis] for axis in axes)
+        if size % shares:
+            raise ValueError(
+                f"leaf {path!r} of shape {leaf.shape} has the spec {spec}, and {size} is not "
+                f"divisible among the {shares} devices of {', '.join(axes)}"
+            )
+    return tuple(tuple(axis for axis in axes if mesh.shape[axis] > 1) for axes in split)
+
+
+def _known(leaf: Any, mesh: Mesh | AbstractMesh) -> PartitionSpec | None:
+    """Return the spec that the type of the leaf tells, or, outside `jit`, the leaf itself."""
+    if AxisType.Explicit in mesh.axis_types:
+        sharding = _explicit(leaf)
+        return PartitionSpec() if sharding is None else sharding.spec
+    if isinstance(leaf, jax.core.Tracer):
+        return None
+    sharding = getattr(leaf, "sharding", None)
+    if isinstance(sharding, NamedSharding) and _same(sharding.mesh, mesh):
+        return sharding.spec
+    return PartitionSpec()
+
+
+def _axes_of(spec: PartitionSpec, rank: int, path: str = "") -> Split:
+    entries = tuple(spec)
+    if len(entries) > rank:
+        raise ValueError(f"leaf {path!r} has rank {rank} and the spec {spec} of {len(entries)}")
+    as_axes = lambda entry: () if entry is None else (entry,) if isinstance(entry, str) else entry
+    return (*(tuple(as_axes(entry)) for entry in entries), *((),) * (rank - len(entries)))
+
+
+def _part(
+    spec: PartitionSpec, rank: int, mesh: Mesh | AbstractMesh, kind: AxisType
+) -> PartitionSpec:
+    """Return what a spec says of the mesh axes of one kind."""
+    kinds = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
+    of_kind = lambda axes: tuple(axis for axis in axes if kinds[axis] == kind)
+    return spec_of(tuple(of_kind(axes) for axes in _axes_of(spec, rank)))
+
+
+def _lookup(param_specs: Any):
+    """Return a function of path and leaf that finds the spec of a leaf, or of a node above it."""
+    if callable(param_specs):
+        return param_specs
+    leaves = jax.tree_util.tree_leaves_with_path(param_specs, is_leaf=_is_spec)
+    specs = {path_name(path): spec for path, spec in leaves}
+
+    def find(path: str, leaf: Any) -> Any:
+        del leaf
+        while path and path not in specs:
+            path = path.rpartition("/")[0]
+        return specs.get(path)
+
+    return find
+
+
+def _is_spec(node: Any) -> bool:
+    return isinstance(node, PartitionSpec | NamedSharding)
+
+
+def _explicit(leaf: Any) -> NamedSharding | None:
+    if not isinstance(leaf, jax.Array | np.ndarray):
+        return None
+    sharding = getattr(jax.typeof(leaf), "sharding", None)
+    if sharding is None or AxisType.Explicit not in sharding.mesh.axis_types:
+        return None
+    return sharding
+
+
+def _same(one: Mesh | AbstractMesh, other: Mesh | AbstractMesh) -> bool:
+    return dict(one.shape) == dict(other.shape)
+
+
+def _show(mesh: Mesh | AbstractMesh) -> str:
+    return ", ".join(f"{axis}={size}" for axis, size in mesh.shape.items())

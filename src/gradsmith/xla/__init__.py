@@ -1,0 +1,1 @@
+"""What the compiler has to be told: targets, chunks, order, arithmetic."""
