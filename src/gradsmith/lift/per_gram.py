@@ -26,7 +26,7 @@ from ..sites.placement import whole as whole_leaf
 from ..xla.chunks import in_chunks
 from ..xla.dtypes import common_dtype, wide_dtype
 from ..xla.order import after
-from ..xla.targets import CHUNK_BYTES, PARTS, platform
+from ..xla.targets import current_target
 from .per_stack import StackState, find_key, per_stack, write_down
 
 Grams = Inexact[Array, "k s s"]
@@ -111,7 +111,7 @@ def per_gram(
             return jnp.where(turn < 0, 0.0, roots[index]).astype(wide[index].dtype)
 
         for bucket, kind, own in zip(buckets, kinds, states, strict=True):
-            parts = bucket.parts(sizes, sum(sizes) // PARTS[platform()])
+            parts = bucket.parts(sizes, sum(sizes) // current_target().parts)
             grams: Any = None
             for part in parts:
                 each = {i: gram(wide[i], root(i), root(i)) for i in part.members}
@@ -210,7 +210,7 @@ def _in_chunks(
 
     def update_fn(updates: Any, state: Any, params: Any = None, **extra_args: Any):
         del params, extra_args
-        limit = CHUNK_BYTES[platform()] if chunk_bytes is None else chunk_bytes
+        limit = current_target().chunk_bytes if chunk_bytes is None else chunk_bytes
         stacked = lambda grams: f(grams[None])[0] if grams.ndim == 2 else f(grams)
         return in_chunks(stacked, limit, updates), state
 

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact, Int
 
-from .targets import platform
+from .targets import current_target
 
 
 def after(turn: int | Int[Array, ""], result: Inexact[Array, "..."]) -> Int[Array, ""]:
@@ -15,7 +15,7 @@ def after(turn: int | Int[Array, ""], result: Inexact[Array, "..."]) -> Int[Arra
     numbers again wherever one is used, as it would a single one.
     """
     turn = jnp.asarray(turn, jnp.int32)
-    if platform() != "cpu" or result.size == 0:
+    if not current_target().forces_order or result.size == 0:
         return turn
     some = result.real.ravel()[:8].astype(jnp.int32)
     return jnp.max(jnp.maximum(turn, jnp.minimum(some, 0)))
