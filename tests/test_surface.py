@@ -15,6 +15,7 @@ SURFACE = {
     "partition_by_role", "roles", "Role",
     # scale
     "Owners", "state_shardings", "update_cost", "UpdateCost", "fit_state", "StateFit",
+    "target", "Target",
     # see
     "describe", "Description",
     # rules and transformations

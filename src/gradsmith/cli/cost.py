@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import json as json_
 import math
-import os
 import re
 import subprocess
 import sys
@@ -25,6 +24,7 @@ import gradsmith
 
 from ..observe.hlo import Collective
 from ..observe.update_cost import UpdateCost, cost_table, update_cost
+from ..xla.simulate import simulated_devices
 from .describe import abstract, transformation
 from .loading import UsageError, load
 
@@ -171,15 +171,11 @@ def _contrib_muon() -> optax.GradientTransformation:
 def _simulated(*request: Any) -> Costs:
     """Compile in another process, where the CPU is as many devices as the mesh wants."""
     devices = math.prod(request[2].values())
-    flags = re.sub(
-        r"--xla_force_host_platform_device_count=\d+", "", os.environ.get("XLA_FLAGS", "")
-    )
-    flags = f"{flags} --xla_force_host_platform_device_count={devices}"
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder) / "costs.json"
         program = "import sys; from gradsmith.cli.cost import answer; answer(*sys.argv[1:])"
         command = [sys.executable, "-c", program, json_.dumps(request), str(answer)]
+        environment = simulated_devices(devices)
         print(f"compiling for {devices:,} simulated devices ...", file=sys.stderr)
         ended = subprocess.run(command, env=environment, stdout=sys.stderr).returncode
         if ended:
