@@ -143,6 +143,11 @@ def cost_table(costs: dict[str, UpdateCost]) -> Table:
         f"products; ideal is one device's, divided. Bound is each matrix of the first optimizer "
         f"once to one device, and its update once back."
     )
+    if not all(cost.flops_exact for cost in costs.values()):
+        table.caption += (
+            " A number after >= is a lower bound: the program has a loop that does not say how "
+            "often it runs, and one round of it is counted."
+        )
     return table
 
 
