@@ -22,7 +22,7 @@ from rich.console import Console
 import gradsmith
 
 from ..layout.paths import leaves_with_path
-from ..observe.hlo import Collective
+from ..observe.collectives import Collective
 from ..observe.state_shardings import mesh_of_params, state_shapes
 from ..observe.update_cost import UpdateCost, cost_table, update_cost
 from .loading import UsageError, load, transformation
@@ -164,4 +164,5 @@ def answer(request: str, path: str) -> None:
 
 def _cost_of(fields: dict[str, Any]) -> UpdateCost:
     collectives = tuple(Collective(**x) for x in fields.pop("collectives"))
-    return UpdateCost(**fields, collectives=collectives)
+    uncounted = tuple(fields.pop("uncounted"))
+    return UpdateCost(**fields, collectives=collectives, uncounted=uncounted)
