@@ -15,10 +15,9 @@ from jax.sharding import PartitionSpec as P
 
 import gradsmith as gs
 from gradsmith import MatrixAxes, Owners
-from gradsmith.layout.bucket import plan_buckets
 from gradsmith.layout.declare import matrix_leaves
 from gradsmith.lift.per_gram import per_gram
-from gradsmith.sites.placement import site_of
+from gradsmith.sites.placement import sites_of
 from gradsmith.transforms import kronecker
 from gradsmith.xla import targets
 
@@ -249,28 +248,29 @@ def test_muon_anywhere_is_muon(form, kinds, sizes, layout):
     check_muon(form, SHAPES, *laid_out(kinds, sizes, layout))
 
 
+def sorted_sides(shape):
+    return min(shape), max(shape)
+
+
 @pytest.mark.parametrize("where", ["without a mesh", "at owners", "unseen"])
-def test_matrices_that_are_turned_meet_the_others_and_come_home(where):
+def test_matrices_that_are_transposed_meet_the_others_and_come_home(where):
     """Each row of a leaf is multiplied by its number, though half of them are columns there."""
 
-    def step(stacks, params, state, turned):
+    def by_number(stack, mask):
+        _, m, n = stack.shape
+        by_row = stack * jnp.arange(m, dtype=stack.dtype)[None, :, None]
+        by_column = stack * jnp.arange(n, dtype=stack.dtype)[None, None, :]
+        return by_row if mask is None else jnp.where(mask[:, None, None], by_column, by_row)
+
+    def step(members, params, states):
         assert params is None
-        outs = []
-        for stack, mask in zip(stacks, turned, strict=True):
-            _, m, n = stack.shape
-            by_row = stack * jnp.arange(m, dtype=stack.dtype)[None, :, None]
-            by_column = stack * jnp.arange(n, dtype=stack.dtype)[None, None, :]
-            outs.append(
-                by_row if mask is None else jnp.where(mask[:, None, None], by_column, by_row)
-            )
-        return outs, state
+        outs = [[by_number(stack, some.transposed) for stack in some.stacks] for some in members]
+        return outs, states
 
     def run(grads):
         leaves = matrix_leaves({"layers": AXES["layers"]}, grads)
-        shapes = [shape for own in leaves for shape in own.axes.stack_shapes(own.leaf.shape)]
-        buckets = plan_buckets([(k, min(m, n), max(m, n)) for k, m, n in shapes])
-        site = site_of("owners", leaves, buckets)
-        nothing = [() for _ in buckets]
+        ((site, _),) = sites_of("owners", leaves, sorted_sides, may_stay_split=False)
+        nothing = [() for _ in site.buckets]
         out, _ = site.update(step, lambda stacks: nothing, leaves, None, nothing)
         return dict(zip(sorted(grads), out, strict=True))
 
