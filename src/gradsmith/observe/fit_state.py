@@ -1,6 +1,5 @@
 """Keep of a stored state what fits the optimizer, the parameters and the mesh of today."""
 
-import re
 from typing import Any, NamedTuple
 
 import jax
@@ -8,11 +7,11 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
+from ..layout.key import BucketKey
 from ..layout.paths import path_name
 from .state_shardings import mesh_of_params, state_shardings
 
 _SHOWN = 8  # paths in a sentence
-_BUCKET = re.compile(r"(?:^|/)((\d+)x\d+x\d+) \w+(?=/|$)")
 
 
 class StateFit(NamedTuple):
@@ -131,18 +130,19 @@ def _leaves(tree: Any) -> list[tuple[tuple, Any]]:
 
 def _place(name: str) -> str:
     """Return a path without the dtype of its bucket, which may have changed."""
-    return _BUCKET.sub(lambda found: found[0].rpartition(" ")[0], name)
+    parts = [(part, BucketKey.parse(part)) for part in name.split("/")]
+    return "/".join(part if key is None else key.shape_name for part, key in parts)
 
 
 def _refilled(name: str, old: Any, shape: tuple[int, ...]) -> Any:
     """Return what is stored for a bucket with as many matrices as are needed now."""
-    bucket, now = _BUCKET.search(name), np.shape(old)
-    if bucket is None or len(now) != len(shape):
+    key = next(filter(None, map(BucketKey.parse, name.split("/"))), None)
+    now = np.shape(old)
+    if key is None or len(now) != len(shape):
         return old
-    count = int(bucket[2])
     differs = [axis for axis, size in enumerate(shape) if size != now[axis]]
-    if len(differs) != 1 or min(now[differs[0]], shape[differs[0]]) < count:
+    if len(differs) != 1 or min(now[differs[0]], shape[differs[0]]) < key.count:
         return old
     (axis,) = differs
-    again = np.resize(np.arange(count), shape[axis])
+    again = np.resize(np.arange(key.count), shape[axis])
     return np.take(np.asarray(old), again, axis)
