@@ -6,7 +6,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-
 from matrix_oracles import unchecked_annotations
 
 import gradsmith as gs
@@ -210,9 +209,9 @@ def test_params_of_another_structure_are_refused():
     tx = gs.per_stack(optax.trace(0.9))
     grads = {"a": jnp.ones((2, 3)), "b": jnp.ones((2, 3))}
     state = tx.init(grads)
-    with pytest.raises(ValueError, match="the leaf 'b' of shape .2, 3., and params have no such"):
+    with pytest.raises(ValueError, match=r"the leaf 'b' of shape .2, 3., and params have no such"):
         tx.update(grads, state, {"a": jnp.ones((2, 3))})
-    with pytest.raises(ValueError, match="params have shape .3, 2. there"):
+    with pytest.raises(ValueError, match=r"params have shape .3, 2. there"):
         tx.update(grads, state, {"a": jnp.ones((2, 3)), "b": jnp.ones((3, 2))})
 
 

@@ -12,14 +12,13 @@ import optax
 import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
+from overridden import overridden
 
 import gradsmith as gs
 from gradsmith import MatrixAxes, Owners
 from gradsmith.layout.declare import matrix_leaves
 from gradsmith.lift.per_gram import per_gram
 from gradsmith.sites.placement import sites_of
-from gradsmith.transforms import kronecker
-from gradsmith.xla import targets
 
 AUTO, EXPLICIT = AxisType.Auto, AxisType.Explicit
 
@@ -500,20 +499,18 @@ def test_an_unknown_placement_is_refused():
 
 
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=str)
-def test_injected_numbers_on_a_mesh_do_not_mind_turns(kind, monkeypatch):
+def test_injected_numbers_on_a_mesh_do_not_mind_chunks(kind):
     """Loops around formulas that close over traced numbers of the mesh would be refused there."""
-    monkeypatch.setitem(targets.CHUNK_BYTES, "cpu", 1)
-    monkeypatch.setitem(targets.GRAM_BLOCK, "cpu", 4)
-    monkeypatch.setattr(kronecker, "LEAST_GRAM_BLOCK", 4)
     mesh = jax.make_mesh((2,), ("x",), axis_types=(kind,))
     shardings = {f"kernel{i}": NamedSharding(mesh, P("x")) for i in range(4)}
     grads = tree(shapes=dict.fromkeys(shardings, (8, 12)))
     tx = optax.inject_hyperparams(gs.soap, static_args="max_side")(
         0.1, axes=MatrixAxes(0, 1), placement=Owners(param_specs=shardings)
     )
-    alone, _ = tx.update(grads, tx.init(grads), grads)
-    with jax.set_mesh(mesh):
-        params = jax.device_put(grads, shardings)
-        updates, _ = jax.jit(tx.update)(params, jax.jit(tx.init)(params), params)
+    with overridden(chunk_bytes=1, gram_block=4, least_gram_block=4):
+        alone, _ = tx.update(grads, tx.init(grads), grads)
+        with jax.set_mesh(mesh):
+            params = jax.device_put(grads, shardings)
+            updates, _ = jax.jit(tx.update)(params, jax.jit(tx.init)(params), params)
     for name, update in updates.items():
         np.testing.assert_allclose(update, alone[name], atol=1e-6)

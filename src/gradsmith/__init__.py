@@ -55,3 +55,5 @@ from .transforms.sides import scale_by_learning_rate as scale_by_learning_rate
 from .transforms.soap import scale_by_soap as scale_by_soap
 from .transforms.weight_decay import decay_weights as decay_weights
 from .transforms.weight_decay import decay_weights_cautiously as decay_weights_cautiously
+from .xla.targets import Target as Target
+from .xla.targets import target as target

@@ -3,8 +3,6 @@
 import contextlib
 import dataclasses
 import json as json_
-import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -25,6 +23,7 @@ from ..layout.paths import leaves_with_path
 from ..observe.collectives import Collective
 from ..observe.state_shardings import mesh_of_params, state_shapes
 from ..observe.update_cost import UpdateCost, cost_table, update_cost
+from ..xla.simulate import simulated_devices
 from .loading import UsageError, load, transformation
 from .parameters import abstract, axis_sizes, gpt2, on_devices, spread
 
@@ -127,15 +126,11 @@ def _contrib_muon(tx: optax.GradientTransformation, params: Any) -> optax.Gradie
 
 def _simulated(devices: int, *request: Any) -> Costs:
     """Compile in another process, where the CPU is as many devices as the mesh wants."""
-    flags = re.sub(
-        r"--xla_force_host_platform_device_count=\d+", "", os.environ.get("XLA_FLAGS", "")
-    )
-    flags = f"{flags} --xla_force_host_platform_device_count={devices}"
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder) / "costs.json"
         program = "import sys; from gradsmith.cli.cost import answer; answer(*sys.argv[1:])"
         command = [sys.executable, "-c", program, json_.dumps(request), str(answer)]
+        environment = simulated_devices(devices)
         print(f"compiling for {devices:,} simulated devices ...", file=sys.stderr)
         ended = subprocess.run(command, env=environment, stdout=sys.stderr).returncode
         if ended:

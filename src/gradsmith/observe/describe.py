@@ -48,7 +48,7 @@ def describe(tx: optax.GradientTransformation, params: Any) -> Description:
         >>> for leaf in gs.describe(gs.muon(0.02), params).leaves:
         ...     print(leaf.path, "|", leaf.role, "|", leaf.optimizer, "|", leaf.state_bytes)
         dense/bias | vector | others: adam | 2048
-        dense/kernel | matrix | matrices: momentum, orthogonalize | 65536
+        dense/kernel | matrix | matrices: momentum, polar | 65536
     """
     params = arrays(params)
     mesh = mesh_of_params(params)
@@ -162,7 +162,13 @@ def _attribute(state: Any, params: list[tuple], log: DecisionLog) -> tuple[dict[
 
 
 def _optimizer(log: DecisionLog, name: str, keepers: list[str]) -> str:
-    parts = dict.fromkeys([*keepers, *log.rules.get(name, ())])
+    """Name who keeps a state and which rules there are, in the order in which they act."""
+    steps = [step for step, _ in log.steps.get(name, ())]
+
+    def order(part: str) -> int:  # what is not gradsmith's has written nothing, and comes first
+        return next((i for i, step in enumerate(steps) if step.endswith(part)), -1)
+
+    parts = sorted([*keepers, *log.rules.get(name, ())], key=order)
     group = f"{log.groups[name]}: " if name in log.groups else ""
     return group + (", ".join(parts) or "stateless")
 

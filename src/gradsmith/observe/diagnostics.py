@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from ..layout.key import BucketKey
+from ..xla.dtypes import wide_dtype
 
 
 def diagnostics(state: Any) -> dict[str, Array]:
@@ -31,7 +32,7 @@ def diagnostics(state: Any) -> dict[str, Array]:
         >>> tx = gs.muon(0.02)
         >>> _, state = tx.update(params, tx.init(params))
         >>> for name, value in gs.diagnostics(state).items():
-        ...     print(name, value.round(2))
+        ...     print(name, round(value.item(), 2))
         matrices/step 1
         matrices/momentum/kernel 0.05
         others/count 1
@@ -41,7 +42,7 @@ def diagnostics(state: Any) -> dict[str, Array]:
     found = [kept for kept in _walk(state, _Place()) if _is_number(kept.array)]
     names = [kept.place.name for kept in found]
     unique = lambda place: place.name if names.count(place.name) == 1 else place.path
-    return {unique(place).strip("/"): _summary(array, place.count) for place, array in found}
+    return {unique(place).strip("/"): _summary(array, place.matrices) for place, array in found}
 
 
 class _Place(NamedTuple):
@@ -51,13 +52,13 @@ class _Place(NamedTuple):
         path: The whole path.
         name: The path without chains and wrappers.
         within: Whether it belongs to a part of the chain, no longer to what holds the chain.
-        count: The number of matrices of the bucket; None outside of one.
+        matrices: How many the bucket has; None outside of one.
     """
 
     path: str = ""
     name: str = ""
     within: bool = False
-    count: int | None = None
+    matrices: int | None = None
 
 
 class _Kept(NamedTuple):
@@ -82,7 +83,7 @@ def _walk(node: Any, place: _Place) -> Iterator[_Kept]:
                 f"{place.path}/{entry}",
                 place.name if silent else f"{place.name}/{entry}",
                 place.within or (field and not silent),
-                place.count if key is None else key.count,
+                place.matrices if key is None else key.count,
             ),
         )
 
@@ -92,11 +93,12 @@ def _is_number(array: Any) -> bool:
     return any(jnp.issubdtype(array.dtype, kind) for kind in kinds)
 
 
-def _summary(array: Array, count: int | None) -> Array:
+def _summary(array: Array, matrices: int | None) -> Array:
     if array.ndim == 0:
         return array
-    squares = jnp.square(jnp.abs(array).astype(jnp.promote_types(array.real.dtype, jnp.float32)))
-    if count is None or array.shape[0] <= count:
+    size = jnp.abs(array)
+    squares = jnp.square(size.astype(wide_dtype(size.dtype)))
+    if matrices is None or array.shape[0] <= matrices:
         return jnp.sqrt(jnp.mean(squares))
     each = jnp.mean(squares, axis=range(1, array.ndim))
-    return jnp.sqrt(jnp.sum(each * (jnp.arange(len(each)) < count)) / count)
+    return jnp.sqrt(jnp.sum(jnp.where(jnp.arange(len(each)) < matrices, each, 0)) / matrices)

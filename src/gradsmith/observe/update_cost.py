@@ -16,6 +16,7 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from ..layout.paths import arrays, path_name
+from ..xla.targets import current_target
 from .collectives import Collective
 from .counts import count
 from .state_shardings import bytes_on_device, mesh_of_params, state_shapes
@@ -183,7 +184,7 @@ def _compile(tx: optax.GradientTransformation, params: Any, mesh: Mesh | None = 
         compiled = step.lower(params, state, params).compile()
     text, memory = compiled.as_text(), compiled.memory_analysis()
     if text is None or memory is None:
-        raise NotImplementedError(f"{jax.default_backend()} does not show its compiled programs")
+        raise NotImplementedError(f"{current_target().name} does not show its compiled programs")
     return _Compiled(text, memory.temp_size_in_bytes, bytes_on_device(state), log.axes.keys())
 
 
