@@ -17,7 +17,7 @@ SURFACE = {
     "Owners", "state_shardings", "update_cost", "UpdateCost", "fit_state", "StateFit",
     "target", "Target",
     # see
-    "describe", "Description",
+    "describe", "Description", "diagnostics",
     # rules and transformations
     "orthogonalize", "scale_by_aspect_ratio", "match_rms", "match_operator_norm",
     "momentum", "MomentumState", "scale_by_adam", "scale_by_ademamix",

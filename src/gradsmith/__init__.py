@@ -16,8 +16,9 @@ from .lift.partition_by_role import partition_by_role as partition_by_role
 from .lift.per_gram import per_gram as per_gram
 from .lift.per_matrix import per_matrix as per_matrix
 from .lift.per_stack import per_stack as per_stack
-from .observe.describe import Description as Description
 from .observe.describe import describe as describe
+from .observe.description import Description as Description
+from .observe.diagnostics import diagnostics as diagnostics
 from .observe.fit_state import StateFit as StateFit
 from .observe.fit_state import fit_state as fit_state
 from .observe.state_shardings import state_shardings as state_shardings

@@ -138,6 +138,7 @@ def _write_down(
     """Write into the decision log who computes these matrices, and in which buckets."""
     for own in leaves:
         decision_log().steps.setdefault(own.path, []).append((kernel.name, "direction"))
+        decision_log().rules.setdefault(own.path, []).append(kernel.name)
     owners = [own for own in leaves for _ in own.axes.runs(own.leaf.shape)]
     for bucket, key in zip(buckets, keys, strict=True):
         for index, count in zip(bucket.members, bucket.counts, strict=True):
