@@ -20,6 +20,7 @@ from gradsmith.checks import (
     all_checks,
     check_optimizer,
 )
+from gradsmith.checks.pytest_plugin import assert_passes
 from gradsmith.checks.runner import run_checks
 
 
@@ -79,12 +80,12 @@ def test_unknown_traits_are_an_error_that_lists_the_known_ones():
 
 def test_a_check_called_on_a_subject_raises_its_advice():
     with pytest.raises(AssertionError, match="change to make"):
-        check_named("updates_like_params")(Subject("widening", widening))
+        assert_passes(check_named("updates_like_params"), Subject("widening", widening))
 
 
 def test_a_blocked_check_called_on_a_subject_is_a_skip():
     with pytest.raises(unittest.SkipTest, match="blocked: updates_like_params did not pass"):
-        check_named("zero_grads")(Subject("widening", widening))
+        assert_passes(check_named("zero_grads"), Subject("widening", widening))
 
 
 def test_a_check_that_takes_too_long_is_inconclusive():

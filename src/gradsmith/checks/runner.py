@@ -6,17 +6,16 @@ import re
 import signal
 import threading
 import time
-import unittest
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
 
 from .bench import Bench, bench_of
+from .check import Check
 from .conditions import require
 from .diagnosis import failure_from
 from .metrics import measure
-from .registry import Check, with_needs
-from .subject import Subject, as_subject
+from .subject import Subject
 from .verdicts import Advice, CheckFailure, NotApplicable, Result
 
 TIME_LIMIT = 60.0
@@ -69,19 +68,6 @@ def metrics_of(subject: Subject, limit: float = TIME_LIMIT) -> dict[str, float]:
             return measure(bench)
     except (Exception, OutOfTime):  # the checks tell what is wrong
         return {}
-
-
-def assert_passes(check: Check, subject: object) -> None:
-    """Run one check and what it needs; raise what pytest shows."""
-    result = run_checks(as_subject(subject), with_needs([check]))[-1]
-    if result.outcome in ("failed", "expected"):
-        assert result.advice is not None
-        advice = result.advice
-        raise CheckFailure(
-            advice.seen, advice.expected, advice.reproduce, advice.cause, advice.change
-        )
-    if result.outcome not in ("passed", "unexpected"):  # pytest's strict xfail tells the latter
-        raise unittest.SkipTest(f"{result.outcome}: {result.reason}")
 
 
 def _run_one(check: Check, bench: Bench, limit: float) -> Result:

@@ -15,7 +15,7 @@ from typing import IO, Any
 
 import jax
 
-from .registry import Check
+from .check import Check
 from .report import Report
 from .runner import TIME_LIMIT
 from .subject import Subject

@@ -1,6 +1,5 @@
-"""Inside Optax's wrappers, under schedules, and in the training loops of other libraries."""
+"""Inside Optax's wrappers, and under schedules."""
 
-import importlib
 import inspect
 from typing import Any
 
@@ -8,27 +7,18 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ..bench import (
-    STEPS,
-    Bench,
-    at,
-    cast,
-    fail_if_far,
-    fail_if_not_finite,
-    gradient,
-    mirrors,
-    param_leaves,
-    sample,
-)
-from ..registry import check
+from ..bench import STEPS, Bench
+from ..check import check
+from ..compare import at, fail_if_far, fail_if_not_finite
+from ..mirrors import mirrors, param_leaves
+from ..problem import cast
+from ..steps import STEP_IS_SOUND
 from ..verdicts import CheckFailure, NotApplicable
-
-_NEEDS = ("core_runs", "updates_like_params", "state_stable")
 
 
 @check(
     requires=("factory", "learning_rate"),
-    needs=(*_NEEDS, "no_recompile"),
+    needs=(*STEP_IS_SOUND, "no_recompile"),
     call="i = optax.inject_hyperparams(FACTORY)(0.01); print(i.update(p, i.init(p), p)[0])",
     cause="the factory looks at the learning rate (an `if`, float(), a format string), and "
     "injected it is a traced array",
@@ -68,7 +58,7 @@ def check_inject_learning_rate(bench: Bench) -> None:
     phase="abstract",
     tier="advisory",
     requires=("factory",),
-    needs=_NEEDS,
+    needs=STEP_IS_SOUND,
     call="i = optax.inject_hyperparams(FACTORY)(0.01); i.update(p, i.init(p), p)",
     cause="the factory looks at a number (an `if`, float(), a loop count); injected, it is traced",
     change="use it in arithmetic only; check it under `if isinstance(x, float)`",
@@ -81,7 +71,7 @@ def check_inject_all_floats(bench: Bench) -> None:
 
 @check(
     requires=("factory",),
-    needs=(*_NEEDS, "bf16_finite", "inject_all_floats"),
+    needs=(*STEP_IS_SOUND, "bf16_finite", "inject_all_floats"),
     call='p = {"w": jnp.ones((4, 3), jnp.bfloat16)}; i = optax.inject_hyperparams(FACTORY)(0.01); '
     "print(i.update(p, i.init(p), p)[0])",
     cause="inject_hyperparams converts every number to the dtype of the parameters, in which "
@@ -127,7 +117,7 @@ def _inject_floats(bench: Bench) -> Any:
 @check(
     tier="advisory",
     requires=("factory", "learning_rate"),
-    needs=(*_NEEDS, "no_recompile"),
+    needs=(*STEP_IS_SOUND, "no_recompile"),
     unless=("no_schedule",),
     call="i = FACTORY(lambda count: 0.01); print(i.update(p, i.init(p), p)[0])",
     cause="the learning rate is used in arithmetic where a schedule is a function of the count, or "
@@ -167,7 +157,7 @@ def check_schedule(bench: Bench) -> None:
 
 @check(
     requires=("factory", "learning_rate"),
-    needs=(*_NEEDS, "schedule"),
+    needs=(*STEP_IS_SOUND, "schedule"),
     unless=("no_schedule",),
     call="i = FACTORY(lambda count: 0.01 * (count > 0)); print(i.update(p, i.init(p), p))",
     cause="an average weighted by the learning rate, or a quantity divided by it, begins at 0 / 0",
@@ -194,7 +184,7 @@ def check_warmup(bench: Bench) -> None:
 
 
 @check(
-    needs=(*_NEEDS, "no_recompile", "no_callbacks"),
+    needs=(*STEP_IS_SOUND, "no_recompile", "no_callbacks"),
     unless=("no_accumulation",),
     call="m = optax.MultiSteps(tx, 2); t = m.init(p); _, t = m.update(p, t, p); "
     "print(m.update(p, t, p)[0])",
@@ -231,7 +221,7 @@ def _fail_if_accumulation_differs(bench: Bench) -> None:
 
 
 @check(
-    needs=(*_NEEDS, "no_recompile"),
+    needs=(*STEP_IS_SOUND, "no_recompile"),
     call="a = optax.apply_if_finite(tx, 5); g = jax.tree.map(lambda x: x * jnp.nan, p); "
     "print(a.update(g, a.init(p), p))",
     cause="the state or the update changes its type in a step, so the two branches of a cond "
@@ -268,66 +258,3 @@ def check_tree_map_params(bench: Bench) -> None:
     for path, mirror in mirrors(state, bench.params):
         if not all(id(x) in visited for x in jax.tree.leaves(mirror)):
             raise CheckFailure(f"the state at {at(path)} has the parameters' tree, but is missed")
-
-
-@check(
-    requires=("flax",),
-    needs=(*_NEEDS, "containers"),
-    call="from flax import nnx; m = nnx.Linear(4, 3, rngs=nnx.Rngs(0)); "
-    "o = nnx.Optimizer(m, tx, wrt=nnx.Param); o.update(m, nnx.state(m, nnx.Param))",
-    cause="the tree is taken for a dict of arrays; Flax hands over an nnx.State of variables",
-    change="visit trees with jax.tree.map alone",
-)
-def check_nnx_optimizer(bench: Bench) -> None:
-    """Two updates of a Flax NNX model under nnx.jit run, and leave it finite."""
-    bench.require_own_trees()
-    from flax import nnx
-
-    class Layer(nnx.Module):
-        def __init__(self):
-            self.kernel = nnx.Param(sample((4, 3)))
-            self.bias = nnx.Param(sample((3,)))
-
-    model = Layer()
-    optimizer = nnx.Optimizer(model, bench.tx, wrt=nnx.Param)
-
-    @nnx.jit
-    def step(model, optimizer, grads):
-        params = nnx.state(model, nnx.Param)
-        optimizer.update(model, grads, **bench.extra_args(params, grads))
-
-    for _ in range(2):
-        grads = gradient(nnx.state(model, nnx.Param))
-        step(model, optimizer, grads)
-    fail_if_not_finite("the model", nnx.state(model, nnx.Param))
-
-
-@check(
-    requires=("equinox",),
-    needs=(*_NEEDS, "none_leaf"),
-    call="import equinox as eqx; m = eqx.nn.Linear(4, 3, key=jax.random.key(0)); "
-    "q = eqx.filter(m, eqx.is_array); print(tx.update(q, tx.init(q), q))",
-    cause="Equinox models hold None and functions among their leaves",
-    change="visit trees with jax.tree.map alone",
-)
-def check_equinox(bench: Bench) -> None:
-    """Two steps on an Equinox model under eqx.filter_jit run, and leave it finite."""
-    bench.require_own_trees()
-    eqx = importlib.import_module("equinox")
-
-    class Layer(eqx.Module):
-        kernel: jax.Array
-        bias: jax.Array
-        activation: Any
-
-    model = Layer(sample((4, 3)), sample((3,)), jax.nn.relu)
-    state = bench.tx.init(eqx.filter(model, eqx.is_array))
-
-    @eqx.filter_jit
-    def step(model, state, grads):
-        updates, state = bench.update(grads, state, eqx.filter(model, eqx.is_array))
-        return eqx.apply_updates(model, updates), state
-
-    for _ in range(2):
-        model, state = step(model, state, gradient(eqx.filter(model, eqx.is_array)))
-    fail_if_not_finite("the model", eqx.filter(model, eqx.is_array))

@@ -9,8 +9,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..bench import Bench, fail_if_far, fail_if_types_differ
-from ..registry import check
+from ..bench import Bench
+from ..check import check
+from ..compare import fail_if_far, fail_if_types_differ
 
 _NEEDS = ("core_runs", "state_stable", "state_leaves_are_arrays", "no_recompile")
 

@@ -6,8 +6,11 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from ..bench import Bench, at, fail_if_far, fail_if_types_differ, gradient, param_leaves, sample
-from ..registry import check
+from ..bench import Bench
+from ..check import check
+from ..compare import at, fail_if_far, fail_if_types_differ
+from ..mirrors import param_leaves
+from ..problem import gradient, sample
 from ..verdicts import CheckFailure, NotApplicable
 
 _NEEDS = ("core_runs", "updates_like_params", "state_stable", "tree_map_params")

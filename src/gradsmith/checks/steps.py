@@ -1,0 +1,44 @@
+"""Steps with given gradients, and what must hold after each."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .bench import Bench
+from .compare import fail_if_not_finite, fail_if_types_differ, fail_if_unlike
+
+STEP_IS_SOUND = ("core_runs", "updates_like_params", "state_stable")
+"""What checks need that take steps."""
+
+
+def fail_if_steps_not_finite(bench: Bench, params: Any, sequence: list[Any]) -> Any:
+    """Take one compiled step for each gradient of the sequence; return the last updates."""
+    state, updates = bench.tx.init(params), None
+    for number, grads in enumerate(sequence, 1):
+        updates, state = bench.step(grads, state, params)
+        fail_if_not_finite(f"after step {number} the update", updates)
+        fail_if_not_finite(f"after step {number} the state", state)
+    return updates
+
+
+def fail_if_state_changes(bench: Bench, params: Any, grads: Any) -> None:
+    """Compare the types of the state before and after a step, abstractly."""
+    before = bench.tx.init(params)
+    _, after = jax.eval_shape(bench.update, grads, before, params)
+    fail_if_types_differ("the state after a step", after, before, "at `init` it")
+
+
+def fail_if_types_widen(bench: Bench, params: Any, grads: Any) -> None:
+    """Updates like the parameters, and a stable state, abstractly."""
+    updates, _ = jax.eval_shape(bench.update, grads, bench.tx.init(params), params)
+    fail_if_unlike("the update", updates, params, "the parameter")
+    fail_if_state_changes(bench, params, grads)
+
+
+def filled(like: Any, number: float) -> Any:
+    """Gradients of one size, with the signs of `like`."""
+    return jax.tree.map(
+        lambda g: jnp.asarray((np.sign(np.asarray(g)) * number).astype(g.dtype)), like
+    )
