@@ -70,3 +70,8 @@ def test_programs_of_other_equations_or_other_wires_differ():
 def test_equations_inside_calls_are_counted():
     names = [equation.primitive.name for equation in equations(trace(in_a_scan, TABLE))]
     assert names == ["scan", "jit", "mul"]
+
+
+def test_a_nan_in_a_program_is_the_same_as_itself():
+    trace = lambda: jax.make_jaxpr(lambda x: jnp.where(x > 0, x, jnp.nan))(jnp.ones(3))
+    assert same_program(trace(), trace())

@@ -26,6 +26,13 @@ def test_every_check_stands_after_those_it_needs():
         seen.add(check.name)
 
 
+def test_no_must_needs_what_is_none():
+    tier = {check.name: check.tier for check in all_checks()}
+    for check in all_checks():
+        if check.tier == "must":
+            assert {tier[need] for need in check.needs} <= {"must"}, check.name
+
+
 def test_names_are_unique_and_differ_from_groups_and_phases():
     names = [check.name for check in all_checks()]
     assert len(set(names)) == len(names)

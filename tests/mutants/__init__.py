@@ -14,8 +14,10 @@ from . import (
     persistence,  # noqa: F401  (it lists its mutants)
     precision,  # noqa: F401  (it lists its mutants)
     purity,  # noqa: F401  (it lists its mutants)
+    schedules,  # noqa: F401  (it lists its mutants)
     sharding,  # noqa: F401  (it lists its mutants)
     trees,  # noqa: F401  (it lists its mutants)
+    workout,  # noqa: F401  (it lists its mutants)
 )
 from .base import MUTANTS as MUTANTS
 from .base import Mutant as Mutant

@@ -5,8 +5,9 @@ import itertools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
-from .base import Momentum, leafwise, momentum, mutant, zeros
+from .base import Momentum, leafwise, momentum, mutant, step, zeros
 
 
 @mutant("scan_carry")
@@ -155,3 +156,115 @@ def one_array_in_two_places():
 def one_key_for_all_states():
     key = jax.random.PRNGKey(0)
     return momentum(lambda params: {"key": key}, lambda u, s, params=None: (u, s))
+
+
+def traced(tree):
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
+
+
+def scaled(tree, factor):
+    return jax.tree.map(lambda x: x * jnp.asarray(factor, x.dtype), tree)
+
+
+@mutant("jit_equals_eager")
+def momentum_five_times_too_large_when_traced():
+    def update(updates, state, params=None):
+        return updates, Momentum(scaled(step(updates, state)[0], 5 if traced(updates) else 1))
+
+    return momentum(update=update)
+
+
+@mutant("jit_equals_eager")
+def counts_by_two_when_traced():
+    def update(updates, state, params=None):
+        return updates, {"count": state["count"] + jnp.int32(2 if traced(updates) else 1)}
+
+    return optax.GradientTransformation(lambda params: {"count": jnp.zeros((), jnp.int32)}, update)
+
+
+def _tiny(factor, learning_rate):
+    """Descent by a rate of 1e-9, times a factor when traced."""
+    rule = lambda updates, params: scaled(
+        updates, -learning_rate * (factor if traced(updates) else 1)
+    )
+    return optax.stateless(rule)
+
+
+@mutant("jit_equals_eager", rate=False)
+def seven_times_too_large_when_traced_at_a_tiny_rate(learning_rate=1e-9):
+    return _tiny(7, learning_rate)
+
+
+@mutant("jit_equals_eager", rate=False)
+def uphill_when_traced_at_a_tiny_rate(learning_rate=1e-9):
+    return _tiny(-1, learning_rate)
+
+
+@mutant("jit_equals_eager", rate=False)
+def first_steps_of_an_estimated_rate(learning_rate=1.0):
+    """As D-Adaptation: the rate starts at 1e-8; traced, the first ones are ten times as large."""
+
+    def update(updates, state, params=None):
+        rate = state["rate"] * (10 if traced(updates) else 1)
+        new = {"rate": state["rate"] * 1.1}
+        return jax.tree.map(lambda u: -learning_rate * rate.astype(u.dtype) * u, updates), new
+
+    init = lambda params: {"rate": jnp.full((), 1e-8, jnp.float32)}
+    return optax.GradientTransformation(init, update)
+
+
+@mutant("vmap")
+def wrong_momentum_for_batches():
+    @jax.custom_batching.custom_vmap
+    def accumulate(m, u):
+        return 0.9 * m + u
+
+    @accumulate.def_vmap
+    def _(size, batched, m, u):
+        return 0.5 * m + u, True
+
+    def update(updates, state, params=None):
+        return updates, Momentum(jax.tree.map(accumulate, state.momentum, updates))
+
+    return momentum(update=update)
+
+
+@mutant("vmap")
+def another_start_for_batches():
+    @jax.custom_batching.custom_vmap
+    def start(p):
+        return jnp.zeros_like(p)
+
+    @start.def_vmap
+    def _(size, batched, p):
+        return jnp.ones_like(p), True
+
+    return momentum(init=lambda params: Momentum(jax.tree.map(start, params)))
+
+
+@mutant("vmap", rate=False)
+def mean_over_the_batch_at_a_tiny_rate(learning_rate=1e-9):
+    @jax.custom_batching.custom_vmap
+    def rule(u):
+        return -learning_rate * u
+
+    @rule.def_vmap
+    def _(size, batched, u):
+        return jnp.broadcast_to(-learning_rate * u.mean(0), u.shape), True
+
+    return optax.stateless(lambda updates, params: jax.tree.map(rule, updates))
+
+
+@mutant("scan_equals_loop")
+def larger_at_every_trace():
+    calls = itertools.count(1)
+    return momentum(update=lambda u, s, params=None: (u, step(scaled(u, next(calls)), s)[1]))
+
+
+@mutant("init_jit_equals_eager")
+def a_tiny_start_is_doubled_when_traced():
+    def init(params):
+        number = 1e-8 * (2 if traced(params) else 1)
+        return Momentum(jax.tree.map(lambda p: jnp.full_like(p, number), params))
+
+    return momentum(init=init)

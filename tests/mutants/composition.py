@@ -6,7 +6,7 @@ import optax
 
 from gradsmith.checks import Subject
 
-from .base import MUTANTS, Momentum, Mutant, momentum, mutant, step, zeros
+from .base import MUTANTS, Momentum, Mutant, leafwise, momentum, mutant, step, zeros
 
 
 def branch_on_rate(learning_rate=0.01):
@@ -21,42 +21,10 @@ def decay_near_one(learning_rate=0.01, decay=0.999):
     return optax.chain(optax.scale(1 / (1 - decay)), optax.scale_by_learning_rate(learning_rate))
 
 
-def rate_in_arithmetic(learning_rate=0.01):
-    return optax.chain(optax.identity(), optax.scale(-learning_rate))
-
-
-def count_from_one(learning_rate=0.01):
-    def init(params):
-        return {"count": jnp.zeros([], jnp.int32)}
-
-    def update(updates, state, params=None):
-        count = optax.safe_increment(state["count"])
-        rate = learning_rate(count) if callable(learning_rate) else learning_rate
-        return jax.tree.map(lambda u: -u * rate, updates), {"count": count}
-
-    return optax.GradientTransformation(init, update)
-
-
-def average_weighted_by_the_rate(learning_rate=0.01):
-    def init(params):
-        return {"count": jnp.zeros([], jnp.int32), "total": jnp.zeros([], jnp.float32)}
-
-    def update(updates, state, params=None):
-        rate = learning_rate(state["count"]) if callable(learning_rate) else learning_rate
-        total = state["total"] + rate
-        new = {"count": optax.safe_increment(state["count"]), "total": total.astype(jnp.float32)}
-        return jax.tree.map(lambda u: -u * rate * (rate / total).astype(u.dtype), updates), new
-
-    return optax.GradientTransformation(init, update)
-
-
 MUTANTS += [
-    Mutant("warmup", Subject("average weighted by the rate", average_weighted_by_the_rate)),
-    Mutant("schedule", Subject("count from one", count_from_one)),
     Mutant("inject_learning_rate", Subject("branch on rate", branch_on_rate)),
     Mutant("inject_all_floats", Subject("branch on decay", branch_on_decay)),
     Mutant("inject_bf16", Subject("decay near one", decay_near_one)),
-    Mutant("schedule", Subject("rate in arithmetic", rate_in_arithmetic)),
 ]
 
 
@@ -88,3 +56,32 @@ def flat_state():
         return jax.tree.unflatten(tree, new), new
 
     return momentum(lambda params: [jnp.zeros_like(p) for p in jax.tree.leaves(params)], update)
+
+
+@mutant("inject_learning_rate", rate=False)
+def another_rate_when_injected_and_tiny(learning_rate=1e-9):
+    factor = 1 if isinstance(learning_rate, float) else 3
+    rule = lambda u: -factor * jnp.asarray(learning_rate, u.dtype) * u
+    return leafwise(rule)
+
+
+@mutant("inject_learning_rate", rate=False)
+def another_momentum_when_injected(learning_rate=0.01):
+    decay = 0.9 if isinstance(learning_rate, float) else 0.5
+
+    def update(updates, state, params=None):
+        new = jax.tree.map(lambda m, u: decay * m + decay * u, state.momentum, updates)
+        return jax.tree.map(lambda u: -u * jnp.asarray(learning_rate, u.dtype), updates), Momentum(
+            new
+        )
+
+    return momentum(update=update)
+
+
+@mutant("multisteps", rate=False)
+def params_by_keyword_enter_the_state_alone():
+    def update(updates, state, *positional, **by_keyword):
+        seen = positional[0] if positional else optax.tree.zeros_like(updates)
+        return updates, step(seen, state)[1]
+
+    return optax.GradientTransformationExtraArgs(zeros, update)

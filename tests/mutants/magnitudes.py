@@ -51,11 +51,6 @@ def squares_that_underflow():
     return leafwise(lambda u: jnp.where(u == 0, 0.0, u / jnp.sqrt(jnp.sum(u * u))))
 
 
-@mutant("overflow_recovers")
-def second_moment():
-    return optax.scale_by_rms()
-
-
 @mutant("debug_nans")
 def nan_thrown_away():
     def rule(u):

@@ -3,10 +3,12 @@
 import itertools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
 from .base import (
+    Momentum,
     leafwise,
     momentum,
     mutant,
@@ -153,3 +155,45 @@ def scaled_in_place():
         return u
 
     return leafwise(rule)
+
+
+class OtherState(optax.GradientTransformationExtraArgs):
+    """Its method returns another state than the field that a chain unpacks."""
+
+    def update(self, updates, state, params=None, **extra_args):
+        _, new = self[1](updates, state, params)
+        return updates, jax.tree.map(lambda m: m / 2, new)
+
+
+@mutant("chain", rate=False)
+def a_method_that_keeps_another_state():
+    return OtherState(zeros, lambda u, s, params=None, **extra_args: (u, step(u, s)[1]))
+
+
+@mutant("numpy_inputs")
+def momentum_of_numpy_is_not_decayed():
+    def update(updates, state, params=None):
+        given = all(isinstance(u, np.ndarray) for u in jax.tree.leaves(updates))
+        rule = lambda m, u: (1.0 if given else 0.9) * m + u * (1.0 if given else 0.5)
+        return updates, Momentum(jax.tree.map(rule, state.momentum, updates))
+
+    return momentum(update=update)
+
+
+@mutant("numpy_inputs", rate=False)
+def a_tiny_rate_is_doubled_for_numpy(learning_rate=1e-9):
+    def rule(u):
+        return u * jnp.float32(-learning_rate * (2 if isinstance(u, np.ndarray) else 1))
+
+    return leafwise(rule)
+
+
+@mutant("deterministic_instances")
+def every_instance_its_own_momentum(numbers=itertools.count(1)):  # noqa: B008
+    decay = 1 / next(numbers)
+
+    def update(updates, state, params=None):
+        new = jax.tree.map(lambda m, u: decay * m + decay * u, state.momentum, updates)
+        return updates, Momentum(new)
+
+    return momentum(update=update)

@@ -46,3 +46,22 @@ def sum_over_any_axis():
 @mutant("explicit_mesh")
 def gram_of_split_rows():
     return leafwise(lambda u: u + u @ (u.mT @ u) if u.ndim == 2 else u)
+
+
+@mutant("shard_map", rate=False)
+def sum_over_any_axis_at_a_tiny_rate(learning_rate=1e-9):
+    def rule(u):
+        axes = jax.sharding.get_abstract_mesh().manual_axes
+        return -learning_rate * (jax.lax.psum(u, tuple(axes)) if axes else u)
+
+    return leafwise(rule)
+
+
+@mutant("shard_map")
+def momentum_summed_over_any_axis():
+    def update(updates, state, params=None):
+        axes = tuple(jax.sharding.get_abstract_mesh().manual_axes)
+        total = (lambda u: jax.lax.psum(u, axes)) if axes else lambda u: u
+        return updates, step(jax.tree.map(total, updates), state)[1]
+
+    return momentum(update=update)

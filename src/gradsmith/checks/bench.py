@@ -109,17 +109,15 @@ class Bench:
         if self.subject.params is not None:
             raise NotApplicable("the subject is checked on parameters of its own")
 
-    def two_steps(self, params: PyTree, tx: Any = None) -> tuple[PyTree, PyTree]:
-        """Compile and take two steps from a fresh state; the updates and the state at the end."""
-        tx = self.tx if tx is None else tx
-        grads, state = gradient(params), tx.init(params)
+    def two_steps(self, tx: Any = None) -> Any:
+        """The compiled function `(grads, state, params)` that takes two steps with one gradient."""
 
         @jax.jit
         def run(grads, state, params):
             _, state = self.update(grads, state, params, tx=tx)
             return self.update(grads, state, params, tx=tx)
 
-        return run(grads, state, params)
+        return run
 
 
 def bench_of(subject: Subject) -> Bench:

@@ -63,23 +63,36 @@ def fail_if_types_differ(
 
 
 def fail_if_far(
-    what: str, seen: PyTree, like: PyTree, like_what: str, rtol: float, **advice: str
+    what: str,
+    seen: PyTree,
+    like: PyTree,
+    like_what: str,
+    rtol: float,
+    forgiven: PyTree | None = None,
+    **advice: str,
 ) -> None:
-    """Compare values, relative to the largest of each leaf; `rtol=0` asks for the same bits.
+    """Compare values.
 
-    Otherwise 1e-6 is forgiven: the parameters have size one, and an update may be the difference
-    of two of them, so that it carries their rounding.
+    Args:
+        what: What is compared, for the message.
+        seen: Its tree.
+        like: What it should be.
+        like_what: What that is, for the message.
+        rtol: Largest difference, relative to the largest entry of each leaf of `like`; 0 asks for
+            the same bits.
+        forgiven: A tree like `like` with a number a leaf that may be added to the difference, see
+            `rounding`.
+        **advice: Parts of the failure.
     """
     fail_if_unlike(what, seen, like, like_what, **advice)
-    for (path, a), b in zip(
-        jax.tree_util.tree_leaves_with_path(seen), jax.tree.leaves(like), strict=True
-    ):
+    leaves = jax.tree_util.tree_leaves_with_path(seen)
+    spared = jax.tree.leaves(forgiven) if forgiven is not None else [0.0] * len(leaves)
+    for (path, a), b, extra in zip(leaves, jax.tree.leaves(like), spared, strict=True):
         x, y = host(a), host(b)
-        if rtol == 0:
-            close = np.array_equal(x, y, equal_nan=x.dtype.kind in "fc")
-        else:
+        close = np.array_equal(x, y, equal_nan=x.dtype.kind in "fc")
+        if rtol and not close:
             scale = np.max(np.abs(y), initial=0.0)
-            close = bool(np.all(np.abs(x - y) <= max(rtol * scale, 1e-6))) or np.array_equal(x, y)
+            close = bool(np.all(np.abs(x - y) <= rtol * scale + extra))
         if not close:
             where = np.unravel_index(np.argmax(np.abs(np.nan_to_num(x - y, nan=np.inf))), x.shape)
             index = f"[{', '.join(map(str, where))}]" if where else ""

@@ -25,15 +25,14 @@ def sample(shapes: Any, seed: int = 0, dtype: Any = np.float32) -> PyTree:
 def gradient(params: PyTree) -> PyTree:
     """The gradient of `loss` at concrete `params`, with their dtypes."""
     return jax.tree.map(
-        lambda p: jnp.asarray((np.asarray(p) - _target(p, np)).astype(p.dtype)), params
+        lambda p: jnp.asarray((np.asarray(p) - target(p, np)).astype(p.dtype)), params
     )
 
 
 def loss(params: PyTree) -> jax.Array:
     """Half the squared distance of `params` to the target; traceable."""
     squares = [
-        jnp.sum(jnp.square(p.astype(jnp.float32) - _target(p, jnp)))
-        for p in jax.tree.leaves(params)
+        jnp.sum(jnp.square(p.astype(jnp.float32) - target(p, jnp))) for p in jax.tree.leaves(params)
     ]
     return 0.5 * sum(squares, jnp.zeros((), jnp.float32))
 
@@ -48,7 +47,7 @@ def is_float(x: Any) -> bool:
     return hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.floating)
 
 
-def _target(p: Any, lib: Any) -> Any:
+def target(p: Any, lib: Any) -> Any:
     """Where the bowl is lowest: away from zero, no two entries alike, and no constant array."""
     return lib.reshape(1 + 0.5 * lib.sin(lib.arange(p.size, dtype=np.float32)), p.shape)
 

@@ -5,6 +5,7 @@ Two equal programs need not be compiled to be compared. Programs are nested: `ja
 them are walked, equation by equation, and every array is compared by its value.
 """
 
+import math
 import types
 from collections.abc import Iterator
 from typing import Any
@@ -73,6 +74,8 @@ def _same_value(one: Any, other: Any) -> bool:
         return _same_array(one, other)
     if isinstance(one, types.FunctionType):
         return one.__code__ is other.__code__ and _same_value(_cells(one), _cells(other))
+    if isinstance(one, float) and math.isnan(one):
+        return math.isnan(other)
     return bool(one == other)
 
 

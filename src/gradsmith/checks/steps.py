@@ -1,5 +1,6 @@
 """Steps with given gradients, and what must hold after each."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -7,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from .bench import Bench
-from .compare import fail_if_not_finite, fail_if_types_differ, fail_if_unlike
+from .compare import fail_if_far, fail_if_not_finite, fail_if_types_differ, fail_if_unlike
+from .rounding import rounding
 
 STEP_IS_SOUND = ("core_runs", "updates_like_params", "state_stable")
 """What checks need that take steps."""
@@ -35,6 +37,32 @@ def fail_if_types_widen(bench: Bench, params: Any, grads: Any) -> None:
     updates, _ = jax.eval_shape(bench.update, grads, bench.tx.init(params), params)
     fail_if_unlike("the update", updates, params, "the parameter")
     fail_if_state_changes(bench, params, grads)
+
+
+def fail_if_step_differs(
+    what: str,
+    seen: tuple[Any, Any],
+    like: tuple[Any, Any],
+    like_what: str,
+    rtol: float,
+    step: Callable,
+    *given: Any,
+) -> None:
+    """Compare two results of `update`, the updates and the new state.
+
+    Args:
+        what: Whose result is compared: "a compiled step".
+        seen: Its updates and new state.
+        like: What they should be.
+        like_what: Whose those are.
+        rtol: As for `fail_if_far`. 1e-3 is wide for rounding, and no fault of logic is that small.
+        step: The computation of which rounding is forgiven, with its arguments `given`.
+        *given: Gradients, state, parameters.
+    """
+    for name, a, b, spared in zip(
+        ("update", "new state"), seen, like, rounding(step, *given), strict=True
+    ):
+        fail_if_far(f"the {name} of {what}", a, b, f"that of {like_what}", rtol, spared)
 
 
 def filled(like: Any, number: float) -> Any:

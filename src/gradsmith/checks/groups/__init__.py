@@ -11,9 +11,11 @@ from . import (
     persistence,
     precision,
     purity,
+    schedules,
     sharding,
     traits,
     trees,
+    workout,
 )
 
 GROUPS = (
@@ -24,7 +26,9 @@ GROUPS = (
     precision,
     descent,
     trees,
+    workout,
     composition,
+    schedules,
     libraries,
     persistence,
     sharding,

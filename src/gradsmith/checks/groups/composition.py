@@ -1,4 +1,4 @@
-"""Inside Optax's wrappers, and under schedules."""
+"""Inside Optax's wrappers."""
 
 import inspect
 from typing import Any
@@ -12,7 +12,7 @@ from ..check import check
 from ..compare import at, fail_if_far, fail_if_not_finite
 from ..mirrors import mirrors, param_leaves
 from ..problem import cast
-from ..steps import STEP_IS_SOUND
+from ..steps import STEP_IS_SOUND, fail_if_step_differs
 from ..verdicts import CheckFailure, NotApplicable
 
 
@@ -47,8 +47,16 @@ def check_inject_learning_rate(bench: Bench) -> None:
     states = tx.init(bench.params), plain.init(bench.params)
     for step in bench.trajectory:
         updates, expected, states = update(step.grads, states, step.params)
-        fail_if_far(
-            "the update with an injected rate", updates, expected, "with the same rate", 1e-3
+        fail_if_step_differs(
+            "an injected rate",
+            (updates, states[0].inner_state),
+            (expected, states[1]),
+            "the same rate",
+            1e-3,
+            bench.step,
+            step.grads,
+            step.state,
+            step.params,
         )
     if traces != 1:
         raise CheckFailure(f"`update` was traced {traces} times in {STEPS} steps")
@@ -71,7 +79,7 @@ def check_inject_all_floats(bench: Bench) -> None:
 
 @check(
     requires=("factory",),
-    needs=(*STEP_IS_SOUND, "bf16_finite", "inject_all_floats"),
+    needs=(*STEP_IS_SOUND, "bf16_finite"),
     call='p = {"w": jnp.ones((4, 3), jnp.bfloat16)}; i = optax.inject_hyperparams(FACTORY)(0.01); '
     "print(i.update(p, i.init(p), p)[0])",
     cause="inject_hyperparams converts every number to the dtype of the parameters, in which "
@@ -89,7 +97,13 @@ def check_inject_bf16(bench: Bench) -> None:
         _, state = bench.update(grads, state, params, tx=tx)
         return bench.update(grads, state, params, tx=tx)[0]
 
-    updates = run(grads, tx.init(params), params)
+    try:
+        updates = run(grads, tx.init(params), params)
+    except Exception as error:
+        raise NotApplicable(
+            f"not every float can be injected ({type(error).__name__}); the check "
+            "`inject_all_floats` says why"
+        ) from None
     fail_if_not_finite("the update", updates)
     plain = bench.step(grads, bench.step(grads, bench.tx.init(params), params)[1], params)[0]
     for (path, leaf), other in zip(
@@ -112,75 +126,6 @@ def _inject_floats(bench: Bench) -> Any:
     if len(static) == len(arguments):
         raise NotApplicable("the factory has no float among its arguments")
     return optax.inject_hyperparams(subject.factory, static_args=static)(**arguments)
-
-
-@check(
-    tier="advisory",
-    requires=("factory", "learning_rate"),
-    needs=(*STEP_IS_SOUND, "no_recompile"),
-    unless=("no_schedule",),
-    call="i = FACTORY(lambda count: 0.01); print(i.update(p, i.init(p), p)[0])",
-    cause="the learning rate is used in arithmetic where a schedule is a function of the count, or "
-    "the count is incremented before the schedule sees it",
-    change="end the chain with optax.scale_by_learning_rate(lr), which takes both",
-)
-def check_schedule(bench: Bench) -> None:
-    """A schedule works as learning rate: it is asked for counts 0, 1, 2, and followed.
-
-    A constant schedule gives the steps of the constant. One that falls to zero at count 2 gives the
-    same first two updates, and another third one.
-    """
-    rate, value = str(bench.subject.rate_name), bench.subject.rate_value
-
-    def updates_under(schedule: Any) -> list[Any]:
-        tx = bench.subject.build(**{rate: schedule})
-        update = jax.jit(lambda g, s, p: bench.update(g, s, p, tx=tx))
-        state, taken = tx.init(bench.params), []
-        for step in bench.trajectory:
-            updates, state = update(step.grads, state, step.params)
-            taken.append(updates)
-        return taken
-
-    constant = updates_under(lambda count: jnp.where(count < 99, value, 0.0))
-    stepped = updates_under(lambda count: jnp.where(count < 2, value, 0.0))
-    if bench.subject.call_arguments.get(rate) == value:
-        for number, step in enumerate(bench.trajectory):
-            what = f"update {number + 1} under a constant schedule"
-            fail_if_far(what, constant[number], step.updates, "with the constant", rtol=1e-3)
-    for number in range(2):
-        what = f"update {number + 1} under a schedule that falls to zero at count 2"
-        fail_if_far(what, stepped[number], constant[number], "without the fall", rtol=1e-3)
-    last = zip(jax.tree.leaves(constant[2]), jax.tree.leaves(stepped[2]), strict=True)
-    if not any(bool(jnp.any(a != b)) for a, b in last):
-        raise CheckFailure("the schedule falls to zero at count 2, and update 3 does not change")
-
-
-@check(
-    requires=("factory", "learning_rate"),
-    needs=(*STEP_IS_SOUND, "schedule"),
-    unless=("no_schedule",),
-    call="i = FACTORY(lambda count: 0.01 * (count > 0)); print(i.update(p, i.init(p), p))",
-    cause="an average weighted by the learning rate, or a quantity divided by it, begins at 0 / 0",
-    change="divide where the sum of the weights is positive: jnp.where on argument and result",
-)
-def check_warmup(bench: Bench) -> None:
-    """Under a schedule that starts at zero, as a linear warmup does, two steps are finite."""
-    value = bench.subject.rate_value
-    tx = bench.subject.build(
-        **{str(bench.subject.rate_name): lambda count: jnp.where(count > 0, value, 0.0)}
-    )
-
-    @jax.jit
-    def run(grads, state, params):
-        first, state = bench.update(grads, state, params, tx=tx)
-        second, state = bench.update(grads, state, params, tx=tx)
-        return first, second, state
-
-    taken = run(bench.grads, tx.init(bench.params), bench.params)
-    for what, tree in zip(
-        ("the first update", "the second update", "the state"), taken, strict=True
-    ):
-        fail_if_not_finite(what, tree)
 
 
 @check(
@@ -212,12 +157,12 @@ def _fail_if_accumulation_differs(bench: Bench) -> None:
     @jax.jit
     def run(grads, params):
         _, state = bench.update(grads, tx.init(params), params, tx=tx)
-        return bench.update(grads, state, params, tx=tx)[0]
+        updates, state = bench.update(grads, state, params, tx=tx)
+        return updates, state.inner_opt_state
 
-    expected, _ = bench.step(bench.grads, bench.state, bench.params)
-    fail_if_far(
-        "the accumulated update", run(bench.grads, bench.params), expected, "the plain one", 1e-3
-    )
+    given = (bench.grads, bench.state, bench.params)
+    seen, like = run(bench.grads, bench.params), bench.step(*given)
+    fail_if_step_differs("accumulation", seen, like, "a plain step", 1e-3, bench.step, *given)
 
 
 @check(
@@ -236,9 +181,10 @@ def check_apply_if_finite(bench: Bench) -> None:
     updates, state = update(nans, tx.init(bench.params), bench.params)
     fail_if_not_finite("the update of a NaN gradient", updates)
     fail_if_far("the inner state", state.inner_state, bench.state, "the fresh one", rtol=0.0)
-    updates, _ = update(bench.grads, state, bench.params)
-    expected, _ = bench.step(bench.grads, bench.state, bench.params)
-    fail_if_far("the next update", updates, expected, "that of a clean run", rtol=1e-3)
+    given = (bench.grads, bench.state, bench.params)
+    updates, state = update(bench.grads, state, bench.params)
+    seen, like = (updates, state.inner_state), bench.step(*given)
+    fail_if_step_differs("the next step", seen, like, "a clean run", 1e-3, bench.step, *given)
 
 
 @check(

@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import numpy as np
 import optax
+from jax.extend import core
 
 from ..bench import Bench
 from ..check import check
@@ -17,6 +18,7 @@ from ..compare import (
 from ..mirrors import mirrors
 from ..problem import sample
 from ..program import same_program
+from ..steps import fail_if_step_differs
 from ..verdicts import CheckFailure
 
 
@@ -87,9 +89,9 @@ def check_deterministic_instances(bench: Bench) -> None:
     if same_program(bench.program(*args), bench.program(*args, tx=other)):
         return
     fail_if_far(
-        "the second instance's update",
-        bench.update(*args, tx=other)[0],
-        bench.update(*args)[0],
+        "the second instance's result",
+        bench.update(*args, tx=other),
+        bench.update(*args),
         "the first's",
         rtol=0.0,
     )
@@ -112,7 +114,9 @@ def check_two_models(bench: Bench) -> None:
     jax.eval_shape(bench.update, other, bench.tx.init(other), other)
     after = bench.program(*args)
     if not same_program(before, after):
-        raise CheckFailure("after a second model, `update` of the first does something else")
+        leaves = jax.tree.leaves(args)
+        old, new = (core.jaxpr_as_fun(program)(*leaves) for program in (before, after))
+        fail_if_far("a result of `update` after a second model", new, old, "before it", rtol=0.0)
     fail_if_far("a fresh state", bench.state, args[1], "before the second model", rtol=0.0)
 
 
@@ -124,18 +128,15 @@ def check_two_models(bench: Bench) -> None:
     change="use nothing but the arguments of `update`",
 )
 def check_chain(bench: Bench) -> None:
-    """Behind `optax.identity` in an `optax.chain` it does the same."""
+    """Behind `optax.identity` in an `optax.chain` it gives the same updates and the same state."""
     chain = optax.chain(optax.identity(), bench.tx)
     args = (bench.grads, bench.state, bench.params)
     chained = (bench.grads, chain.init(bench.params), bench.params)
     if same_program(bench.program(*args), bench.program(*chained, tx=chain)):
         return
-    fail_if_far(
-        "the update in a chain",
-        bench.update(*chained, tx=chain)[0],
-        bench.update(*args)[0],
-        "the update alone",
-        rtol=1e-6,
+    updates, (_, state) = bench.update(*chained, tx=chain)
+    fail_if_step_differs(
+        "a chain", (updates, state), bench.update(*args), "it alone", 1e-6, bench.update, *args
     )
 
 
@@ -170,7 +171,7 @@ def check_state_moves(bench: Bench) -> None:
     change="make new arrays; begin with jnp.asarray where a method of JAX is used",
 )
 def check_numpy_inputs(bench: Bench) -> None:
-    """Read-only numpy arrays give the same updates as JAX arrays."""
+    """Read-only numpy arrays give the same updates and the same state as JAX arrays."""
 
     def frozen(x: Any) -> np.ndarray:
         copy = np.array(x)
@@ -178,6 +179,6 @@ def check_numpy_inputs(bench: Bench) -> None:
         return copy
 
     params, grads = jax.tree.map(frozen, (bench.params, bench.grads))
-    updates, _ = bench.update(grads, bench.tx.init(params), params)
-    expected, _ = bench.update(bench.grads, bench.state, bench.params)
-    fail_if_far("the update of numpy arrays", updates, expected, "of JAX arrays", rtol=1e-6)
+    given = (bench.grads, bench.state, bench.params)
+    seen, like = bench.update(grads, bench.tx.init(params), params), bench.update(*given)
+    fail_if_step_differs("numpy arrays", seen, like, "JAX arrays", 1e-6, bench.update, *given)

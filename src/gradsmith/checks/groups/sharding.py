@@ -8,9 +8,10 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from ..bench import Bench
 from ..check import check
-from ..compare import at, fail_if_far, fail_if_types_differ
+from ..compare import at, fail_if_types_differ
 from ..mirrors import param_leaves
 from ..problem import gradient, sample
+from ..steps import fail_if_step_differs
 from ..verdicts import CheckFailure, NotApplicable
 
 _NEEDS = ("core_runs", "updates_like_params", "state_stable", "tree_map_params")
@@ -86,14 +87,17 @@ def check_sharded_init(bench: Bench) -> None:
 def check_sharded_step(bench: Bench) -> None:
     """Two steps on eight devices equal those on one, and keep the shardings of the state."""
     alone = _params(bench)
-    expected, _ = bench.two_steps(alone)
+    given = (gradient(alone), bench.tx.init(alone), alone)
+    two_steps = bench.two_steps()
     params = _shard(alone, _mesh(AxisType.Auto))
     grads, state = _shard(gradient(alone), _mesh(AxisType.Auto)), bench.tx.init(params)
     step = jax.jit(bench.update)
     for number in (1, 2):
         updates, state = step(grads, state, params)
         _fail_if_state_strays(bench, state, params, f"after step {number}")
-    fail_if_far("the update on eight devices", updates, expected, "on one", rtol=1e-3)
+    fail_if_step_differs(
+        "eight devices", (updates, state), two_steps(*given), "one", 1e-3, two_steps, *given
+    )
 
 
 @check(
@@ -113,8 +117,9 @@ def check_shard_map(bench: Bench) -> None:
     args = jax.device_put(
         (bench.grads, bench.state, bench.params), NamedSharding(mesh, PartitionSpec())
     )
-    expected, _ = bench.step(bench.grads, bench.state, bench.params)
-    fail_if_far("the update in shard_map", mapped(*args)[0], expected, "the plain one", rtol=1e-3)
+    given = (bench.grads, bench.state, bench.params)
+    seen, like = mapped(*args), bench.step(*given)
+    fail_if_step_differs("shard_map", seen, like, "a plain step", 1e-3, bench.step, *given)
 
 
 @check(

@@ -14,9 +14,10 @@ import optax
 
 from ..bench import Bench
 from ..check import check
-from ..compare import fail_if_far, fail_if_not_finite, fail_if_structure_differs, fail_if_unlike
+from ..compare import fail_if_not_finite, fail_if_structure_differs, fail_if_unlike
 from ..problem import gradient, sample
 from ..program import same_program
+from ..steps import fail_if_step_differs
 from ..verdicts import CheckFailure
 
 _NEEDS = ("core_runs", "updates_like_params", "zero_grads")
@@ -60,7 +61,7 @@ def _run_case(bench: Bench, name: str) -> None:
 
 
 def _fail_if_tree_breaks(bench: Bench, params: Any) -> None:
-    updates, state = bench.two_steps(params)
+    updates, state = bench.two_steps()(gradient(params), bench.tx.init(params), params)
     fail_if_unlike("the update", updates, params, "the parameter")
     fail_if_not_finite("the update", updates)
     fail_if_not_finite("the state", state)
@@ -202,15 +203,21 @@ def check_container_invariance(bench: Bench) -> None:
         grads, state = gradient(params), bench.tx.init(params)
         if same_program(bench.program(grads, state, params), base):
             continue
-        expected, _ = bench.update(bench.grads, bench.state, bench.params)
-        updates, _ = bench.update(grads, state, params)
-        fail_if_far(
-            f"the update of {jax.tree.structure(params)}",
-            jax.tree.leaves(updates),
-            jax.tree.leaves(expected),
-            f"that of {jax.tree.structure(bench.params)}",
-            rtol=1e-6,
+        given = (bench.grads, bench.state, bench.params)
+        fail_if_step_differs(
+            f"{jax.tree.structure(params)}",
+            _leaves(bench.update(grads, state, params)),
+            _leaves(bench.update(*given)),
+            f"{jax.tree.structure(bench.params)}",
+            1e-6,
+            lambda *given: _leaves(bench.update(*given)),
+            *given,
         )
+
+
+def _leaves(result: Any) -> tuple[list[Any], list[Any]]:
+    updates, state = result
+    return jax.tree.leaves(updates), jax.tree.leaves(state)
 
 
 @check(
@@ -223,7 +230,8 @@ def check_masked(bench: Bench) -> None:
     """Under `optax.masked` the masked leaf is returned unchanged, and the rest is finite."""
     bench.require_own_trees()
     params = sample({"bias": (3,), "kernel": (4, 3)})
-    updates, _ = bench.two_steps(params, tx=optax.masked(bench.tx, {"bias": False, "kernel": True}))
+    tx = optax.masked(bench.tx, {"bias": False, "kernel": True})
+    updates, _ = bench.two_steps(tx)(gradient(params), tx.init(params), params)
     fail_if_unlike("the update", updates, params, "the parameter")
     fail_if_not_finite("the update", updates)
     grad = gradient(params)["bias"]
@@ -245,7 +253,7 @@ def check_partition(bench: Bench) -> None:
     tx = optax.partition(
         {"train": bench.tx, "freeze": optax.set_to_zero()}, {"bias": "freeze", "kernel": "train"}
     )
-    updates, _ = bench.two_steps(params, tx=tx)
+    updates, _ = bench.two_steps(tx)(gradient(params), tx.init(params), params)
     fail_if_unlike("the update", updates, params, "the parameter")
     fail_if_not_finite("the update", updates)
     if bool(jnp.any(updates["bias"] != 0)):
