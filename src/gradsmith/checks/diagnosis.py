@@ -2,20 +2,31 @@
 
 from .bench import Bench
 from .causes import RULES
-from .places import find_place
+from .places import Place, find_place
 from .verdicts import CheckFailure
 
 
 def failure_from(error: BaseException, bench: Bench) -> CheckFailure:
     """Say what an exception means; an unknown one is told as it is, with its place."""
     place = find_place(error)
-    message = str(error).strip().splitlines()
-    seen = f"{type(error).__name__}: {message[0] if message else ''}"[:600]
-    if place is not None:
-        seen += f"\nat {place}"
     for rule in RULES:
         told = rule(error, place, bench)
         if told is not None:
             cause, change = told
-            return CheckFailure(seen, cause=cause, change=change)
-    return CheckFailure(seen, cause="the subject raised; its message is above")
+            return CheckFailure(_seen(error, place), cause=cause, change=change)
+    return unknown_failure(error)
+
+
+def unknown_failure(error: BaseException) -> CheckFailure:
+    """An exception in its own words: the advice of the check may be about another fault."""
+    place = find_place(error)
+    return CheckFailure(
+        _seen(error, place),
+        cause=f"{type(error).__name__} was raised; what it says is above",
+        change=f"mend {place.file}:{place.line}" if place else "do what the message asks for",
+    )
+
+
+def _seen(error: BaseException, place: Place | None) -> str:
+    seen = f"{type(error).__name__}: {str(error).strip()}"[:600]
+    return seen if place is None else f"{seen}\nat {place}"

@@ -65,6 +65,22 @@ def with_needs(chosen: Iterable[Check]) -> tuple[Check, ...]:
     return tuple(entry for entry in by_name.values() if entry.name in wanted)
 
 
+CORE = ("is_transformation", "update_signature", "core_runs")
+"""What everything builds on: where one of them fails, nothing is known of the subject."""
+
+
+def require_expectable(names: Iterable[str]) -> None:
+    """Raise a `ValueError` when one of the names is no check, or one that must not fail."""
+    names = tuple(names)
+    require_known(names)
+    for name in names:
+        if name in CORE:
+            raise ValueError(
+                f"{name} cannot be expected to fail: everything builds on it, so nothing would "
+                "be checked"
+            )
+
+
 def require_known(names: Iterable[str], *, groups: bool = False) -> None:
     """Raise a `ValueError` that suggests what was meant when a name is not on the list."""
     checks = all_checks()

@@ -14,6 +14,9 @@ from .rounding import rounding
 STEP_IS_SOUND = ("core_runs", "updates_like_params", "state_stable")
 """What checks need that take steps."""
 
+ACROSS = 1e-5
+"""The cosine that rounding may give to an update at a right angle to its gradient."""
+
 
 def fail_if_steps_not_finite(bench: Bench, params: Any, sequence: list[Any]) -> Any:
     """Take one compiled step for each gradient of the sequence; return the last updates."""

@@ -97,11 +97,18 @@ class Subject:
         return first.name if known else None
 
     @property
+    def stated_rate(self) -> float | None:
+        """The learning rate that it is built with, where that is a number."""
+        if self.rate_name is None:
+            return None
+        default = self._parameters[self.rate_name].default
+        given = self.call_arguments.get(self.rate_name, default)
+        return given if isinstance(given, float) else None
+
+    @property
     def rate_value(self) -> float:
         """The learning rate it is checked with: a number, even where the default is a schedule."""
-        given = self.call_arguments.get(self.rate_name or "")
-        default = self._parameters[self.rate_name].default if self.rate_name else None
-        return next((x for x in (given, default) if isinstance(x, float)), DEFAULT_RATE)
+        return self.stated_rate or DEFAULT_RATE
 
     @functools.cached_property
     def call_arguments(self) -> dict[str, Any]:

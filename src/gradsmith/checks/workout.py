@@ -15,7 +15,8 @@ import numpy as np
 import optax
 
 from .bench import Bench
-from .problem import PyTree, is_float, sample, target
+from .compare import host
+from .problem import PyTree, sample, target
 
 STEPS = 32
 TREE = {
@@ -35,93 +36,110 @@ LARGEST = 1e4
 
 
 class Sizes(NamedTuple):
-    """What a step left behind: a number for each leaf, the first axis counts the steps."""
+    """What the steps left behind: a number for each leaf, the first axis counts the steps."""
 
     gradient: PyTree  # the largest magnitude
-    update: PyTree  # the largest magnitude; not finite when an entry is not
-    product: PyTree  # of gradient and update: negative is downhill
+    update: PyTree  # the largest magnitude; NaN or infinite when an entry is
+    cosine: PyTree  # of gradient and update: negative is downhill; 0 where one of them is
     distance: PyTree  # of the parameters to the bottom of the bowl, before the step
-    state: PyTree  # the largest magnitude; not finite when an entry is not
+    state: PyTree  # the largest magnitude; NaN or infinite when an entry is
 
 
 class Workout:
-    """The workout of one subject. Costs one compilation, then a millisecond or so a step."""
+    """The workout of one subject. Costs one compilation of a step, then milliseconds a step.
+
+    What a step makes is kept whole and measured by NumPy, so that nothing is compiled for it.
+    """
 
     def __init__(self, bench: Bench):
         self._bench = bench
-        own = bench.subject.params
-        self.params = sample(TREE) if own is None else bench.params
+        self.params = _tree_for(bench)
+        self._bottom = jax.tree.map(lambda p: target(p, np).astype(np.float32), self.params)
         self._run = jax.jit(self._scan)
 
     @functools.cached_property
     def exercise(self) -> Sizes:
         """Changing gradients: they vanish, return, and come once far larger."""
-        push = np.ones(STEPS, np.float32)
-        push[VANISHED] = 0.0
-        push[LARGE] = LARGEST
-        return self._take(push=push, pull=np.zeros(STEPS, np.float32))[1]
+        size = np.ones(STEPS, np.float32)
+        size[VANISHED] = 0.0
+        size[LARGE] = LARGEST
+        rng = np.random.default_rng(0)
 
+        def push(p: Any) -> np.ndarray:
+            noise = rng.uniform(-1, 1, (STEPS, *p.shape)).astype(np.float32)
+            return noise * size.reshape(-1, *[1] * p.ndim)
+
+        return self._take(0.0, jax.tree.map(push, self.params))[1]
+
+    @functools.cached_property
     def descent(self) -> Sizes:
         """Twice as many steps down a bowl, from the same parameters."""
-        push, pull = np.zeros(STEPS, np.float32), np.ones(STEPS, np.float32)
-        carry, first = self._take(push=push, pull=pull)
-        _, second = self._take(push=push, pull=pull, carry=carry)
+        push = jax.tree.map(lambda p: np.zeros((STEPS, *p.shape), np.float32), self.params)
+        carry, first = self._take(1.0, push)
+        _, second = self._take(1.0, push, carry)
         return jax.tree.map(lambda a, b: np.concatenate([a, b]), first, second)
 
-    def _take(self, push: np.ndarray, pull: np.ndarray, carry: Any = None) -> tuple[Any, Sizes]:
+    def _take(self, pull: float, push: PyTree, carry: Any = None) -> tuple[Any, Sizes]:
         if carry is None:
             carry = (self.params, self._bench.tx.init(self.params))
-        carry, sizes = self._run(carry, (jnp.arange(STEPS), push, pull))
-        return carry, jax.device_get(sizes)
+        carry, (grads, updates, params, state) = self._run(carry, push, self._bottom, pull)
+        away = jax.tree.map(lambda p, b: host(p) - b, params, self._bottom)
+        return carry, Sizes(
+            jax.tree.map(_largest, grads),
+            jax.tree.map(_largest, updates),
+            jax.tree.map(_cosine, grads, updates),
+            jax.tree.map(lambda d: np.sqrt(_product(d, d)), away),
+            jax.tree.map(_largest, state),
+        )
 
-    def _scan(self, carry: Any, stages: Any) -> tuple[Any, Sizes]:
-        def step(carry: Any, stage: Any) -> tuple[Any, Sizes]:
+    def _scan(self, carry: Any, push: PyTree, bottom: PyTree, pull: Any) -> Any:
+        def gradient(p: jax.Array, b: jax.Array, push: jax.Array) -> jax.Array:
+            return (pull * (p.astype(jnp.float32) - b) + push).astype(p.dtype)
+
+        def step(carry: Any, push: PyTree) -> Any:
             params, state = carry
-            number, push, pull = stage
-            away = jax.tree.map(lambda p: p.astype(jnp.float32) - target(p, jnp), params)
-            grads = jax.tree.map(
-                lambda d, p: (pull * d + push * _noise(d.shape, number)).astype(p.dtype),
-                away,
-                params,
-            )
+            grads = jax.tree.map(gradient, params, bottom, push)
             updates, state = self._bench.update(grads, state, params)
-            sizes = Sizes(
-                jax.tree.map(_largest, grads),
-                jax.tree.map(_largest, updates),
-                jax.tree.map(_product, grads, updates),
-                jax.tree.map(lambda d: jnp.sqrt(_product(d, d)), away),
-                jax.tree.map(_largest, state),
-            )
-            return (optax.apply_updates(params, updates), state), sizes
+            after = optax.apply_updates(params, updates)
+            return (after, state), (grads, updates, params, state)
 
-        return jax.lax.scan(step, carry, stages)
+        return jax.lax.scan(step, carry, push)
+
+
+def _tree_for(bench: Bench) -> PyTree:
+    """The subject's own parameters, or the tree of many shapes; without a stack that is refused."""
+    if bench.subject.params is not None:
+        return bench.params
+    try:
+        jax.eval_shape(bench.tx.init, sample(TREE))
+    except ValueError as error:
+        if "stack" not in str(error):
+            raise
+        return sample({name: shape for name, shape in TREE.items() if name != "stack"})
+    return sample(TREE)
 
 
 def workout_of(bench: Bench) -> Workout:
     """The workout of a subject, made once."""
-    return bench.memory.setdefault("workout", Workout(bench))
+    if "workout" not in bench.memory:
+        bench.memory["workout"] = Workout(bench)
+    return bench.memory["workout"]
 
 
-def _noise(shape: tuple[int, ...], number: jax.Array) -> jax.Array:
-    """Numbers in [-1, 1), others at each step and entry: a hash of both."""
-    size = int(np.prod(shape))
-    bits = jnp.arange(size, dtype=jnp.uint32) + jnp.uint32(size) * number.astype(jnp.uint32)
-    for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
-        bits = (bits ^ (bits >> jnp.uint32(shift))) * jnp.uint32(factor)
-    bits = bits ^ (bits >> jnp.uint32(16))
-    return (bits.astype(jnp.float32) / jnp.float32(2**31) - jnp.float32(1)).reshape(shape)
+def _rows(leaf: Any) -> np.ndarray:
+    """One row a step."""
+    values = host(leaf)
+    return values.reshape(len(values), -1)
 
 
-def _largest(leaf: Any) -> jax.Array:
-    """The largest magnitude of an array; NaN when an entry is not finite."""
-    if not is_float(leaf) and not jnp.issubdtype(leaf.dtype, jnp.complexfloating):
-        return jnp.zeros(())
-    sizes = jnp.abs(leaf).astype(jnp.float32)  # XLA's maximum on CPUs passes over NaN
-    return jnp.where(jnp.all(jnp.isfinite(sizes)), jnp.max(sizes, initial=0.0), jnp.nan)
+def _largest(leaf: Any) -> np.ndarray:
+    return np.max(np.abs(_rows(leaf)), axis=1, initial=0.0)
 
 
-def _product(a: jax.Array, b: jax.Array) -> jax.Array:
-    """The inner product, in float32, of what is divided by the largest first: no square is lost."""
-    x, y = a.astype(jnp.float32), b.astype(jnp.float32)
-    scales = [jnp.where(_largest(z) > 0, _largest(z), 1.0) for z in (x, y)]
-    return jnp.sum(x / scales[0] * (y / scales[1])) * scales[0] * scales[1]
+def _product(a: Any, b: Any) -> np.ndarray:
+    return np.real(np.sum(np.conj(_rows(a)) * _rows(b), axis=1))
+
+
+def _cosine(a: Any, b: Any) -> np.ndarray:
+    lengths = np.sqrt(_product(a, a) * _product(b, b))
+    return _product(a, b) / np.where(lengths > 0, lengths, 1.0)

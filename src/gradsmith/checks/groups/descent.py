@@ -11,13 +11,8 @@ from ..bench import Bench
 from ..check import check
 from ..compare import at, fail_if_not_finite, host
 from ..problem import gradient
-from ..steps import (
-    STEP_IS_SOUND,
-)
+from ..steps import ACROSS, STEP_IS_SOUND
 from ..verdicts import CheckFailure
-
-_ACROSS = 1e-5
-"""The cosine that rounding may give to an update at a right angle to its gradient."""
 
 
 @check(
@@ -57,7 +52,7 @@ def check_descent_direction(bench: Bench) -> None:
             g, u = (host(jax.tree.leaves(tree)[number]) for tree in (step.grads, step.updates))
             if np.any(u):
                 product = float(np.vdot(g, u).real)
-                if not product < -_ACROSS * np.linalg.norm(g) * np.linalg.norm(u):
+                if not product < -ACROSS * np.linalg.norm(g) * np.linalg.norm(u):
                     raise CheckFailure(
                         f"the product of gradient and update at {at(path)} is {product:.3g}"
                     )

@@ -14,6 +14,7 @@ from ..steps import STEP_IS_SOUND
 
 @check(
     requires=("flax",),
+    unless=("by_name",),
     needs=(*STEP_IS_SOUND, "containers"),
     call="from flax import nnx; m = nnx.Linear(4, 3, rngs=nnx.Rngs(0)); "
     "o = nnx.Optimizer(m, tx, wrt=nnx.Param); o.update(m, nnx.state(m, nnx.Param))",
@@ -46,6 +47,7 @@ def check_nnx_optimizer(bench: Bench) -> None:
 
 @check(
     requires=("equinox",),
+    unless=("by_name",),
     needs=(*STEP_IS_SOUND, "none_leaf"),
     call="import equinox as eqx; m = eqx.nn.Linear(4, 3, key=jax.random.key(0)); "
     "q = eqx.filter(m, eqx.is_array); print(tx.update(q, tx.init(q), q))",

@@ -50,7 +50,8 @@ def _run_case(bench: Bench, name: str) -> None:
     """Pass at once when the fused tree did; else run this case alone."""
     bench.require_own_trees()
     if "fused" not in bench.memory:
-        fused = {case: make() for case, make in _CASES.items()}
+        left_out = {"containers"} if "by_name" in bench.subject.traits else set()
+        fused = {case: make() for case, make in _CASES.items() if case not in left_out}
         try:
             _fail_if_tree_breaks(bench, fused)
             bench.memory["fused"] = True
@@ -117,11 +118,13 @@ def check_singleton_dims(bench: Bench) -> None:
 
 
 @check(
+    unless=("by_name",),
     needs=_NEEDS,
     call="p = [jnp.ones((4, 3)), (jnp.ones(3),)]; s = tx.init(p); print(tx.update(p, s, p)[0])",
     cause="the code asks for a dict (params.items(), params['kernel']), or takes a tuple for a "
     "leaf",
-    change="visit trees with jax.tree.map or jax.tree_util.tree_map_with_path",
+    change="visit trees with jax.tree.map or jax.tree_util.tree_map_with_path; if leaves are "
+    "chosen by their name, declare the trait by_name",
 )
 def check_containers(bench: Bench) -> None:
     """Lists, tuples, NamedTuples and dataclasses of parameters are kept."""
@@ -129,10 +132,12 @@ def check_containers(bench: Bench) -> None:
 
 
 @check(
+    unless=("by_name",),
     needs=_NEEDS,
     call="p = jnp.ones((4, 3)); s = tx.init(p); print(tx.update(p, s, p)[0])",
     cause="the code asks for a dict, or for a path that is not empty",
-    change="visit trees with jax.tree.map, which takes an array as a tree of one leaf",
+    change="visit trees with jax.tree.map, which takes an array as a tree of one leaf; if leaves "
+    "are chosen by their name, declare the trait by_name",
 )
 def check_bare_array(bench: Bench) -> None:
     """The parameters may be one array."""

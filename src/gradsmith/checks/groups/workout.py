@@ -13,7 +13,7 @@ import numpy as np
 from ..bench import Bench
 from ..check import check
 from ..compare import at
-from ..steps import STEP_IS_SOUND
+from ..steps import ACROSS, STEP_IS_SOUND
 from ..verdicts import CheckFailure
 from ..workout import Workout, workout_of
 
@@ -51,10 +51,11 @@ def check_workout_finite(bench: Bench) -> None:
 def check_workout_bounded(bench: Bench) -> None:
     """No update of the exercise is 10,000 times the rate times the largest gradient so far.
 
-    Gradients have size one, so at a rate of 0.01 the bound is an update of 100.
+    Gradients have size one, so at a rate of 0.01 the bound is an update of 100. Where no rate is
+    known it is taken for one.
     """
     sizes = workout_of(bench).exercise
-    rate = bench.subject.rate_value if bench.subject.rate_name else 1.0
+    rate = bench.subject.stated_rate or 1.0
     gradients = np.max([*jax.tree.leaves(sizes.gradient)], axis=0)
     bound = _ROOM * rate * np.maximum.accumulate(gradients)
     for path, largest in jax.tree_util.tree_leaves_with_path(sizes.update):
@@ -94,16 +95,16 @@ def check_leaves_descend(bench: Bench) -> None:
 
 def _first_that_climbs(workout: Workout) -> str:
     """What is wrong with the first leaf that goes uphill; empty when none does."""
-    sizes = workout.descent()
+    sizes = workout.descent
     for number, (path, update) in enumerate(jax.tree_util.tree_leaves_with_path(sizes.update)):
         moved = np.flatnonzero(update)
         if not moved.size:
             continue
-        product, distance = (
-            jax.tree.leaves(tree)[number] for tree in (sizes.product, sizes.distance)
+        cosine, distance = (
+            jax.tree.leaves(tree)[number] for tree in (sizes.cosine, sizes.distance)
         )
-        if not product[moved[0]] < 0:
-            return f"the product of gradient and update at {at(path)} is {product[moved[0]]:.3g}"
+        if not cosine[moved[0]] < -ACROSS:
+            return f"the cosine of gradient and update at {at(path)} is {cosine[moved[0]]:.3g}"
         if not distance[-1] < distance[0]:
             return (
                 f"the leaf at {at(path)} is {distance[-1]:.4g} from the bottom after "
