@@ -93,3 +93,29 @@ def whole_number_meets_float():
 @mutant("rank_promotion")
 def vector_meets_matrix():
     return leafwise(lambda u: u - jnp.mean(u, axis=0))
+
+
+def average(decay, power):
+    """An average of a power of the gradient, in the dtype of the parameters."""
+
+    def update(updates, state, params=None):
+        rule = lambda m, u: (decay * m + (1 - decay) * u**power).astype(m.dtype)
+        return updates, Momentum(jax.tree.map(rule, state.momentum, updates))
+
+    return momentum(update=update)
+
+
+@mutant("bf16_averages_move")
+def first_moment_that_stops():
+    return average(0.99, 1)
+
+
+@mutant("bf16_averages_move")
+def second_moment_that_stops():
+    return average(0.999, 2)
+
+
+@mutant("f16_not_stalled", rate=False)
+def stalled_after_a_warmup(learning_rate=0.01):
+    schedule = lambda count: jnp.minimum(count, 5) * learning_rate / 5
+    return optax.chain(optax.scale_by_rms(eps=1e-3), optax.scale_by_learning_rate(schedule))

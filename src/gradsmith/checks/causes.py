@@ -22,6 +22,17 @@ _SIGNATURE = "def update_fn(updates, state, params=None):"
 _PAIR = "return updates, new_state"
 
 
+def _no_transformation(error, place, bench):
+    match = re.search(r"'(\w+)' object has no attribute '(init|update)'", str(error))
+    if not (isinstance(error, AttributeError) and match):
+        return None
+    return (
+        f"a {match[1]} stands where a transformation is wanted",
+        "end the function that makes it with `return optax.GradientTransformation(init_fn, "
+        "update_fn)`",
+    )
+
+
 def _undefined_name(error, place, bench):
     if not isinstance(error, NameError):
         return None
@@ -188,6 +199,7 @@ def _scan_carry(error, place, bench):
 
 
 RULES = (
+    _no_transformation,
     _undefined_name,
     _wrong_arity,
     _missing_params,

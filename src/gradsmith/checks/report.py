@@ -88,7 +88,8 @@ class Report:
         blocked = [result for result in self.not_judged if result.outcome == "blocked"]
         if blocked:
             names = ", ".join(result.check for result in blocked)
-            lines.append(f"· not judged, {len(blocked)} checks that must pass: {names}")
+            why = "what failed blocks them" if self.failures else names
+            lines.append(f"· not judged, {len(blocked)} checks that must pass: {why}")
         return lines
 
     def to_json(self) -> str:

@@ -129,7 +129,7 @@ def _inject_floats(bench: Bench) -> Any:
 
 
 @check(
-    needs=(*STEP_IS_SOUND, "no_recompile", "no_callbacks"),
+    needs=(*STEP_IS_SOUND, "no_recompile", "no_callbacks", "pure"),
     unless=("no_accumulation",),
     call="m = optax.MultiSteps(tx, 2); t = m.init(p); _, t = m.update(p, t, p); "
     "print(m.update(p, t, p)[0])",

@@ -1,14 +1,17 @@
 """Numbers of little precision, of much, and in mixed company."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from ..bench import Bench
 from ..check import check
-from ..compare import at
+from ..compare import at, host
+from ..mirrors import mirrors
 from ..problem import cast, is_float
 from ..steps import (
     STEP_IS_SOUND,
@@ -19,6 +22,8 @@ from ..steps import (
 )
 from ..verdicts import CheckFailure
 
+_EQUAL_STEPS = 500
+_STALLED = 0.1
 KEEP_DTYPE = "compute in float32 and convert back: .astype(update.dtype), .astype(state.dtype)"
 
 
@@ -50,6 +55,47 @@ def check_bf16_finite(bench: Bench) -> None:
     ):
         if bool(jnp.any(other != 0)) and not bool(jnp.any(leaf != 0)):
             raise CheckFailure(f"the update at {at(path)} is zero; in float32 it is not")
+
+
+@check(
+    tier="advisory",
+    needs=(*STEP_IS_SOUND, "bf16_finite"),
+    call='p = {"w": jnp.ones((4, 3), jnp.bfloat16)}; s = tx.init(p); f = jax.jit(tx.update); '
+    "[s := f(p, s, p)[1] for _ in range(500)]; print(s)",
+    cause="an average is kept in bfloat16, where a sum of 1 and 0.001 is 1: it stops before it "
+    "reaches what it averages",
+    change="keep averages in float32: jnp.zeros_like(p, dtype=jnp.float32)",
+)
+def check_bf16_averages_move(bench: Bench) -> None:
+    """With bfloat16 parameters 500 equal gradients bring averages where float32 brings them.
+
+    Held against the parts of the state that have the parameters' tree and are kept in bfloat16, to
+    a tenth of the largest entry.
+    """
+    wide, narrow = (
+        dict(_after_equal_steps(bench, cast(bench.params, dtype), cast(bench.grads, dtype)))
+        for dtype in (jnp.float32, jnp.bfloat16)
+    )
+    for place, leaf in narrow.items():
+        like = host(wide[place])
+        if leaf.dtype == jnp.bfloat16 and np.any(
+            np.abs(host(leaf) - like) > _STALLED * np.max(np.abs(like), initial=0.0)
+        ):
+            raise CheckFailure(
+                f"after {_EQUAL_STEPS} equal gradients the state at {place} is up to "
+                f"{np.max(np.abs(host(leaf))):.3g} in bfloat16 and {np.max(np.abs(like)):.3g} in "
+                "float32"
+            )
+
+
+def _after_equal_steps(bench: Bench, params: Any, grads: Any) -> Iterator[tuple[str, Any]]:
+    """The leaves of the parts of the state that are the parameters', and where they are."""
+    state = bench.tx.init(params)
+    for _ in range(_EQUAL_STEPS):
+        _, state = bench.step(grads, state, params)
+    for place, part in mirrors(state, params):
+        for path, leaf in jax.tree_util.tree_leaves_with_path(part):
+            yield at(place + path), leaf
 
 
 @check(

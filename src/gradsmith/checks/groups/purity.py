@@ -121,6 +121,7 @@ def check_two_models(bench: Bench) -> None:
 
 
 @check(
+    needs=("core_runs", "pure"),
     phase="abstract",
     call="c = optax.chain(optax.identity(), tx); print(c.update(p, c.init(p), p))",
     cause="`update` depends on being the outermost transformation: it looks at the stack, or at "

@@ -78,7 +78,7 @@ def check_sharded_init(bench: Bench) -> None:
 
 
 @check(
-    needs=(*_NEEDS, "sharded_init", "no_recompile"),
+    needs=(*_NEEDS, "sharded_init", "no_recompile", "pure"),
     requires=("eight_devices",),
     call=f"{_SPLIT}; print(jax.jit(tx.update)(p, tx.init(p), p)[0])",
     cause="a reduction counts local values, or the state is gathered by a sharding constraint",
@@ -101,7 +101,7 @@ def check_sharded_step(bench: Bench) -> None:
 
 
 @check(
-    needs=("core_runs", "updates_like_params", "state_stable", "no_recompile"),
+    needs=("core_runs", "updates_like_params", "state_stable", "no_recompile", "pure"),
     requires=("eight_devices",),
     call="m = jax.make_mesh((8,), 'x'); "
     "jax.shard_map(tx.update, mesh=m, in_specs=jax.P(), out_specs=jax.P())(p, s, p)",

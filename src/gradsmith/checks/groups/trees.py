@@ -192,6 +192,7 @@ def check_empty_tree(bench: Bench) -> None:
 
 
 @check(
+    needs=("core_runs", "pure"),
     phase="abstract",
     unless=("by_name",),
     call='q = {"a": p["b"], "b": p["w"]}; print(tx.update(q, tx.init(q), q)[0])',
