@@ -11,9 +11,9 @@ from .protocol import Race as Race
 from .records import Curve as Curve
 from .records import Record as Record
 from .report import write_report as write_report
+from .rows import Row as Row
+from .rows import rows as rows
 from .run import run_race as run_race
-from .statistics import Row as Row
-from .statistics import rows as rows
 from .table import table as table
 from .tasks import TASKS as TASKS
 from .tasks import Task as Task

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
+from .compiled import Compiled, update_of
 from .entries import Entry
 from .errors import RaceError
 from .tasks import Task
-from .training import Training, update_of
 
 NEEDS_A_VALUE = (
     jax.errors.ConcretizationTypeError,
@@ -74,17 +74,17 @@ def examine_entry(task: Task, entry: Entry) -> None:
     _compare(f"{entry.name} changes the form of its state in a step", before, after, _form)
 
 
-def examine_rate(training: Training, entry: Entry) -> None:
+def examine_rate(compiled: Compiled, entry: Entry) -> None:
     """Run a few updates with two learning rates.
 
     Raises:
         RaceError: Both lead to the same parameters.
     """
-    grads = random_like(training.abstract.params)
+    grads = random_like(compiled.abstract.params)
     seed, count = jnp.int32(0), jnp.int32(16)
     rates = (jnp.float32(0.01), jnp.float32(0.02))
-    run = training.start(rates[0], seed)
-    one, other = (training.update(run, grads, rate, seed, count) for rate in rates)
+    run = compiled.start(rates[0], seed)
+    one, other = (compiled.update(run, grads, rate, seed, count) for rate in rates)
     if all(jax.tree.leaves(jax.tree.map(lambda a, b: bool((a == b).all()), one, other))):
         raise RaceError(
             f"the learning rate makes no difference to {entry.name}: does another parameter get "

@@ -12,8 +12,8 @@ from .folder import replace_bytes
 from .plots import curves_png
 from .protocol import Race
 from .records import Record
+from .rows import rows
 from .series import Series, curves, sweeps, window
-from .statistics import rows
 from .table import cells, headings, notes
 
 

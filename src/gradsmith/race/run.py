@@ -6,6 +6,8 @@ from pathlib import Path
 import jax
 
 from .checkpoints import Checkpoints
+from .compiled import compile_entry
+from .course import Course, curve_steps, train
 from .display import Display
 from .examine import examine_entry, examine_rate, examine_task
 from .folder import Folder
@@ -13,8 +15,6 @@ from .protocol import Race, Run, next_run
 from .records import Curve, Record, append_record, read_records
 from .tasks import Task
 from .timing import measure
-from .train import Course, curve_steps, train
-from .training import compile_training
 
 CHECKPOINT_SECONDS = 20.0
 
@@ -72,20 +72,21 @@ def run_race(
     for entry in race.entries:
         examine_entry(race.task, entry)
     display.begin(race, records)
-    trainings, timings = {}, {}
+    compiled, timings = {}, {}
     finished = [entry.name for entry in race.entries].index(run.entry)
     for entry in race.entries[finished:]:
         display.compiling(entry)
-        trainings[entry.name] = compile_training(race.task, entry)
-        examine_rate(trainings[entry.name], entry)
-        timings[entry.name] = measure(trainings[entry.name])
+        compiled[entry.name] = compile_entry(race.task, entry)
+        examine_rate(compiled[entry.name], entry)
+        timings[entry.name] = measure(compiled[entry.name])
     evaluate = jax.jit(race.task.loss)
     folder.pin()
     while run is not None:
         display.start(run)
         checkpoints = Checkpoints(folder.checkpoints, f"run-{len(records)}")
-        training = trainings[run.entry]
-        course = train(race.task, training, evaluate, run, checkpoints, checkpoint_seconds, display)
+        course = train(
+            race.task, compiled[run.entry], evaluate, run, checkpoints, checkpoint_seconds, display
+        )
         record = _record(race.task, folder, run, course, timings[run.entry])
         append_record(folder.records, record)
         checkpoints.remove()

@@ -5,7 +5,7 @@ from rich.text import Text
 
 from .protocol import Race
 from .records import Record, in_digits
-from .statistics import Row, rows
+from .rows import Row, rows
 
 
 def headings(race: Race) -> list[str]:

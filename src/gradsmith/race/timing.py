@@ -7,15 +7,15 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from .compiled import Compiled
 from .examine import random_like
-from .training import Training
 
 REPETITIONS = 5
 SECONDS = 0.2  # of one repetition, about
 MOST_STEPS = 32  # in one repetition
 
 
-def measure(training: Training) -> dict[str, float]:
+def measure(compiled: Compiled) -> dict[str, float]:
     """Seconds of a whole `step` and of the `update` alone, without compilation.
 
     Both are loops on the device: the step draws its batch, computes the gradient and updates; the
@@ -24,15 +24,15 @@ def measure(training: Training) -> dict[str, float]:
     nothing diverges.
     """
     rate, seed = jnp.float32(1e-8), jnp.int32(0)
-    grads = random_like(training.abstract.params)
+    grads = random_like(compiled.abstract.params)
 
     def step(count: int) -> float:
-        run = jax.block_until_ready(training.start(rate, seed))
-        return _seconds(lambda: training.advance(run, rate, seed, jnp.int32(count)))
+        run = jax.block_until_ready(compiled.start(rate, seed))
+        return _seconds(lambda: compiled.advance(run, rate, seed, jnp.int32(count)))
 
     def update(count: int) -> float:
-        run = jax.block_until_ready(training.start(rate, seed))
-        return _seconds(lambda: training.update(run, grads, rate, seed, jnp.int32(count)))
+        run = jax.block_until_ready(compiled.start(rate, seed))
+        return _seconds(lambda: compiled.update(run, grads, rate, seed, jnp.int32(count)))
 
     step(1)  # the first call of a program is slower
     update(1)

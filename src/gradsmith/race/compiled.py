@@ -26,7 +26,7 @@ class RunState(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Training:
+class Compiled:
     """The compiled functions of one entry on one task.
 
     Args:
@@ -44,7 +44,7 @@ class Training:
     abstract: RunState
 
 
-def compile_training(task: Task, entry: Entry) -> Training:
+def compile_entry(task: Task, entry: Entry) -> Compiled:
     """Compile `entry` on `task`, once for every learning rate, seed and number of steps.
 
     The factory is called inside the traced step, with the scalar rate of that step: it need not
@@ -94,7 +94,7 @@ def compile_training(task: Task, entry: Entry) -> Training:
 
     rate, seed, count = jnp.float32(0), jnp.int32(0), jnp.int32(0)
     abstract = jax.eval_shape(start, rate, seed)
-    return Training(
+    return Compiled(
         start=jax.jit(start).lower(rate, seed).compile(),
         advance=jax.jit(advance, donate_argnums=0).lower(abstract, rate, seed, count).compile(),
         update=jax.jit(update).lower(abstract, abstract.params, rate, seed, count).compile(),

@@ -9,10 +9,10 @@ import numpy as np
 from jaxtyping import Float
 
 from .checkpoints import Checkpoints
+from .compiled import Compiled, RunState
 from .display import Display
 from .protocol import Run
 from .tasks import Task
-from .training import RunState, Training
 
 POINTS = 20  # of a curve, after its start
 
@@ -38,7 +38,7 @@ def curve_steps(steps: int) -> list[int]:
 
 def train(
     task: Task,
-    training: Training,
+    compiled: Compiled,
     evaluate: Callable,
     run: Run,
     checkpoints: Checkpoints,
@@ -48,7 +48,7 @@ def train(
     """Go on with `run` from its checkpoint, if there is one, to its last step or divergence."""
     rate, seed = jnp.float32(run.rate), jnp.int32(run.seed)
     steps = curve_steps(task.steps)
-    state = training.start(rate, seed)
+    state = compiled.start(rate, seed)
     curve = np.full((len(steps), 2), np.nan, np.float32)
     curve[0, 1] = evaluate(state.params, task.validation)
     course = Course(state, curve, np.zeros(()))
@@ -57,7 +57,7 @@ def train(
     for point in range(1, len(steps)):
         if steps[point] <= course.state.step or course.state.diverged_at:
             continue
-        course = _advance(task, training, evaluate, rate, seed, course, point, steps[point])
+        course = _advance(task, compiled, evaluate, rate, seed, course, point, steps[point])
         now = time.perf_counter()
         course = course._replace(seconds=course.seconds + (now - before))
         display.advance(steps[point], float(course.curve[point, 1]), now - before)
@@ -68,8 +68,8 @@ def train(
     return course
 
 
-def _advance(task, training, evaluate, rate, seed, course, point: int, step: int) -> Course:
-    state, training_loss = training.advance(course.state, rate, seed, jnp.int32(step))
+def _advance(task, compiled, evaluate, rate, seed, course, point: int, step: int) -> Course:
+    state, training_loss = compiled.advance(course.state, rate, seed, jnp.int32(step))
     validation_loss = evaluate(state.params, task.validation)
     curve = course.curve.copy()
     curve[point] = training_loss, validation_loss
