@@ -1,5 +1,6 @@
 """`gradsmith race`: what it takes, what it prints, and how it refuses."""
 
+import importlib
 import json
 import sys
 import textwrap
@@ -118,7 +119,14 @@ def test_arguments_go_to_the_factories_that_take_them(race):
     assert code == 0
     entries = records()[0]["config"]["entries"]
     assert entries["momentum"]["arguments"] == entries["plain"]["arguments"] == ["constant=0.5"]
-    assert entries["sgd"] == {"spec": "sgd"}
+    assert entries["sgd"] == {"spec": "sgd", "arguments": []}
+
+
+def test_arguments_reach_the_optimizers_of_packages(race):
+    code, _, _ = race("sgd", "muon", "--arg", "momentum=0.5", "--rates", "0.1", "--seeds", "1")
+    assert code == 0
+    entries = records()[0]["config"]["entries"]
+    assert entries["sgd"]["arguments"] == entries["muon"]["arguments"] == ["momentum=0.5"]
 
 
 def test_entries_whose_functions_share_a_name_go_by_their_files(race):
@@ -139,14 +147,41 @@ def test_task_arguments_size_the_task_and_another_size_is_refused(race):
     assert len(records("here")) == 1
 
 
-def test_a_file_that_changed_is_another_race(race):
+def test_a_change_in_what_a_file_imports_is_another_race(race):
+    Path("helper.py").write_text("power = 1.0")
+    Path("helped.py").write_text(
+        "import helper, optax\ndef plain(lr):\n    return optax.sgd(lr * helper.power)\n"
+    )
+    command = ("helped.py:plain", "--rates", "0.1", "--seeds", "1", "--out", "here")
+    assert race(*command)[0] == 0
+    Path("helper.py").write_text("power = 2.0")
+    del sys.modules["helper"]  # as a new process has it
+    code, _, err = race(*command)
+    assert code == 2
+    assert "programs.entry plain" in err
+
+
+def test_a_change_behind_a_dotted_name_is_another_race(race, monkeypatch):
+    monkeypatch.syspath_prepend(".")
+    Path("dotted.py").write_text("import optax\ndef it(lr):\n    return optax.sgd(lr)\n")
+    command = ("dotted.it", "--rates", "0.1", "--seeds", "1")
+    assert race(*command)[0] == 0
+    Path("dotted.py").write_text("import optax\ndef it(lr):\n    return optax.sgd(-lr)\n")
+    del sys.modules["dotted"]
+    importlib.invalidate_caches()
+    sys.path_importer_cache.clear()
+    assert race(*command)[0] == 0
+    assert len(list(Path("runs").glob("parabola-*/records.jsonl"))) == 2
+
+
+def test_a_comment_in_a_file_is_the_same_race(race):
     command = ("mine.py:plain", "--rates", "0.1", "--seeds", "1", "--out", "here")
     assert race(*command)[0] == 0
     with Path("mine.py").open("a") as file:
         file.write("\n# better now\n")
     code, _, err = race(*command)
-    assert code == 2
-    assert "config.entries.plain.sha256" in err
+    assert code == 0
+    assert "compiling" not in err
 
 
 def test_without_out_another_race_is_another_folder(race):
@@ -171,7 +206,12 @@ def test_without_out_another_race_is_another_folder(race):
         (["mine.py:three"], "mine.py:three is a int, not a function of a learning rate"),
         (["mine.py:careful"], "careful branches on the learning rate"),
         (["clip"], "clip has no parameter learning_rate or lr"),
-        (["sgd", "--arg", "momentum=0.9"], "no entry from a file has a parameter 'momentum'"),
+        (["sgd", "--arg", "mix=0.9"], "no entry has a parameter 'mix'"),
+        (
+            ["sgd", "--arg", "momentum=0.5", "--arg", "momentum=0.9"],
+            "--arg momentum=0.5 --arg momentum=0.9: give momentum once",
+        ),
+        (["sgd", "--task-arg", "steps=3", "--task-arg", "steps=4"], "give steps once"),
         (["mine.py:plain", "--arg", "constant"], "name=value"),
         (["mine.py:plain", "--arg", "speed=1"], "the race sets that; give --rates instead"),
         (["sgd", "--task-arg", "size=1"], "task.py:make_task has no parameter 'size'"),
@@ -209,6 +249,24 @@ def test_a_diverged_run_is_a_result(race):
     assert code == 0
     assert "sgd with rate 1e+30 and seed 0 diverged at step 1" in out
     assert records()[1]["diverged_at"] == 1
+
+
+def test_a_failure_of_drawing_does_not_hide_the_table(race, monkeypatch):
+    def broken(*args):
+        raise RuntimeError("no fonts")
+
+    monkeypatch.setattr("gradsmith.race.report.curves_png", broken)
+    code, out, err = race("sgd", "--rates", "0.1", "--seeds", "1")
+    assert code == 1
+    assert "sgd" in out
+    assert "the report was not written, RuntimeError: no fonts" in err
+    assert "Traceback" not in err
+
+
+def test_the_table_says_which_leaves_go_where(race):
+    _, out, _ = race("muon", "sgd", "--rates", "0.1", "--seeds", "1")
+    assert "muon: 1 leaf (vector) to others: adam" in out
+    assert "sgd: 1 leaf to stateless" in out
 
 
 def test_missing_packages_are_named(race, monkeypatch):

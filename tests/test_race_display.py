@@ -20,6 +20,7 @@ def play(display, see=lambda: None):
         display.advance(10, 3.25, 2.0)
         see()
         display.finish(record("sgd [red]", 0.1, 0, diverged_at=12))
+        display.remark("a [checkpoint] is lost")
 
 
 def test_a_file_gets_plain_lines():
@@ -29,6 +30,7 @@ def test_a_file_gets_plain_lines():
         "going on after 1 finished runs",
         "compiling sgd",
         "sgd [red], rate 0.1, seed 0: diverged at step 12 (1.0 s); to go: 2",
+        "a [checkpoint] is lost",
     ]
 
 
@@ -44,6 +46,7 @@ def test_a_terminal_shows_run_loss_throughput_and_time_left():
     assert "1 of 4 runs" in shown
     assert "2 of 4 runs" in shown
     assert "diverged at step 12" in shown
+    assert "a [checkpoint] is lost" in shown
 
 
 def test_a_diverged_run_counts_as_done():

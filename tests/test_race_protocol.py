@@ -20,14 +20,12 @@ def runs_of(asked, loss):
     return [Run(r.entry, r.rate, r.seed) for r in records]
 
 
-def test_the_grid_runs_at_seed_zero_then_the_other_seeds_at_the_best_rate():
+def test_the_entries_alternate_over_the_grid_then_over_the_other_seeds_at_their_best_rates():
     losses = {"a": {0.01: 3.0, 0.1: 1.0, 1.0: 2.0}, "b": {0.01: 3.0, 0.1: 2.0, 1.0: 1.0}}
     runs = runs_of(race("a", "b", seeds=3), lambda run: losses[run.entry][run.rate])
     assert runs == [
-        *[("a", rate, 0) for rate in (0.01, 0.1, 1.0)],
-        *[("a", 0.1, seed) for seed in (1, 2)],
-        *[("b", rate, 0) for rate in (0.01, 0.1, 1.0)],
-        *[("b", 1.0, seed) for seed in (1, 2)],
+        *[(entry, rate, 0) for rate in (0.01, 0.1, 1.0) for entry in "ab"],
+        *[(entry, rate, seed) for seed in (1, 2) for entry, rate in (("a", 0.1), ("b", 1.0))],
     ]
 
 

@@ -99,6 +99,19 @@ def test_a_time_has_a_unit_that_fits(seconds, text):
     assert cells(row)[4:] == [text, "100.0%"]
 
 
+def test_what_an_entry_is_and_more_passes_than_steps_are_noted():
+    searched = [
+        dataclasses.replace(one, passes={"forward": 60, "backward": 40}) for one in grid("a")
+    ]
+    asked = race("a", "b", seeds=1)
+    first = dataclasses.replace(asked.entries[0], about="2 leaves to search")
+    asked = dataclasses.replace(asked, entries=(first, asked.entries[1]))
+    said = notes(asked, [*searched, *grid("b")])
+    assert said[0] == "a: 2 leaves to search"
+    assert said[1].startswith("a takes 3 forward and 2 backward passes through the model in a step")
+    assert not any(note.startswith("b ") for note in said)
+
+
 def test_the_lowest_loss_stands_first():
     records = [*grid("a", (3.0, 2.0, 3.0)), *grid("b"), *grid("c", (3.0, 1.5, 3.0))]
     assert [row.entry for row in rows(race("a", "b", "c", seeds=1), records)] == ["b", "c", "a"]

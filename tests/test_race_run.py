@@ -141,6 +141,16 @@ class KillAfter(Display):
             raise Killed
 
 
+class Remarks(Display):
+    """Keeps what is remarked."""
+
+    def __init__(self):
+        self.remarks = []
+
+    def remark(self, text):
+        self.remarks.append(text)
+
+
 class OddState(NamedTuple):
     key: jax.Array
     nothing: None
@@ -213,6 +223,49 @@ def test_a_kill_between_the_record_and_its_checkpoint_leaves_nothing_behind(
     assert not (tmp_path / "checkpoints").exists()
 
 
+@pytest.mark.parametrize("damage", ["cut", "changed", "lost"])
+def test_a_damaged_checkpoint_is_moved_aside_and_said_and_the_run_starts_again(
+    tmp_path, damage, uninterrupted
+):
+    with pytest.raises(Killed):
+        run_race(ODD, tmp_path, KillAfter(4), checkpoint_seconds=0.0)
+    files = [path for path in tmp_path.glob("checkpoints/**/leaves/**/*") if path.is_file()]
+    for file in files:
+        content = file.read_bytes()
+        if damage == "lost":
+            file.unlink()
+        elif damage == "cut":
+            file.write_bytes(content[: len(content) // 2])
+        else:
+            file.write_bytes(bytes(byte ^ 1 for byte in content))
+    heard = Remarks()
+    assert outcome(run_race(ODD, tmp_path, heard)) == uninterrupted
+    (remark,) = heard.remarks
+    aside = tmp_path / "run-0-damaged-0"
+    assert f"it is in {aside} now, and the run starts again" in remark
+    assert aside.is_dir()
+
+
+def test_a_checkpoint_of_another_run_is_not_taken_up(tmp_path, uninterrupted):
+    with pytest.raises(Killed):
+        run_race(ODD, tmp_path, KillAfter(4), checkpoint_seconds=0.0)
+    (tmp_path / "checkpoints" / "run-0").rename(tmp_path / "kept")
+    with pytest.raises(Killed):
+        run_race(ODD, tmp_path, KillAfter(7), checkpoint_seconds=0.0)
+    (tmp_path / "checkpoints").mkdir(exist_ok=True)
+    (tmp_path / "kept").rename(tmp_path / "checkpoints" / "run-1")
+    heard = Remarks()
+    assert outcome(run_race(ODD, tmp_path, heard)) == uninterrupted
+    assert "it is that of another run, {'entry': 'odd', 'rate': 0.01" in heard.remarks[0]
+
+
+def test_progress_is_shown_without_asking(tmp_path, capfd):
+    run_race(race(rates=(0.1,), seeds=1), tmp_path / "told")
+    assert "sgd, rate 0.1, seed 0: validation loss" in capfd.readouterr().err
+    run_race(race(rates=(0.1,), seeds=1), tmp_path / "silent", Display())
+    assert capfd.readouterr().err == ""
+
+
 def test_a_finished_race_runs_nothing(tmp_path):
     def once(lr):
         return optax.sgd(lr)
@@ -220,17 +273,19 @@ def test_a_finished_race_runs_nothing(tmp_path):
     asked = Race(parabola(), (Entry("it", once),), (0.1,), 1)
     records = run_race(asked, tmp_path)
 
-    def never(lr):
-        raise AssertionError("built")
-
-    again = dataclasses.replace(asked, entries=(Entry("it", never),))
-    assert run_race(again, tmp_path) == records
+    never = KillAfter(1)
+    assert run_race(asked, tmp_path, never) == records
+    assert never.seen == 0
 
 
 def test_each_record_carries_configuration_versions_and_times(tmp_path):
     record = only_record(tmp_path, 0.1)
     assert record.config["task"]["name"] == "parabola"
     assert record.config["rates"] == [0.1]
+    assert record.config["entries"]["sgd"] == {"function": "optax._src.alias.sgd"}
     assert record.versions["jax"] == jax.__version__
+    assert record.versions["jax_enable_x64"] == "False"
+    assert "xla_force_host_platform_device_count" in record.versions["XLA_FLAGS"]
+    assert record.versions["processor"]
     assert set(record.timing) == {"run", "step", "update"}
     assert all(seconds > 0 for seconds in record.timing.values())

@@ -10,21 +10,12 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
-from ..race import (
-    RATES,
-    TASKS,
-    Bars,
-    Lines,
-    Race,
-    RaceError,
-    Task,
-    run_race,
-    write_report,
-)
+from ..race import RATES, TASKS, Race, RaceError, Record, Task, run_race, write_report
 from ..race.folder import default_folder
+from ..race.prepare import prepare
 from ..race.table import notes, table
 from .loading import UsageError, bind, load
-from .race_entries import fingerprint, load_entries
+from .race_entries import load_entries, refuse_twice, with_routing
 
 INTERRUPTED = 130  # what a shell expects of a program that Ctrl-C ended
 WIDTH = 110  # of a table that does not go to a terminal
@@ -55,7 +46,7 @@ def race(
         task: What to train: `shakespeare`, or `file.py:make_task` of your own (docs/race.md).
         rates: The learning rates.
         seeds: How many seeds each entry runs at its best rate.
-        arg: `name=value` for every `file.py:factory` that has such a parameter; may be repeated.
+        arg: `name=value` for every entry that has such a parameter; may be repeated.
         task_arg: `name=value` for the task, such as `depth=6`; may be repeated.
         out: Folder for records, image and report; by default one in `runs` that is named after the
             task and a hash of all that is asked.
@@ -64,14 +55,13 @@ def race(
     if missing:
         raise UsageError(f"a race needs {', '.join(missing)}: pip install 'gradsmith[race]'")
 
-    remarks = Console(stderr=True)
     results = Console() if sys.stdout.isatty() else Console(width=WIDTH)
     try:
-        asked = Race(_task(task, task_arg), load_entries(entries, arg), rates, seeds)
-        folder = out or default_folder(asked)
-        with (Bars if remarks.is_terminal else Lines)(remarks) as display:
-            records = run_race(asked, folder, display)
-        files = write_report(asked, records, folder)
+        made = _task(task, task_arg)
+        asked = Race(made, with_routing(load_entries(entries, arg), made), rates, seeds)
+        prepared = prepare(asked)
+        folder = out or default_folder(asked, prepared.fingerprints)
+        records = run_race(prepared, folder)
     except RaceError as error:
         raise UsageError(str(error)) from error
     except OSError as error:
@@ -82,6 +72,19 @@ def race(
     results.print(table(asked, records))
     for note in notes(asked, records):
         results.print(note, highlight=False, markup=False)
+    return _write_report(asked, records, folder)
+
+
+def _write_report(asked: Race, records: list[Record], folder: Path) -> int:
+    try:
+        files = write_report(asked, records, folder)
+    except Exception as error:  # of a library that draws: the table stands
+        print(
+            f"gradsmith: the report was not written, {type(error).__name__}: {error}; the records "
+            f"are in {folder}",
+            file=sys.stderr,
+        )
+        return 1
     print("wrote", ", ".join(map(str, files)), file=sys.stderr)
     return 0
 
@@ -102,6 +105,7 @@ def _task(spec: str, assignments: Sequence[str]) -> Task:
     make = load(f"gradsmith.race.tasks.{spec}.{spec}" if spec in TASKS else spec)
     if not callable(make):
         raise UsageError(f"{spec} is a {type(make).__name__}, not a function that makes a Task")
+    refuse_twice("--task-arg", assignments)
     bound = bind(make, assignments, spec)
     try:
         task = bound()
@@ -113,4 +117,4 @@ def _task(spec: str, assignments: Sequence[str]) -> Task:
             "docs/race.md shows a small one"
         )
     origin = {**task.origin, "spec": spec, "arguments": list(assignments)}
-    return dataclasses.replace(task, origin=origin | fingerprint(spec))
+    return dataclasses.replace(task, origin=origin)

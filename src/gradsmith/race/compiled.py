@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from .entries import Entry
+from .fingerprint import program_fingerprint
 from .schedule import schedule
 from .tasks import Task
 
@@ -17,12 +18,13 @@ START, BATCHES = 0, 1  # the two streams of random keys that a seed has
 
 
 class RunState(NamedTuple):
-    """Where a run is: what its next step depends on, and nothing else."""
+    """Where a run is: what its next step depends on, and how much it has computed."""
 
     params: PyTree
     optimizer: PyTree
     step: jax.Array  # finished steps, int32
     diverged_at: jax.Array  # the step (from 1) whose loss was out of bounds, 0 while none was
+    passes: jax.Array  # forward and backward passes through the model so far, int32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,8 +35,8 @@ class Compiled:
         start: `(rate, seed) -> RunState`.
         advance: `(RunState, rate, seed, until) -> (RunState, mean training loss)`; ends early
             at the step that diverges. The given state is consumed.
-        update: `(RunState, gradients, rate, seed, count) -> params`, without the model: `count`
-            updates with the same gradients.
+        update: `(RunState, noise, rate, seed, count) -> params`, without the model: `count`
+            updates, whose gradients are `noise + params`, so that no two are the same.
         abstract: Shapes and dtypes of a `RunState`.
     """
 
@@ -44,8 +46,35 @@ class Compiled:
     abstract: RunState
 
 
-def compile_entry(task: Task, entry: Entry) -> Compiled:
-    """Compile `entry` on `task`, once for every learning rate, seed and number of steps.
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """The same functions before they are compiled.
+
+    Args:
+        start: Lowered; see `Compiled`.
+        advance: Lowered.
+        update: Lowered.
+        abstract: Shapes and dtypes of a `RunState`.
+    """
+
+    start: jax.stages.Lowered
+    advance: jax.stages.Lowered
+    update: jax.stages.Lowered
+    abstract: RunState
+
+    def compile(self) -> Compiled:
+        """Compile all three."""
+        return Compiled(
+            self.start.compile(), self.advance.compile(), self.update.compile(), self.abstract
+        )
+
+    def fingerprint(self) -> str | None:
+        """What decides the outcome of a run, as a hash; None if Python code takes part in it."""
+        return program_fingerprint(self.start, self.advance)
+
+
+def lower_entry(task: Task, entry: Entry) -> Program:
+    """The program of `entry` on `task`, one for every learning rate, seed and number of steps.
 
     The factory is called inside the traced step, with the scalar rate of that step: it need not
     know of schedules, and no optimizer depends on a step counter of its own.
@@ -54,18 +83,21 @@ def compile_entry(task: Task, entry: Entry) -> Compiled:
     def start(rate, seed) -> RunState:
         params = _strongly_typed(task.init(_key(seed, START)))
         state = _strongly_typed(entry.build(rate).init(params))
-        return RunState(params, state, jnp.int32(0), jnp.int32(0))
+        return RunState(params, state, jnp.int32(0), jnp.int32(0), jnp.zeros(2, jnp.int32))
 
     def step(run: RunState, rate, seed) -> tuple[RunState, jax.Array]:
         batch = task.batch(jax.random.fold_in(_key(seed, BATCHES), run.step))
         loss, grads = jax.value_and_grad(task.loss)(run.params, batch)
         now = rate * schedule(run.step, task.steps)
-        updates, state = update_of(task, entry, now, grads, run.optimizer, run.params, loss, batch)
+        updates, state, more = update_of(
+            task, entry, now, grads, run.optimizer, run.params, loss, batch
+        )
         params = optax.apply_updates(run.params, updates)
         diverged = ~(jnp.isfinite(loss) & (loss <= task.bound))
         finished = run.step + 1
         diverged_at = jnp.where(diverged, finished, run.diverged_at)
-        return RunState(params, state, finished, diverged_at), loss.astype(jnp.float32)
+        after = RunState(params, state, finished, diverged_at, run.passes + 1 + more)
+        return after, loss.astype(jnp.float32)
 
     def advance(run: RunState, rate, seed, until) -> tuple[RunState, jax.Array]:
         def running(carry):
@@ -80,12 +112,15 @@ def compile_entry(task: Task, entry: Entry) -> Compiled:
         end, total = jax.lax.while_loop(running, one, (run, jnp.float32(0)))
         return end, total / jnp.maximum(end.step - run.step, 1).astype(jnp.float32)
 
-    def update(run: RunState, grads, rate, seed, count) -> PyTree:
+    def update(run: RunState, noise, rate, seed, count) -> PyTree:
         batch = task.batch(_key(seed, BATCHES))
 
         def one(_, carry):
             params, state = carry
-            updates, state = update_of(
+            # Gradients that were the same every time would let XLA compute a formula without a
+            # state once, before the loop.
+            grads = jax.tree.map(jnp.add, noise, params)
+            updates, state, _ = update_of(
                 task, entry, rate, grads, state, params, jnp.float32(1), batch
             )
             return optax.apply_updates(params, updates), state
@@ -94,10 +129,10 @@ def compile_entry(task: Task, entry: Entry) -> Compiled:
 
     rate, seed, count = jnp.float32(0), jnp.int32(0), jnp.int32(0)
     abstract = jax.eval_shape(start, rate, seed)
-    return Compiled(
-        start=jax.jit(start).lower(rate, seed).compile(),
-        advance=jax.jit(advance, donate_argnums=0).lower(abstract, rate, seed, count).compile(),
-        update=jax.jit(update).lower(abstract, abstract.params, rate, seed, count).compile(),
+    return Program(
+        start=jax.jit(start).lower(rate, seed),
+        advance=jax.jit(advance, donate_argnums=0).lower(abstract, rate, seed, count),
+        update=jax.jit(update).lower(abstract, abstract.params, rate, seed, count),
         abstract=abstract,
     )
 
@@ -111,21 +146,32 @@ def update_of(
     params: PyTree,
     loss: Float[Array, ""],
     batch: Any,
-) -> tuple[PyTree, Any]:
-    """The updates of one step, and the new state.
+) -> tuple[PyTree, Any, Int[Array, "2"]]:
+    """The updates of one step, the new state, and the forward and backward passes it took.
 
     Optimizers that take extra arguments get the loss, the gradient and the loss function, as
-    those that search along a line need them.
+    those that search along a line need them. Each use of that function is counted, where and as
+    often as it runs.
     """
+    passes = jax.new_ref(jnp.zeros(2, jnp.int32))
+
+    @jax.custom_jvp
+    def differentiable(params):
+        return params
+
+    @differentiable.defjvp
+    def _(primals, tangents):
+        passes[1] += 1
+        return primals[0], tangents[0]
+
+    def value_fn(params):
+        passes[0] += 1
+        return task.loss(differentiable(params), batch)
+
     updates, state = optax.with_extra_args_support(entry.build(rate)).update(
-        grads,
-        state,
-        params,
-        value=loss,
-        grad=grads,
-        value_fn=lambda params: task.loss(params, batch),
+        grads, state, params, value=loss, grad=grads, value_fn=value_fn
     )
-    return updates, state
+    return updates, state, jax.freeze(passes)
 
 
 def _key(seed, stream: int) -> PRNGKeyArray:

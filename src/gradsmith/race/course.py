@@ -4,11 +4,12 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
-from .checkpoints import Checkpoints
+from .checkpoints import Checkpoints, DamagedCheckpointError
 from .compiled import Compiled, RunState
 from .display import Display
 from .protocol import Run
@@ -22,7 +23,9 @@ class Course(NamedTuple):
 
     state: RunState
     curve: Float[np.ndarray, "points 2"]  # mean training loss, validation loss; NaN where to come
+    passes: Int[np.ndarray, " points"]  # forward and backward together; 0 where to come
     seconds: np.ndarray  # spent so far, a scalar
+    stepping: np.ndarray  # of them, in steps
 
 
 def curve_steps(steps: int) -> list[int]:
@@ -48,11 +51,8 @@ def train(
     """Go on with `run` from its checkpoint, if there is one, to its last step or divergence."""
     rate, seed = jnp.float32(run.rate), jnp.int32(run.seed)
     steps = curve_steps(task.steps)
-    state = compiled.start(rate, seed)
-    curve = np.full((len(steps), 2), np.nan, np.float32)
-    curve[0, 1] = evaluate(state.params, task.validation)
-    course = Course(state, curve, np.zeros(()))
-    course = checkpoints.load(course) or course
+    course = _begin(task, compiled, evaluate, rate, seed, len(steps))
+    course = _stored(checkpoints, course, display) or course
     before = saved = time.perf_counter()
     for point in range(1, len(steps)):
         if steps[point] <= course.state.step or course.state.diverged_at:
@@ -68,12 +68,35 @@ def train(
     return course
 
 
+def _begin(task, compiled: Compiled, evaluate, rate, seed, points: int) -> Course:
+    state = compiled.start(rate, seed)
+    curve = np.full((points, 2), np.nan, np.float32)
+    curve[0, 1] = evaluate(state.params, task.validation)
+    return Course(state, curve, np.zeros(points, np.int32), np.zeros(()), np.zeros(()))
+
+
+def _stored(checkpoints: Checkpoints, like: Course, display: Display) -> Course | None:
+    try:
+        return checkpoints.load(like)
+    except DamagedCheckpointError as error:
+        aside = checkpoints.move_aside()
+        display.remark(
+            f"the checkpoint of this run is of no use ({error}); it is in {aside} now, and the run "
+            "starts again"
+        )
+        return None
+
+
 def _advance(task, compiled, evaluate, rate, seed, course, point: int, step: int) -> Course:
-    state, training_loss = compiled.advance(course.state, rate, seed, jnp.int32(step))
+    start = time.perf_counter()
+    advanced = compiled.advance(course.state, rate, seed, jnp.int32(step))
+    state, training_loss = jax.block_until_ready(advanced)
+    stepping = course.stepping + (time.perf_counter() - start)
     validation_loss = evaluate(state.params, task.validation)
-    curve = course.curve.copy()
+    curve, passes = course.curve.copy(), course.passes.copy()
     curve[point] = training_loss, validation_loss
+    passes[point] = state.passes.sum()
     in_bounds = np.isfinite(curve[point, 1]) and curve[point, 1] <= task.bound
     if not state.diverged_at and not in_bounds:  # the last update spoiled the parameters
         state = state._replace(diverged_at=state.step)
-    return course._replace(state=state, curve=curve)
+    return Course(state, curve, passes, course.seconds, stepping)

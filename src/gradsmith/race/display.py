@@ -38,12 +38,15 @@ class Display:
     def finish(self, record: Record) -> None:
         """The run is over."""
 
+    def remark(self, text: str) -> None:
+        """Something happened that a person should know."""
+
 
 class Lines(Display):
     """A line for everything that is finished."""
 
-    def __init__(self, console: Console):
-        self._console = console
+    def __init__(self, console: Console | None = None):
+        self._console = console or Console(stderr=True)
 
     def _print(self, text: str) -> None:
         self._console.print(escape(text), highlight=False, soft_wrap=True)
@@ -63,17 +66,21 @@ class Lines(Display):
         self._left -= 1
         self._print(f"{describe(record)}; to go: {self._left}")
 
+    def remark(self, text: str) -> None:
+        """Say it."""
+        self._print(text)
+
 
 class Bars(Display):
     """One bar for the race with the time left, one for the run with its loss and throughput."""
 
-    def __init__(self, console: Console):
+    def __init__(self, console: Console | None = None):
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
             TextColumn("{task.fields[remark]}"),
             TimeRemainingColumn(),
-            console=console,
+            console=console or Console(stderr=True),
             speed_estimate_period=120.0,
             transient=True,
         )
@@ -119,6 +126,10 @@ class Bars(Display):
         rest = self._task.steps - self._step  # of a run that diverged
         self._progress.update(self._race, advance=rest, remark=self._count())
         self._progress.console.print(escape(describe(record)), highlight=False)
+
+    def remark(self, text: str) -> None:
+        """Leave it above the bars."""
+        self._progress.console.print(escape(text), highlight=False, soft_wrap=True)
 
     def _count(self) -> str:
         return f"{self._finished} of {self._runs} runs"

@@ -1,6 +1,7 @@
 """Who takes part: a name, and a function from a learning rate to an Optax optimizer."""
 
 import dataclasses
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -19,13 +20,19 @@ class Entry:
     Args:
         name: What the table and the records call it; unique in a race.
         build: From a learning rate to an `optax.GradientTransformation`.
-        origin: Where it comes from (what was asked for, with which arguments, which version of
-            the file), for `config.json`: a race does not go on when it has changed.
+        origin: Where it comes from, for `config.json`: a race does not go on when it has changed.
+            By default the name of the function, with the arguments of a `functools.partial`.
+        about: What it is, in one line, for the notes under the table.
     """
 
     name: str
     build: Callable[[Any], optax.GradientTransformation]
     origin: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    about: str = ""
+
+    def __post_init__(self):
+        if not self.origin:
+            object.__setattr__(self, "origin", _origin(self.build))
 
 
 def entry(
@@ -72,7 +79,7 @@ def entry(
             f"{name} returns a {type(made).__name__}, not an Optax optimizer: let it return an "
             "optax.GradientTransformation(init, update), for example an optax.chain(...)"
         )
-    return Entry(name, build, origin or {})
+    return Entry(name, build, origin or _origin(factory))
 
 
 def rate_parameter(factory: Callable) -> str | None:
@@ -97,6 +104,14 @@ def _refuse_missing(name: str, factory: Callable, keyword: str | None) -> None:
             f"{name} needs a value for {' and '.join(missing)} as well: "
             f"{' '.join(f'--arg {parameter}=VALUE' for parameter in missing)}"
         )
+
+
+def _origin(factory: Callable) -> dict[str, Any]:
+    if isinstance(factory, functools.partial):
+        arguments = [*map(repr, factory.args), *(f"{k}={v!r}" for k, v in factory.keywords.items())]
+        return {**_origin(factory.func), "arguments": arguments}
+    name = getattr(factory, "__qualname__", type(factory).__qualname__)
+    return {"function": f"{factory.__module__}.{name}"}
 
 
 def _parameters(factory: Callable) -> Mapping[str, inspect.Parameter]:

@@ -61,7 +61,8 @@ def examine_entry(task: Task, entry: Entry) -> None:
     def first_step(rate, params, batch):
         state = jax.tree.map(jnp.asarray, entry.build(rate).init(params))
         loss = jnp.float32(1)
-        return state, *update_of(task, entry, rate, params, state, params, loss, batch)
+        updates, after, _ = update_of(task, entry, rate, params, state, params, loss, batch)
+        return state, updates, after
 
     try:
         before, updates, after = jax.eval_shape(first_step, jnp.float32(0.01), params, batch)

@@ -66,19 +66,22 @@ class Race:
 
 
 def next_run(race: Race, records: Iterable[Record]) -> Run | None:
-    """What to run now, given what is finished; None when the race is over."""
+    """What to run now, given what is finished; None when the race is over.
+
+    The entries alternate, so that a machine that is busy for a while disturbs all alike.
+    """
     records = list(records)
     finished = {Run(record.entry, record.rate, record.seed) for record in records}
-    for entry in race.entries:
-        runs = [Run(entry.name, rate, 0) for rate in race.rates]
-        if finished.issuperset(runs):
-            best = best_rate(record for record in records if record.entry == entry.name)
-            if best is not None:  # else it diverged everywhere, and more seeds tell nothing
-                runs = [Run(entry.name, best, seed) for seed in range(race.seeds)]
-        for run in runs:
-            if run not in finished:
-                return run
-    return None
+    best = {
+        entry.name: best_rate(record for record in records if record.entry == entry.name)
+        for entry in race.entries
+    }
+    grid = [Run(entry, rate, 0) for rate in race.rates for entry in best]
+    if finished.issuperset(grid):  # who diverged everywhere has no best rate: seeds tell nothing
+        runs = [Run(e, r, seed) for seed in range(race.seeds) for e, r in best.items() if r]
+    else:
+        runs = grid
+    return next((run for run in runs if run not in finished), None)
 
 
 def best_rate(records: Iterable[Record]) -> float | None:

@@ -14,6 +14,7 @@ class Curve:
     """The losses along a run; a loss that is not finite is None."""
 
     step: list[int]
+    passes: list[int]  # forward and backward passes through the model until then, together
     training_loss: list[float | None]  # mean over the steps since the point before
     validation_loss: list[float | None]
 
@@ -30,10 +31,14 @@ class Record:
         steps_to_target: The first point of the curve at or below the target; None if none is.
         diverged_at: The step whose training loss, or the validation loss after it, was not finite
             or above the bound; None if none was.
+        passes: `forward` and `backward` passes through the model in all. A plain optimizer takes
+            one of each a step; a line search takes more.
         curve: The losses on the way.
+        program: Fingerprint of the program that ran; None if it had none.
         config: The configuration of the race.
         versions: Of Python, the packages and the device.
-        timing: Seconds: `run` (all of it), `step` and `update` (medians, see `timing.py`).
+        timing: Seconds: `run` (all of it), `step` (the mean of its steps, without validation) and
+            `update` (see `timing.py`).
     """
 
     entry: str
@@ -42,7 +47,9 @@ class Record:
     validation_loss: float | None
     steps_to_target: int | None
     diverged_at: int | None
+    passes: dict[str, int]
     curve: Curve
+    program: str | None
     config: dict[str, Any]
     versions: dict[str, str]
     timing: dict[str, float]
@@ -74,10 +81,10 @@ def append_record(path: Path, record: Record) -> None:
 
 
 def read_records(path: Path) -> list[Record]:
-    """All finished records; a last line cut short by a kill is removed from the file.
+    """All finished records, each run once; a last line cut short by a kill is removed.
 
     Raises:
-        RaceError: A whole line is no record.
+        RaceError: A whole line is no record; or two lines tell different outcomes of one run.
     """
     if not path.exists():
         return []
@@ -85,10 +92,17 @@ def read_records(path: Path) -> list[Record]:
     whole = content.rfind(b"\n") + 1
     if whole < len(content):
         os.truncate(path, whole)
-    return [
-        _parse(line, f"{path}, line {number}")
-        for number, line in enumerate(content[:whole].splitlines(), start=1)
-    ]
+    records: dict[tuple, tuple[str, Record]] = {}
+    for number, line in enumerate(content[:whole].splitlines(), start=1):
+        where = f"{path}, line {number}"
+        record = _parse(line, where)
+        run = (record.entry, record.rate, record.seed)
+        first, earlier = records.setdefault(run, (where, record))
+        if dataclasses.replace(record, timing={}) != dataclasses.replace(earlier, timing={}):
+            raise RaceError(
+                f"{where} tells another outcome of the run of {first}: remove the wrong one"
+            )
+    return [record for _, record in records.values()]
 
 
 def _parse(line: bytes, where: str) -> Record:

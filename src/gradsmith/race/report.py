@@ -24,8 +24,8 @@ def write_report(race: Race, records: list[Record], path: Path) -> list[Path]:
     the configuration and the versions. It loads nothing from anywhere.
     """
     image, page = path / "curves.png", path / "report.html"
-    replace_bytes(image, curves_png(race, records))
     replace_bytes(page, _page(race, records).encode())
+    replace_bytes(image, curves_png(race, records))
     return [image, page]
 
 

@@ -19,6 +19,7 @@ class Row:
             one may lie outside.
         losses: Final validation losses at the best rate, one a seed; None for a diverged run.
         steps_to_target: Median over those seeds; None if half of them or more do not reach it.
+        passes: Forward and backward passes through the model in a step, over the entry's records.
         step: Seconds of a step, the median over the entry's records.
         update_share: Time of the update over that of the step, likewise.
     """
@@ -28,6 +29,7 @@ class Row:
     on_edge: bool
     losses: tuple[float | None, ...]
     steps_to_target: float | None
+    passes: tuple[float, float]
     step: float
     update_share: float
 
@@ -52,6 +54,7 @@ def rows(race: Race, records: list[Record]) -> list[Row]:
                 on_edge=rate in (min(race.rates), max(race.rates)),
                 losses=tuple(record.validation_loss for record in best),
                 steps_to_target=_median_step([record.steps_to_target for record in best]),
+                passes=_passes(own),
                 step=statistics.median(record.timing["step"] for record in own),
                 update_share=statistics.median(
                     record.timing["update"] / record.timing["step"] for record in own
@@ -59,6 +62,13 @@ def rows(race: Race, records: list[Record]) -> list[Row]:
             )
         )
     return sorted(table, key=lambda row: row.loss)
+
+
+def _passes(records: list[Record]) -> tuple[float, float]:
+    steps = sum(record.curve.step[-1] for record in records)
+    forward = sum(record.passes["forward"] for record in records)
+    backward = sum(record.passes["backward"] for record in records)
+    return forward / steps, backward / steps
 
 
 def _median_step(steps: list[int | None]) -> float | None:

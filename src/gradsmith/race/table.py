@@ -35,8 +35,15 @@ def cells(row: Row) -> list[str]:
 
 def notes(race: Race, records: list[Record]) -> list[str]:
     """What has to be said about the table: edges, divergence, and what it is worth."""
-    said = []
-    edges = [row.entry for row in rows(race, records) if row.on_edge]
+    shown = rows(race, records)
+    said = [f"{entry.name}: {entry.about}" for entry in race.entries if entry.about]
+    said += [
+        f"{row.entry} takes {row.passes[0]:.3g} forward and {row.passes[1]:.3g} backward passes "
+        "through the model in a step, where others take one of each: steps do not compare"
+        for row in shown
+        if max(row.passes) > 1
+    ]
+    edges = [row.entry for row in shown if row.on_edge]
     if edges:
         grid = ", ".join(f"{rate:g}" for rate in race.rates)
         where = f"at the edge of the grid ({grid})" if len(race.rates) > 1 else "the only rate"
