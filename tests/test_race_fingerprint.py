@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from race_helpers import SGD, parabola, race
+from race_helpers import SGD, parabola, race, single
 
 from gradsmith.race import Display, Entry, Race, RaceError, run_race
 from gradsmith.race.compiled import lower_entry
@@ -21,7 +21,7 @@ from gradsmith.race.prepare import prepare
 
 
 def fingerprint(build, **task):
-    return lower_entry(parabola(**task), Entry("it", build)).fingerprint()
+    return lower_entry(parabola(**task), Entry("it", build), {}).fingerprint()
 
 
 def scaled(constant, lr):
@@ -59,7 +59,7 @@ def test_constants_count_however_many_they_are():
         )
         for data in (table, np.where(np.arange(10_000) == 9_999, 1.0, table).astype(np.float32))
     ]
-    one, other = (lower_entry(task, SGD).fingerprint() for task in drawing)
+    one, other = (lower_entry(task, SGD, {}).fingerprint() for task in drawing)
     assert one != other
 
 
@@ -71,7 +71,7 @@ def test_another_process_finds_the_same_fingerprint():
         from race_helpers import parabola
         from gradsmith.race import Entry
         from gradsmith.race.compiled import lower_entry
-        print(lower_entry(parabola(), Entry("it", optax.adamw)).fingerprint())
+        print(lower_entry(parabola(), Entry("it", optax.adamw), {}).fingerprint())
     """
     command = [sys.executable, "-c", textwrap.dedent(program), str(Path(__file__).parent)]
     found = {
@@ -115,7 +115,10 @@ def test_data_are_told_apart_by_value_shape_and_place():
     "change",
     [
         lambda asked: dataclasses.replace(
-            asked, task=dataclasses.replace(asked.task, validation=jnp.zeros(3))
+            asked, task=dataclasses.replace(asked.task, selection=jnp.zeros(3))
+        ),
+        lambda asked: dataclasses.replace(
+            asked, task=dataclasses.replace(asked.task, report=jnp.zeros(3))
         ),
         lambda asked: dataclasses.replace(
             asked, task=dataclasses.replace(asked.task, batch=lambda key: jnp.zeros(3))
@@ -124,16 +127,27 @@ def test_data_are_told_apart_by_value_shape_and_place():
             asked, task=dataclasses.replace(asked.task, init=lambda key: {"x": jnp.ones(3)})
         ),
         lambda asked: dataclasses.replace(
-            asked, entries=(Entry("sgd", lambda lr: optax.sgd(-lr), SGD.origin),)
+            asked, entries=(Entry("sgd", lambda lr: optax.sgd(-lr), origin=SGD.origin),)
+        ),
+        lambda asked: dataclasses.replace(
+            asked, entries=(dataclasses.replace(SGD, schedule=lambda step, steps: step / steps),)
         ),
     ],
-    ids=["validation", "training", "start", "entry"],
+    ids=["selection", "report", "training", "start", "entry", "schedule"],
 )
 def test_old_results_are_never_given_for_what_has_changed(tmp_path, change):
-    asked = Race(parabola(), (SGD,), (0.1,), 1)
+    asked = single(SGD)
     run_race(asked, tmp_path, Display())
-    with pytest.raises(RaceError, match=r"belongs to another race(.|\n)*programs\."):
+    with pytest.raises(RaceError, match=r"belongs to another race(.|\n)*(programs|schedule)"):
         run_race(change(asked), tmp_path, Display())
+
+
+def test_settings_other_than_the_rate_are_other_programs():
+    tuned = Entry("sgd", optax.sgd, {"momentum": [0.5, 0.9]})
+    prepared = prepare(Race(parabola(), (tuned,), (0.1, 0.2)))
+    names = {"entry sgd(momentum=0.5)", "entry sgd(momentum=0.9)"}
+    assert set(prepared.programs) == names
+    assert len({prepared.fingerprints[name] for name in names}) == 2
 
 
 def test_preparing_compiles_and_writes_nothing(tmp_path, monkeypatch):

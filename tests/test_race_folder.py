@@ -55,8 +55,8 @@ def test_a_folder_is_nobodys_until_it_is_pinned(tmp_path):
 @pytest.mark.parametrize(
     ("other", "difference"),
     [
-        (race(seeds=3), "config.seeds: 2 there, 3 here"),
-        (race(rates=(0.1,)), r"config.rates: \[0.01, 0.1, 1.0\] there, \[0.1\] here"),
+        (race(seeds=3), "config.protocol.seeds: 2 there, 3 here"),
+        (race(rates=(0.1,)), r"sgd.space.learning_rate: \[0.01, 0.1, 1.0\] there, \[0.1\] here"),
         (race(steps=21), "config.task.steps: 20 there, 21 here"),
         (race("b"), "config.entries.b: None there, {.* here"),
     ],
@@ -104,7 +104,7 @@ def test_a_program_that_nothing_is_known_of_is_not_gone_on_with(tmp_path):
 @pytest.mark.parametrize(
     ("foreign", "difference"),
     [
-        ({"config": {"seeds": 9}}, "config.seeds: 9 there, 2 here"),
+        ({"config": {"seeds": 9}}, "config.seeds: 9 there, None here"),
         ({"program": "9"}, "program: '9' there, '0' here"),
         ({"versions": {"jax": "9"}}, "versions.jax: '9' there"),
     ],

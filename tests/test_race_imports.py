@@ -14,7 +14,8 @@ def imports(path):
     """Yield the modules of the race's own folder that the file imports."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.level == 1 and path.parent == FOLDER:
-            yield node.module.split(".")[0]
+            names = [node.module] if node.module else [alias.name for alias in node.names]
+            yield from (name.split(".")[0] for name in names)
 
 
 def test_no_module_of_the_race_imports_itself_by_a_detour():

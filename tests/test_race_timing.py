@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from race_helpers import parabola, race
+from race_helpers import parabola, single
 
-from gradsmith.race import Entry, run_race
+from gradsmith.race import Entry, Protocol, Race, run_race
 from gradsmith.race.compiled import Compiled, lower_entry
 from gradsmith.race.timing import measure
 
@@ -24,7 +24,7 @@ def test_no_two_timed_updates_have_the_same_gradient():
 
         return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
-    compiled = lower_entry(parabola(), Entry("spy", spy)).compile()
+    compiled = lower_entry(parabola(), Entry("spy", spy), {}).compile()
     run = compiled.start(jnp.float32(0.1), jnp.int32(0))
     noise = {"x": jnp.ones(3)}
     compiled.update(run, noise, jnp.float32(0.1), jnp.int32(0), jnp.int32(4))
@@ -46,7 +46,7 @@ class Clock:
             self.timed.append(name)
             self.now += sum(map(cost, range(int(count))))
 
-        abstract = lower_entry(parabola(), Entry("sgd", optax.sgd)).abstract
+        abstract = lower_entry(parabola(), Entry("sgd", optax.sgd), {}).abstract
         nothing = lambda *arguments: None
         return Compiled(nothing, nothing, update, abstract)
 
@@ -91,9 +91,8 @@ def test_a_line_search_is_charged_for_its_passes(tmp_path, standard_promotion):
         return optax.GradientTransformationExtraArgs(tx.init, update)
 
     entries = (Entry("searching", searching), Entry("sgd", optax.sgd))
-    asked = race(rates=(0.1,), seeds=1)
-    asked = type(asked)(asked.task, entries, asked.rates, asked.seeds)
-    searched, plain = run_race(asked, tmp_path)
+    asked = Race(parabola(), entries, (0.1,), Protocol(seeds=1))
+    searched, plain = run_race(asked, tmp_path)[2:]
     jax.effects_barrier()
     tried = sum(map(int, trials[-20:]))
     assert tried > 20
@@ -106,6 +105,5 @@ def test_a_line_search_is_charged_for_its_passes(tmp_path, standard_promotion):
 def test_a_search_by_values_alone_takes_no_backward_pass(tmp_path, standard_promotion):
     search = functools.partial(optax.scale_by_backtracking_linesearch, 20)
     entry = Entry("it", lambda lr: optax.chain(optax.sgd(100 * lr), search()))
-    asked = race(rates=(0.1,), seeds=1)
-    (record,) = run_race(type(asked)(asked.task, (entry,), (0.1,), 1), tmp_path)
+    _, record = run_race(single(entry), tmp_path)
     assert record.passes["backward"] == 20 < record.passes["forward"]

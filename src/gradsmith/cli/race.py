@@ -5,14 +5,16 @@ import importlib.util
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
 
-from ..race import RATES, TASKS, Race, RaceError, Record, Task, run_race, write_report
+from ..race import RATES, TASKS, Protocol, Race, RaceError, Record, Task, run_race, write_report
 from ..race.folder import default_folder
-from ..race.prepare import prepare
+from ..race.plan import in_words
+from ..race.plan import plan as make_plan
+from ..race.prepare import Prepared, prepare
 from ..race.table import notes, table
 from .loading import UsageError, bind, load
 from .race_entries import load_entries, refuse_twice, with_routing
@@ -29,27 +31,49 @@ def race(
     /,
     task: str = "shakespeare",
     rates: tuple[float, ...] = RATES,
-    seeds: int = 2,
+    search: Literal["grid", "sobol", "halton"] = "grid",
+    budget: int | None = None,
+    tuning_seeds: int = 1,
+    seeds: int = 3,
+    selection: Literal["loss", "steps"] = "loss",
+    verdict: Literal["paired", "track"] = "paired",
+    extensions: int = 1,
+    label: Repeated = (),
     arg: Repeated = (),
     task_arg: Repeated = (),
     out: Path | None = None,
+    plan: bool = False,
 ) -> int:
-    """Race optimizers on one task: the same learning rates, seeds and schedule for everyone.
+    """Race optimizers on one task: the same budget, seeds and schedule for everyone.
 
-    Each entry runs every learning rate with seed 0, then the other seeds at its best rate. A race
-    that was stopped or killed goes on when the same command is given again.
+    Each entry is tuned by the same number of trials, and its best one is compared with the others
+    at other seeds, on other data. A race that was stopped or killed goes on when the same command
+    is given again.
 
     Args:
         entries: Who runs: `muon`, `adamw` or another name in gradsmith, optax or optax.contrib, a
             dotted name, or `file.py:factory`. The parameter `learning_rate` or `lr` gets the
-            rate; a factory in a file may call it otherwise if it comes first.
+            rate; a factory in a file may call it otherwise if it comes first. Arguments follow
+            in parentheses, lists and ranges are tuned over:
+            `'muon(learning_rate=log(2e-3, 2e-1), momentum=[0.9, 0.95])'`.
         task: What to train: `shakespeare`, or `file.py:make_task` of your own (docs/race.md).
-        rates: The learning rates.
-        seeds: How many seeds each entry runs at its best rate.
+        rates: The learning rates of every entry that names none.
+        search: `grid` tries every combination; `sobol` and `halton` try as many points as the
+            budget says.
+        budget: Trials of each entry, the same for all.
+        tuning_seeds: Seeds of each trial.
+        seeds: Other seeds, at which the best trial of each entry is reported.
+        selection: The best trial has the lowest `loss`, or the fewest `steps` to the target.
+        verdict: `paired` compares entries seed by seed; `track` holds each to the target by the
+            rule of modded-nanogpt's optimization track.
+        extensions: How often everyone gets two more trials because somebody's best learning rate
+            is at an edge.
+        label: A name for each entry, in their order; given once for each.
         arg: `name=value` for every entry that has such a parameter; may be repeated.
         task_arg: `name=value` for the task, such as `depth=6`; may be repeated.
         out: Folder for records, image and report; by default one in `runs` that is named after the
-            task and a hash of all that is asked.
+            task and a hash of all that is asked and run.
+        plan: Say what the race takes, and run nothing.
     """
     missing = [name for name in PACKAGES if not _is_installed(name)]
     if missing:
@@ -58,8 +82,12 @@ def race(
     results = Console() if sys.stdout.isatty() else Console(width=WIDTH)
     try:
         made = _task(task, task_arg)
-        asked = Race(made, with_routing(load_entries(entries, arg), made), rates, seeds)
+        protocol = Protocol(search, budget, tuning_seeds, seeds, selection, verdict, extensions)
+        loaded = with_routing(load_entries(entries, arg, label), made)
+        asked = Race(made, loaded, rates, protocol)
         prepared = prepare(asked)
+        if plan:
+            return _plan(prepared)
         folder = out or default_folder(asked, prepared.fingerprints)
         records = run_race(prepared, folder)
     except RaceError as error:
@@ -86,6 +114,13 @@ def _write_report(asked: Race, records: list[Record], folder: Path) -> int:
         )
         return 1
     print("wrote", ", ".join(map(str, files)), file=sys.stderr)
+    return 0
+
+
+def _plan(prepared: Prepared) -> int:
+    plans = make_plan(prepared)
+    extended = prepared.race.runs_at_most() - sum(one.runs for one in plans)
+    print(in_words(plans, extended))
     return 0
 
 

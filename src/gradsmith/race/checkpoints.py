@@ -1,6 +1,8 @@
 """The state of the run that is under way, so that a killed race loses seconds."""
 
+import gc
 import shutil
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -53,26 +55,34 @@ class Checkpoints:
         if step is None:
             return None
         leaves, structure = jax.tree.flatten(like)
-        try:
-            stored, about = self._read(step, [leaf for leaf in leaves if leaf.size])
-        except Exception as error:  # Orbax, TensorStore and the system have one each for a fault
-            summary = str(error).strip().splitlines() or ["no message"]
-            raise DamagedCheckpointError(f"{type(error).__name__}: {summary[0]}") from error
+        found, fault = self._read(step, [leaf for leaf in leaves if leaf.size])
+        if found is None:
+            raise DamagedCheckpointError(fault)
+        stored, about = found["leaves"], found["about"]
         if about["identity"] != self._identity:
             raise DamagedCheckpointError(f"it is that of another run, {about['identity']}")
         if about["sha256"] != data_fingerprint(stored):
             raise DamagedCheckpointError("its content is not what was written")
-        found = iter(stored)
+        rest = iter(stored)
         return structure.unflatten(
-            [next(found) if leaf.size else np.zeros(leaf.shape, leaf.dtype) for leaf in leaves]
+            [next(rest) if leaf.size else np.zeros(leaf.shape, leaf.dtype) for leaf in leaves]
         )
 
-    def _read(self, step: int, like: list) -> tuple[list, dict[str, Any]]:
+    def _read(self, step: int, like: list) -> tuple[Any, str]:
+        """What is stored, or None and the fault."""
         import orbax.checkpoint as ocp
 
         parts = {"leaves": ocp.args.StandardRestore(like), "about": ocp.args.JsonRestore()}
-        found = self._manager.restore(step, args=ocp.args.Composite(**parts))
-        return found["leaves"], found["about"]
+        with warnings.catch_warnings():
+            # Where Orbax fails it leaves coroutines behind, which complain when they are collected.
+            warnings.simplefilter("ignore", RuntimeWarning)
+            try:
+                return self._manager.restore(step, args=ocp.args.Composite(**parts)), ""
+            except Exception as error:  # Orbax, TensorStore and the system have their own each
+                summary = str(error).strip().splitlines() or ["no message"]
+                fault = f"{type(error).__name__}: {summary[0]}"
+            gc.collect()
+            return None, fault
 
     def move_aside(self) -> Path:
         """Rename the folder of the run, so that it starts again; return where it is now."""

@@ -1,7 +1,7 @@
 """One entry on one task, compiled once: learning rate, seed and step are traced."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from .entries import Entry
 from .fingerprint import program_fingerprint
-from .schedule import schedule
+from .space import RATE
 from .tasks import Task
 
 START, BATCHES = 0, 1  # the two streams of random keys that a seed has
@@ -73,24 +73,30 @@ class Program:
         return program_fingerprint(self.start, self.advance)
 
 
-def lower_entry(task: Task, entry: Entry) -> Program:
+def lower_entry(task: Task, entry: Entry, settings: Mapping[str, Any]) -> Program:
     """The program of `entry` on `task`, one for every learning rate, seed and number of steps.
+
+    All other settings are part of the program.
 
     The factory is called inside the traced step, with the scalar rate of that step: it need not
     know of schedules, and no optimizer depends on a step counter of its own.
     """
 
+    def build(rate) -> optax.GradientTransformation:
+        others = {name: value for name, value in settings.items() if name != RATE}
+        return entry.build(rate, **others)
+
     def start(rate, seed) -> RunState:
         params = _strongly_typed(task.init(_key(seed, START)))
-        state = _strongly_typed(entry.build(rate).init(params))
+        state = _strongly_typed(build(rate).init(params))
         return RunState(params, state, jnp.int32(0), jnp.int32(0), jnp.zeros(2, jnp.int32))
 
     def step(run: RunState, rate, seed) -> tuple[RunState, jax.Array]:
         batch = task.batch(jax.random.fold_in(_key(seed, BATCHES), run.step))
         loss, grads = jax.value_and_grad(task.loss)(run.params, batch)
-        now = rate * schedule(run.step, task.steps)
+        now = rate * entry.schedule(run.step, task.steps)
         updates, state, more = update_of(
-            task, entry, now, grads, run.optimizer, run.params, loss, batch
+            task, build(now), grads, run.optimizer, run.params, loss, batch
         )
         params = optax.apply_updates(run.params, updates)
         diverged = ~(jnp.isfinite(loss) & (loss <= task.bound))
@@ -121,7 +127,7 @@ def lower_entry(task: Task, entry: Entry) -> Program:
             # state once, before the loop.
             grads = jax.tree.map(jnp.add, noise, params)
             updates, state, _ = update_of(
-                task, entry, rate, grads, state, params, jnp.float32(1), batch
+                task, build(rate), grads, state, params, jnp.float32(1), batch
             )
             return optax.apply_updates(params, updates), state
 
@@ -139,8 +145,7 @@ def lower_entry(task: Task, entry: Entry) -> Program:
 
 def update_of(
     task: Task,
-    entry: Entry,
-    rate: Float[Array, ""] | float,
+    tx: optax.GradientTransformation,
     grads: PyTree,
     state: Any,
     params: PyTree,
@@ -168,7 +173,7 @@ def update_of(
         passes[0] += 1
         return task.loss(differentiable(params), batch)
 
-    updates, state = optax.with_extra_args_support(entry.build(rate)).update(
+    updates, state = optax.with_extra_args_support(tx).update(
         grads, state, params, value=loss, grad=grads, value_fn=value_fn
     )
     return updates, state, jax.freeze(passes)

@@ -12,7 +12,6 @@ from jaxtyping import Float, Int
 from .checkpoints import Checkpoints, DamagedCheckpointError
 from .compiled import Compiled, RunState
 from .display import Display
-from .protocol import Run
 from .tasks import Task
 
 POINTS = 20  # of a curve, after its start
@@ -43,15 +42,27 @@ def train(
     task: Task,
     compiled: Compiled,
     evaluate: Callable,
-    run: Run,
+    rate: float,
+    seed: int,
     checkpoints: Checkpoints,
     checkpoint_seconds: float,
     display: Display,
 ) -> Course:
-    """Go on with `run` from its checkpoint, if there is one, to its last step or divergence."""
-    rate, seed = jnp.float32(run.rate), jnp.int32(run.seed)
+    """Go on from the checkpoint, if there is one, to the last step or divergence.
+
+    Args:
+        task: What is minimised.
+        compiled: By whom.
+        evaluate: The held-out loss of parameters.
+        rate: The peak learning rate.
+        seed: Of parameters and batches.
+        checkpoints: Of this run.
+        checkpoint_seconds: Time between two of them.
+        display: Who hears of the progress.
+    """
+    rate, seed = jnp.float32(rate), jnp.int32(seed)
     steps = curve_steps(task.steps)
-    course = _begin(task, compiled, evaluate, rate, seed, len(steps))
+    course = _begin(compiled, evaluate, rate, seed, len(steps))
     course = _stored(checkpoints, course, display) or course
     before = saved = time.perf_counter()
     for point in range(1, len(steps)):
@@ -68,10 +79,10 @@ def train(
     return course
 
 
-def _begin(task, compiled: Compiled, evaluate, rate, seed, points: int) -> Course:
+def _begin(compiled: Compiled, evaluate, rate, seed, points: int) -> Course:
     state = compiled.start(rate, seed)
     curve = np.full((points, 2), np.nan, np.float32)
-    curve[0, 1] = evaluate(state.params, task.validation)
+    curve[0, 1] = evaluate(state.params)
     return Course(state, curve, np.zeros(points, np.int32), np.zeros(()), np.zeros(()))
 
 
@@ -92,7 +103,7 @@ def _advance(task, compiled, evaluate, rate, seed, course, point: int, step: int
     advanced = compiled.advance(course.state, rate, seed, jnp.int32(step))
     state, training_loss = jax.block_until_ready(advanced)
     stepping = course.stepping + (time.perf_counter() - start)
-    validation_loss = evaluate(state.params, task.validation)
+    validation_loss = evaluate(state.params)
     curve, passes = course.curve.copy(), course.passes.copy()
     curve[point] = training_loss, validation_loss
     passes[point] = state.passes.sum()

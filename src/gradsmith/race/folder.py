@@ -1,5 +1,6 @@
 """The folder of a race: its pinned configuration, its records, its checkpoints, its reports."""
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -8,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from .errors import RaceError
-from .protocol import Race
+from .prepare import program_name
+from .protocol import Race, in_json, written
 from .provenance import versions
 from .records import Record, read_records
 
@@ -137,14 +139,14 @@ class Folder:
         }
         expected = {
             "config": there["config"],
-            "program": there["programs"].get(f"entry {record.entry}"),
+            "program": there["programs"].get(program_name(record.entry, record.settings)),
             "versions": there["versions"],
         }
         differences = _differences(own, expected)
         if differences:
             raise RaceError(
-                f"{self.records} holds a record of another race ({record.entry}, rate "
-                f"{record.rate:g}, seed {record.seed}):\n"
+                f"{self.records} holds a record of another race ({record.entry}, "
+                f"{written(record.settings)}, seed {record.seed}):\n"
                 + "".join(f"  {line}\n" for line in differences)
                 + "remove that line"
             )
@@ -170,10 +172,15 @@ def configuration(race: Race) -> dict[str, Any]:
     """All that was asked and can be written down."""
     return {
         "task": race.task.settings(),
-        "entries": {entry.name: dict(entry.origin) for entry in race.entries},
-        "rates": list(race.rates),
-        "seeds": race.seeds,
-        "schedule": "linear warm-up over a tenth of the steps, then linear to zero",
+        "protocol": dataclasses.asdict(race.protocol),
+        "entries": {
+            entry.name: {
+                **entry.origin,
+                "space": in_json(race.space(entry)),
+                "schedule": (entry.schedule.__doc__ or "its own").partition("\n")[0],
+            }
+            for entry in race.entries
+        },
     }
 
 

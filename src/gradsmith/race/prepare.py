@@ -9,6 +9,7 @@ from .compiled import Program, lower_entry
 from .examine import examine_entry, examine_task
 from .fingerprint import data_fingerprint, program_fingerprint
 from .protocol import Race
+from .space import RATE, Settings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,14 +18,16 @@ class Prepared:
 
     Args:
         race: What is raced.
-        programs: The program of each entry.
-        evaluate: The validation loss of parameters, lowered.
-        fingerprints: Of `evaluate` with its data (as `task`) and of each entry's program.
+        programs: Of each entry with each choice of settings, by `program_name`.
+        select: The loss of parameters on the selection data, lowered.
+        report: On the report data.
+        fingerprints: Of both with their data (as `task`), and of each program.
     """
 
     race: Race
     programs: Mapping[str, Program]
-    evaluate: jax.stages.Lowered
+    select: jax.stages.Lowered
+    report: jax.stages.Lowered
     fingerprints: Mapping[str, str | None]
 
 
@@ -34,15 +37,31 @@ def prepare(race: Race) -> Prepared:
     Raises:
         RaceError: The task or an entry cannot be raced.
     """
-    examine_task(race.task)
+    task = race.task
+    examine_task(task)
+    programs = {}
     for entry in race.entries:
-        examine_entry(race.task, entry)
-    programs = {entry.name: lower_entry(race.task, entry) for entry in race.entries}
+        for settings in race.first_trials(entry):
+            name = program_name(entry.name, settings)
+            if name not in programs:
+                examine_entry(task, entry, settings)
+                programs[name] = lower_entry(task, entry, settings)
     params = next(iter(programs.values())).abstract.params
-    evaluate = jax.jit(race.task.loss).lower(params, race.task.validation)
-    validation = program_fingerprint(evaluate)
+    select, report = (jax.jit(task.loss).lower(params, d) for d in (task.selection, task.report))
+    held_out = program_fingerprint(select, report)
     fingerprints = {
-        "task": validation and f"{validation} {data_fingerprint(race.task.validation)}",
-        **{f"entry {name}": program.fingerprint() for name, program in programs.items()},
+        "task": held_out and f"{held_out} {data_fingerprint((task.selection, task.report))}",
+        **{name: program.fingerprint() for name, program in programs.items()},
     }
-    return Prepared(race, programs, evaluate, fingerprints)
+    return Prepared(race, programs, select, report, fingerprints)
+
+
+def program_name(entry: str, settings: Settings) -> str:
+    """What a program is called: trials that differ in the learning rate alone share one.
+
+    Examples:
+        >>> program_name("muon", {"learning_rate": 0.02, "momentum": 0.9})
+        'entry muon(momentum=0.9)'
+    """
+    others = [f"{name}={value!r}" for name, value in settings.items() if name != RATE]
+    return f"entry {entry}({', '.join(others)})" if others else f"entry {entry}"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import RaceError
+from .space import RATE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,9 +26,11 @@ class Record:
 
     Args:
         entry: Who ran.
-        rate: Its peak learning rate.
-        seed: Seed of its parameters and batches.
-        validation_loss: After the last step; None if the run diverged.
+        trial: The number of its settings among those that the entry tried.
+        settings: The peak learning rate, and what else was chosen.
+        seed: Seed of its parameters and batches; below zero in tuning.
+        validation_loss: After the last step; None if the run diverged. Of the selection data in
+            tuning, of the report data otherwise.
         steps_to_target: The first point of the curve at or below the target; None if none is.
         diverged_at: The step whose training loss, or the validation loss after it, was not finite
             or above the bound; None if none was.
@@ -42,7 +45,8 @@ class Record:
     """
 
     entry: str
-    rate: float
+    trial: int
+    settings: dict[str, Any]
     seed: int
     validation_loss: float | None
     steps_to_target: int | None
@@ -53,6 +57,11 @@ class Record:
     config: dict[str, Any]
     versions: dict[str, str]
     timing: dict[str, float]
+
+    @property
+    def rate(self) -> float:
+        """The peak learning rate."""
+        return self.settings[RATE]
 
     def outcome(self) -> str:
         """How the run ended, in words."""
@@ -96,7 +105,7 @@ def read_records(path: Path) -> list[Record]:
     for number, line in enumerate(content[:whole].splitlines(), start=1):
         where = f"{path}, line {number}"
         record = _parse(line, where)
-        run = (record.entry, record.rate, record.seed)
+        run = (record.entry, record.trial, record.seed)
         first, earlier = records.setdefault(run, (where, record))
         if dataclasses.replace(record, timing={}) != dataclasses.replace(earlier, timing={}):
             raise RaceError(

@@ -1,9 +1,12 @@
 """Run a race, from the start or from where it was killed."""
 
-import dataclasses
+import functools
 import math
+from collections.abc import Callable
 from pathlib import Path
 
+import jax
+from jaxtyping import PyTree
 from rich.console import Console
 
 from .checkpoints import Checkpoints
@@ -13,10 +16,11 @@ from .display import Bars, Display, Lines
 from .examine import examine_rate
 from .folder import Folder, configuration
 from .lock import locked
-from .prepare import Prepared, prepare
-from .protocol import Race, Run, next_run
+from .prepare import Prepared, prepare, program_name
+from .protocol import Race, Run, all_trials, next_run
 from .records import Curve, Record, append_record
-from .tasks import Task
+from .space import RATE, Settings
+from .tasks import Batch, Task
 from .timing import measure
 
 CHECKPOINT_SECONDS = 20.0
@@ -51,22 +55,23 @@ def run_race(
 
     Examples:
         >>> import tempfile, pathlib, optax, jax, jax.numpy as jnp
-        >>> from gradsmith.race import Entry, Race, Task, run_race
+        >>> from gradsmith.race import Entry, Protocol, Race, Task, run_race
         >>> parabola = Task(
         ...     name="parabola",
         ...     init=lambda key: {"x": jax.random.normal(key, (3,))},
         ...     loss=lambda params, batch: jnp.sum((params["x"] - batch) ** 2),
         ...     batch=lambda key: 1.0 + 0.1 * jax.random.normal(key, (3,)),
-        ...     validation=jnp.ones(3),
+        ...     selection=jnp.ones(3),
+        ...     report=jnp.ones(3),
         ...     target=0.01,
         ...     steps=40,
         ...     examples_per_step=1,
         ... )
-        >>> race = Race(parabola, (Entry("sgd", optax.sgd),), rates=(0.01, 0.1), seeds=1)
+        >>> race = Race(parabola, (Entry("sgd", optax.sgd),), (0.01, 0.1), Protocol(seeds=1))
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     slow, fast = run_race(race, pathlib.Path(folder))
-        >>> slow.steps_to_target is None, fast.steps_to_target <= 40
-        (True, True)
+        ...     *tuning, reported = run_race(race, pathlib.Path(folder))
+        >>> len(tuning), reported.steps_to_target <= 40
+        (4, True)
     """
     prepared = race if isinstance(race, Prepared) else prepare(race)
     race = prepared.race
@@ -80,25 +85,34 @@ def run_race(
             return records
         folder.refuse_to_go_on()
         shown.begin(race, records)
-        compiled = _compile(prepared, records, shown)
+        compiled = _compile(prepared, shown)
         updates = measure(compiled, race.task.steps)
-        evaluate = prepared.evaluate.compile()
+        select, report = prepared.select.compile(), prepared.report.compile()
         folder.pin()
         while run is not None:
-            shown.start(run)
-            program = prepared.fingerprints[f"entry {run.entry}"]
-            identity = {**run._asdict(), "program": program, "config": folder.config}
+            settings = all_trials(race, records)[run.entry][run.trial]
+            shown.start(run, settings)
+            name = program_name(run.entry, settings)
+            program = prepared.fingerprints[name]
+            identity = {**run._asdict(), "settings": settings, "program": program}
+            identity["config"] = folder.config
             checkpoints = Checkpoints(folder.checkpoints, f"run-{len(records)}", identity)
+            evaluate = (
+                functools.partial(_held_out_loss, select, race.task.selection)
+                if run.seed < 0
+                else functools.partial(_held_out_loss, report, race.task.report)
+            )
             course = train(
                 race.task,
-                compiled[run.entry],
+                compiled[name],
                 evaluate,
-                run,
+                settings[RATE],
+                run.seed,
                 checkpoints,
                 checkpoint_seconds,
                 shown,
             )
-            record = _record(race.task, folder, run, program, course, updates[run.entry])
+            record = _record(race.task, folder, run, settings, program, course, updates[name])
             append_record(folder.records, record)
             checkpoints.remove()
             records.append(record)
@@ -107,19 +121,28 @@ def run_race(
     return records
 
 
-def _compile(prepared: Prepared, records: list[Record], display: Display) -> dict[str, Compiled]:
-    """Compile the entries that have something left to run."""
+def _held_out_loss(loss: Callable, data: Batch, params: PyTree) -> jax.Array:
+    return loss(params, data)
+
+
+def _compile(prepared: Prepared, display: Display) -> dict[str, Compiled]:
     compiled = {}
-    for entry in prepared.race.entries:
-        if next_run(dataclasses.replace(prepared.race, entries=(entry,)), records):
-            display.compiling(entry)
-            compiled[entry.name] = prepared.programs[entry.name].compile()
-            examine_rate(compiled[entry.name], entry)
+    for name, program in prepared.programs.items():
+        entry = name.removeprefix("entry ")
+        display.compiling(entry)
+        compiled[name] = program.compile()
+        examine_rate(compiled[name], entry)
     return compiled
 
 
 def _record(
-    task: Task, folder: Folder, run: Run, program: str | None, course: Course, update: float
+    task: Task,
+    folder: Folder,
+    run: Run,
+    settings: Settings,
+    program: str | None,
+    course: Course,
+    update: float,
 ) -> Record:
     diverged_at = int(course.state.diverged_at) or None
     end = int(course.state.step)
@@ -130,7 +153,8 @@ def _record(
     forward, backward = course.state.passes.tolist()
     return Record(
         entry=run.entry,
-        rate=run.rate,
+        trial=run.trial,
+        settings=settings,
         seed=run.seed,
         validation_loss=None if diverged_at else validation[-1],
         steps_to_target=reached[0] if reached else None,
