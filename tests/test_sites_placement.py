@@ -424,7 +424,7 @@ def test_specs_for_what_is_not_there_are_refused():
     tx = gs.per_stack(optax.trace(0.5), placement=Owners(param_specs=specs))
     with (
         jax.set_mesh(mesh_of((8,), AUTO)),
-        pytest.raises(ValueError, match="param_specs name 'blokc'.*they have a, block/b"),
+        pytest.raises(ValueError, match=r"param_specs name 'blokc'.*they have a, block/b"),
     ):
         tx.init(grads)
 
