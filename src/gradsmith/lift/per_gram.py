@@ -93,7 +93,7 @@ def per_gram(
     return lift(kernel, axes=axes, placement=placement)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _OnGrams:
     """The kernel: Gram matrix, rule, product."""
 

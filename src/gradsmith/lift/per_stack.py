@@ -63,7 +63,7 @@ def per_stack(
     return lift(kernel, axes=axes, placement=placement)
 
 
-@dataclass(frozen=True)
+@dataclass
 class OnStacks:
     """The kernel: the rule sees the matrices themselves."""
 

@@ -83,7 +83,7 @@ def _walk(node: Any, place: _Place) -> Iterator[_Kept]:
                 f"{place.path}/{entry}",
                 place.name if silent else f"{place.name}/{entry}",
                 place.within or (field and not silent),
-                place.matrices if key is None else key.count,
+                place.matrices if key is None else key.matrices,
             ),
         )
 
