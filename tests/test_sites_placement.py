@@ -1,7 +1,6 @@
 """On eight devices: whatever the mesh and however leaves are split, the numbers are the same."""
 
 import functools
-import inspect
 import warnings
 from typing import Any, NamedTuple
 
@@ -12,6 +11,7 @@ import optax
 import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
+from matrix_oracles import unchecked_annotations
 from overridden import overridden
 
 import gradsmith as gs
@@ -418,6 +418,43 @@ def test_specs_are_found_by_path_and_by_prefix():
     assert updates["head"].sharding.is_equivalent_to(specs["head"], 2)
 
 
+def test_specs_for_what_is_not_there_are_refused():
+    specs = {"a": P("x"), "blokc": P("x")}
+    grads = {"a": jnp.ones((16, 8)), "block": {"b": jnp.ones((16, 8))}}
+    tx = gs.per_stack(optax.trace(0.5), placement=Owners(param_specs=specs))
+    with (
+        jax.set_mesh(mesh_of((8,), AUTO)),
+        pytest.raises(ValueError, match=r"param_specs name 'blokc'.*they have a, block/b"),
+    ):
+        tx.init(grads)
+
+
+def test_specs_of_leaves_that_others_optimize_are_no_error():
+    specs = {"a": P("x"), "bias": P("x")}
+    tx = gs.muon(0.1, placement=Owners(param_specs=specs))
+    params = {"a": jnp.ones((16, 8)), "bias": jnp.ones(8)}
+    with jax.set_mesh(mesh_of((8,), AUTO)):
+        jax.jit(tx.update)(params, jax.jit(tx.init)(params), params)
+
+
+@pytest.mark.parametrize("wrap", [jax.jit, lambda f: f], ids=["jit", "eager"])
+@pytest.mark.parametrize("specs", [None, {"a": P("x")}], ids=["no specs", "specs"])
+def test_a_mesh_that_nobody_set_is_told(wrap, specs):
+    """Otherwise every device would compute everything, in silence."""
+    tx = gs.per_stack(optax.identity(), placement=Owners(param_specs=specs))
+    grads = put({"a": jnp.ones((16, 8))}, mesh_of((8,), AUTO), {"a": P("x")})
+    with pytest.warns(UserWarning, match="leaf 'a' lies on a mesh of Auto axes, x=8, and no mesh"):
+        wrap(lambda grads: tx.update(grads, tx.init(grads))[0])(grads)
+    meant = gs.per_stack(optax.identity(), placement="replicated")
+    wrap(lambda grads: meant.update(grads, meant.init(grads))[0])(grads)  # no warning
+
+
+def test_specs_without_any_mesh_are_told():
+    tx = gs.per_stack(optax.identity(), placement=Owners(param_specs={"a": P("x")}))
+    with pytest.warns(UserWarning, match=r"Set it around init and update, with jax.set_mesh"):
+        tx.init({"a": jnp.ones((16, 8))})
+
+
 def test_a_scan_over_steps_keeps_all_types():
     tx = gs.per_stack(two_sided())
     mesh = mesh_of((8,), EXPLICIT)
@@ -494,8 +531,11 @@ def test_state_that_grows_in_no_one_axis_is_refused():
 
 
 def test_an_unknown_placement_is_refused():
-    with pytest.raises(ValueError, match="no placement is called 'everywhere'"):
-        inspect.unwrap(gs.per_stack)(optax.identity(), placement="everywhere")
+    with (
+        unchecked_annotations(),
+        pytest.raises(ValueError, match="no placement is called 'everywhere'"),
+    ):
+        gs.per_stack(optax.identity(), placement="everywhere")
 
 
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=str)

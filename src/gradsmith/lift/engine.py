@@ -19,7 +19,7 @@ from ..layout.declare import Axes, MatrixLeaf, matrix_leaves
 from ..layout.gathering import dtypes
 from ..layout.key import BucketKey
 from ..layout.paths import leaves_with_path
-from ..sites.placement import Placement, check_placement, sites_of
+from ..sites.placement import Placement, check_placement, check_specs, sites_of
 from .kernel import Kernel, init_bucket, run_rule
 
 
@@ -50,6 +50,7 @@ def lift(
             # A leaf, so that `optax.tree.map_params`, which calls `init` with a tree that has no
             # leaves and compares, passes over the state of a real tree as a whole.
             return StackState(jnp.zeros((), jnp.int32))  # pyright: ignore[reportArgumentType]
+        check_specs(placement, params)
         states = {}
         for site, which in sites_of(placement, leaves, kernel.meets, kernel.reduces):
             some = [leaves[index] for index in which]

@@ -9,11 +9,12 @@ from jax.typing import DTypeLike
 from ..layout.bucket import MatrixShape, plan_buckets
 from ..layout.declare import MatrixLeaf
 from ..layout.gathering import stack_shapes
+from ..layout.paths import leaves_with_path, masked_paths, prefixes
 from .here import Here
 from .in_place import InPlace, lone_leaves
 from .moved_by_xla import MovedByXla
 from .owners import at_owners
-from .shards import mesh_of, splits_of
+from .shards import mesh_of, spec_paths, splits_of
 from .site import Site
 
 
@@ -57,6 +58,25 @@ def check_placement(placement: Any) -> None:
         )
 
 
+def check_specs(placement: Placement, params: Any) -> None:
+    """Refuse specs for paths that the parameters lack.
+
+    Raises:
+        ValueError: There are some.
+    """
+    specs = placement.param_specs if isinstance(placement, Owners) else None
+    if specs is None or callable(specs):
+        return
+    paths = [path for path, _ in leaves_with_path(params)] + masked_paths(params)
+    known = {"", *(prefix for path in paths for prefix in prefixes(path))}
+    unknown = [path for path in spec_paths(specs) if path not in known]
+    if unknown:
+        raise ValueError(
+            f"param_specs name {', '.join(map(repr, unknown))}, where the parameters have no leaf; "
+            f"they have {', '.join(paths[:8])}{' ...' if len(paths) > 8 else ''}"
+        )
+
+
 class Assigned(NamedTuple):
     """A site, and the indices of the leaves that are computed there."""
 
@@ -84,8 +104,8 @@ def sites_of(
     everything = range(len(leaves))
     plan = lambda some: plan_buckets(stack_shapes([leaves[i] for i in some]), meets)
     options = placement if isinstance(placement, Owners) else Owners()
-    mesh = mesh_of([own.leaf for own in leaves], options.param_specs)
-    if placement == "replicated" or mesh is None:
+    mesh = None if placement == "replicated" else mesh_of(leaves, options.param_specs)
+    if mesh is None:
         return [Assigned(Here(plan(everything)), everything)]
     splits = splits_of(leaves, mesh, options.param_specs)
     if None in splits:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Inexact
 
-from ..xla.arithmetic import adjoint, adjoint_times, times_adjoint
+from ..xla.arithmetic import adjoint, adjoint_times, matmul, times_adjoint
 from ..xla.chunks import can_loop, largest_divisor
 from ..xla.targets import current_target
 from .arguments import check_choice
@@ -73,14 +73,14 @@ def identities(stack: Inexact[Array, "k m n"], sides: Sides, max_side: int, dtyp
 
 def rotate(bases: Pair, x: Inexact[Array, "*stack m n"]) -> Inexact[Array, "*stack m n"]:
     """Return `Q^H x P`: `x` in the coordinates of the bases `Q` of fan-in and `P` of fan-out."""
-    x = x if bases.fan_in is None else adjoint(bases.fan_in) @ x
-    return x if bases.fan_out is None else x @ bases.fan_out
+    x = x if bases.fan_in is None else adjoint_times(bases.fan_in, x)
+    return x if bases.fan_out is None else matmul(x, bases.fan_out)
 
 
 def rotate_back(bases: Pair, x: Inexact[Array, "*stack m n"]) -> Inexact[Array, "*stack m n"]:
     """Return `Q x P^H`; the inverse of `rotate` where `Q` and `P` are orthogonal."""
-    x = x if bases.fan_in is None else bases.fan_in @ x
-    return x if bases.fan_out is None else x @ adjoint(bases.fan_out)
+    x = x if bases.fan_in is None else matmul(bases.fan_in, x)
+    return x if bases.fan_out is None else times_adjoint(x, bases.fan_out)
 
 
 def with_grams(step: Callable[[Array, Array], Array], factors: Pair, halves: Pair) -> Pair:

@@ -10,6 +10,7 @@ import optax
 from jaxtyping import Array, Inexact, Int
 
 from ..matrix.bases import Refresh, follow_basis
+from ..xla.arithmetic import matmul
 from ..xla.chunks import in_chunks
 from ..xla.dtypes import wide_dtype
 from ..xla.targets import current_target
@@ -245,6 +246,6 @@ def _followed(factors: Pair, refresh: Refresh, bases: Pair, eigenvalues, mean, m
     if orders.fan_out is not None:
         mean_square = jnp.take_along_axis(mean_square, orders.fan_out[..., None, :], -1)
     if eigenvalues is not None:
-        quotients = lambda a, q: jnp.sum(q.conj() * (a @ q), -2)
+        quotients = lambda a, q: jnp.sum(q.conj() * matmul(a, q), -2)
         eigenvalues = each_side(quotients, factors, new)
     return new, eigenvalues, rotate(new, rotate_back(bases, mean)), mean_square
