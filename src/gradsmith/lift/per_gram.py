@@ -25,7 +25,7 @@ from ..sites.placement import Everywhere, Placement, check_placement, home, site
 from ..sites.placement import whole as whole_leaf
 from ..xla.chunks import in_chunks
 from ..xla.dtypes import common_dtype, wide_dtype
-from ..xla.order import after
+from ..xla.order import known_after
 from ..xla.targets import current_target
 from .per_stack import StackState, find_key, per_stack, write_down
 
@@ -121,7 +121,7 @@ def per_gram(
                     grams = jnp.pad(some, [(0, rest), (0, 0), (0, 0)])
                 else:
                     grams = jax.lax.dynamic_update_slice_in_dim(grams, some, turn, 0)
-                turn = after(turn + len(some), some)
+                turn = known_after(turn + len(some), some)
             q, own = gram_rule.update(grams, own, **extra)
             kept.append(own)
             for part in reversed(parts):
@@ -132,7 +132,7 @@ def per_gram(
                     factor = factors[i].astype(wide[i].dtype) / root(i)
                     out = apply(factor, wide[i]) / root(i)
                     outs[i] = finished(out, None if turned is None else turned[i])
-                turn = after(turn, outs[part.members[0]])
+                turn = known_after(turn, outs[part.members[0]])
         return [outs[i] for i in range(len(wide))], kept
 
     def finished(stack: Array, mask: Any) -> Array:
