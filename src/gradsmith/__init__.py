@@ -11,10 +11,10 @@ from .layout.axes import MatrixAxes as MatrixAxes
 from .layout.declare import without_cuts as without_cuts
 from .layout.roles import Role as Role
 from .layout.roles import roles as roles
+from .lift.engine import StackState as StackState
 from .lift.partition_by_role import partition_by_role as partition_by_role
 from .lift.per_gram import per_gram as per_gram
-from .lift.per_stack import StackState as StackState
-from .lift.per_stack import per_matrix as per_matrix
+from .lift.per_matrix import per_matrix as per_matrix
 from .lift.per_stack import per_stack as per_stack
 from .observe.describe import Description as Description
 from .observe.describe import describe as describe

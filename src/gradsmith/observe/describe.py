@@ -16,7 +16,7 @@ from rich.table import Table
 
 from ..layout.decision_log import DecisionLog
 from ..layout.paths import arrays, path_name
-from ..lift.per_stack import StackState
+from ..lift.engine import StackState
 from ..transforms.sides import remark_on_order
 from .state_shardings import bytes_on_device, mesh_of_params, state_shapes
 

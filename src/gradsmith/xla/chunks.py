@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import AbstractMesh
 
-from .varying import vary_alike
+from .varying import vary_like
 
 _NO_MESH = AbstractMesh((), ())
 
@@ -41,14 +41,14 @@ def in_chunks(update: Callable[..., Any], limit: int, stacks: Any, *given: Any) 
     values = _closed_over(update, *one)
     if not all(map(_fits_in_loop, values)):
         return update(stacks, *given)
-    stacks, given, _ = vary_alike((stacks, given, values))
+    stacks = vary_like(stacks, (stacks, given, values))
 
     def last(count: int, mine: Any, theirs: Any) -> Any:
         """Return `mine` with its last so many matrices updated."""
         part = lambda x: x[-count:].reshape(some(count) + x.shape[1:])
         new = update(*jax.tree.map(part, (mine, *theirs)))
         whole = lambda x, new: new.reshape(count, *x.shape[1:])
-        new, _ = vary_alike((jax.tree.map(whole, mine, new), mine))
+        new = vary_like(jax.tree.map(whole, mine, new), mine)
         if count == size:
             return new
         return jax.tree.map(lambda x, new: jnp.concatenate([x[:-count], new]), mine, new)

@@ -1,40 +1,48 @@
-"""What is computed when, where XLA has to be told."""
+"""What is computed when.
+
+XLA on CPUs orders a program so that much of it can run at the same time, and keeps all of that in
+memory. It removes `optimization_barrier` before it orders. So what shall come later is made to
+depend on what shall come first, in a way that changes no value and that XLA cannot see through.
+"""
+
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Inexact, Int
 
 from .targets import current_target
 
+Tree = TypeVar("Tree")
 
-def known_after(number: int | Int[Array, ""], result: Inexact[Array, "..."]) -> Int[Array, ""]:
-    """Return `number`, which is at least zero, such that it is known only after `result` is.
 
-    What depends on it, a slice that begins there, is then computed after `result`. It holds where
-    `forces_order` of the target is true; elsewhere this is `number` alone.
+def hold(values: Tree, until: Inexact[Array, "..."] | None) -> Tree:
+    """Return `values`, which are there only once `until` is computed. Costs one select a value.
 
-    XLA for CPUs orders a program so that much of it can run at the same time, and keeps all of that
-    in memory. It removes `lax.optimization_barrier` before it orders. So this is a dependence that
-    XLA cannot remove: only we know that a maximum with what is at most zero is `number` again,
-    whatever `result` is. It is a reduction of several numbers, because XLA would compute a single
-    one again wherever it is used.
-
-    Under `jax.vmap` the number stays one number, known after all results of the batch.
+    Give it something small on which the later work depends: a scale, or a place in an array. On a
+    target that orders well by itself, and where `until` is None or empty, nothing happens.
     """
-    number = jnp.asarray(number, jnp.int32)
-    if not current_target().forces_order or result.size == 0:
-        return number
-    return _maximum(number, result.real.ravel()[:8].astype(jnp.int32))
+    if until is None or until.size == 0 or not current_target().forces_order:
+        return values
+    never = _at_most_zero(jax.lax.stop_gradient(until)) > 0
+    # The other value is never taken. XLA sees through a select between equal constants, such as
+    # a place that is zero and zero.
+    return jax.tree.map(lambda x: jnp.where(never, x + 1, x), values)
 
 
-@jax.custom_batching.custom_vmap
-def _maximum(number: Int[Array, ""], some: Int[Array, " n"]) -> Int[Array, ""]:
-    return jnp.max(jnp.maximum(number, jnp.minimum(some, 0)))
+@custom_vmap
+def _at_most_zero(result: Any) -> Int[Array, ""]:
+    """Return a number that is at most zero, made of some of the numbers in `result`.
+
+    Of several, because XLA computes the maximum of a single one again wherever it is used.
+    """
+    some = result.ravel()[:8].real.astype(jnp.int32)
+    return jnp.max(jnp.minimum(some, 0))
 
 
-@_maximum.def_vmap
-def _(axis_size, batched, number, some):
-    del axis_size
-    if batched[0]:
-        return jax.vmap(_maximum.fun, (0, 0 if batched[1] else None))(number, some), True
-    return _maximum(number, some.ravel()), False
+@_at_most_zero.def_vmap
+def _(axis_size: int, in_batched: Any, result: Any) -> tuple[Int[Array, ""], bool]:
+    """Wait for the whole batch: a place that differed in a batch would make gathers of slices."""
+    del axis_size, in_batched
+    return _at_most_zero(result), False

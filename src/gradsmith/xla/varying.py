@@ -1,24 +1,28 @@
-"""Values that differ between devices, inside `jax.shard_map`."""
+"""Inside a user's `jax.shard_map`: over which mesh axes an array differs between devices."""
 
-from typing import TypeVar
+from typing import Any
 
 import jax
 
-T = TypeVar("T")
 
+def vary_like(tree: Any, like: Any) -> Any:
+    """Return `tree`, whose arrays vary over all mesh axes over which anything in `like` varies.
 
-def vary_alike(tree: T) -> T:
-    """Return the same tree, each leaf varying over all mesh axes that any leaf varies over.
-
-    `jax.shard_map` keeps account of which values may differ between devices. A loop that puts such
-    a value into an array that does not, and a `cond` of which one branch does, are refused.
-    Elsewhere nothing varies, and this does nothing.
+    `jax.shard_map` checks types: an array that is the same on all devices is of another type than
+    one that differs. The two branches of a `cond` and the carry of a loop must have one type, so a
+    state that began as plain zeros takes the type of the gradients before it meets them. Scalars,
+    such as counters, stay as they are. Elsewhere nothing happens.
     """
-    varies_over = lambda x: jax.typeof(x).manual_axis_type.varying
-    axes = frozenset[str]().union(*map(varies_over, jax.tree.leaves(tree)))
+    axes = frozenset[str]().union(*(_varying(x) for x in jax.tree.leaves(like)))
 
-    def vary(x):
-        missing = tuple(axes - varies_over(x))
-        return jax.lax.pcast(x, missing, to="varying") if missing else x
+    def vary(x: Any) -> Any:
+        missing = axes - _varying(x)
+        if not missing or jax.numpy.ndim(x) == 0:
+            return x
+        return jax.lax.pcast(x, tuple(sorted(missing)), to="varying")
 
-    return jax.tree.map(vary, tree)
+    return jax.tree.map(vary, tree) if axes else tree
+
+
+def _varying(x: Any) -> frozenset[str]:
+    return jax.typeof(x).manual_axis_type.varying
