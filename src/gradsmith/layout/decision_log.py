@@ -25,12 +25,16 @@ class DecisionLog:
     """The `Role` of the leaf."""
     groups: dict[str, str] = field(default_factory=dict)
     """Which transformation of a partition got it."""
+    rates: dict[str, Any] = field(default_factory=dict)
+    """What `lr_scales` multiplies its updates by."""
     axes: dict[str, MatrixAxes] = field(default_factory=dict)
     """Its axes, where it was lifted."""
     buckets: dict[str, list[tuple[str, int]]] = field(default_factory=dict)
     """The keys of its buckets, each with how many of the bucket's matrices are its own."""
     steps: dict[str, list[tuple[str, Side]]] = field(default_factory=dict)
     """What acts on it, first to last, and on which side of the learning rate that belongs."""
+    remarks: dict[str, str] = field(default_factory=dict)
+    """What a reader should look at."""
     placed: list[tuple[Any, PartitionSpec]] = field(default_factory=list)
     """Not by leaf: the arrays of the state that lie with the owners of matrices, and how."""
 

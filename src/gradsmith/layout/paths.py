@@ -1,11 +1,14 @@
 """Leaves of a tree by path, written as people say it: `blocks/0/kernel`."""
 
+import functools
+from collections.abc import Collection
 from typing import Any
 
 import jax
 import optax
 
 
+@functools.lru_cache(maxsize=2**16)  # one update asks for the paths of a model several times
 def path_name(path: tuple) -> str:
     """Return a key path of `jax.tree_util` as a string of keys with slashes between them.
 
@@ -32,3 +35,33 @@ def masked_paths(tree: Any) -> list[str]:
 def arrays(tree: Any) -> Any:
     """Return `tree` with None for whatever is no array: an Equinox module holds functions."""
     return jax.tree.map(lambda leaf: leaf if hasattr(leaf, "shape") else None, tree)
+
+
+def longest_prefix(path: str, prefixes: Collection[str]) -> str | None:
+    """Return the longest of `prefixes` that is `path` or a node above it; None if none is.
+
+    The empty string is the root, which is above every leaf.
+
+    Examples:
+        >>> longest_prefix("blocks/0/kernel", {"blocks": 1, "blocks/0": 2, "block": 3})
+        'blocks/0'
+    """
+    while path not in prefixes:
+        if not path:
+            return None
+        path = path.rpartition("/")[0]
+    return path
+
+
+def longest_suffix(path: tuple, suffixes: Collection[tuple]) -> tuple | None:
+    """Return the longest of `suffixes` that `path` ends with; None if it ends with none.
+
+    An array in the state of an optimizer belongs to the parameter whose key path its own ends with:
+    `state.mu["dense"]["kernel"]` to `params["dense"]["kernel"]`.
+
+    Examples:
+        >>> longest_suffix(("mu", "dense", "kernel"), {("dense", "kernel"), ("kernel",)})
+        ('dense', 'kernel')
+    """
+    endings = (path[start:] for start in range(len(path) + 1))
+    return next((ending for ending in endings if ending in suffixes), None)

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -15,7 +15,7 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from ..layout.decision_log import DecisionLog
-from ..layout.paths import arrays, path_name
+from ..layout.paths import arrays, longest_suffix, path_name
 from ..lift.per_stack import StackState
 from ..transforms.sides import remark_on_order
 from .state_shardings import bytes_on_device, mesh_of_params, state_shapes
@@ -45,7 +45,8 @@ class Description:
         leaves: One entry a leaf, in the order of the tree.
         shared_state_bytes: State that belongs to no leaf, such as step counters; on a mesh it is
             replicated.
-        remarks: Where gradsmith's own parts stand in an order that cannot mean anything, and why.
+        remarks: Where gradsmith's own parts stand in an order that cannot mean anything, and why;
+            and which leaves of rank 2 are vectors by their names.
         mesh: The sizes of the axes of the mesh that the parameters lie on; empty without one.
         device_state_bytes: The state that each device holds.
     """
@@ -191,11 +192,13 @@ def describe(tx: optax.GradientTransformation, params: Any) -> Description:
 
 
 def _remarks(log: DecisionLog) -> tuple[str, ...]:
-    """Return what is wrong with the order of the steps, each with the leaves it holds for."""
+    """Return what to look at, each with the leaves it holds for."""
     leaves: dict[str, list[str]] = {}
     for path, steps in log.steps.items():
         if (remark := remark_on_order(steps)) is not None:
             leaves.setdefault(remark, []).append(path)
+    for path, remark in log.remarks.items():
+        leaves.setdefault(remark, []).append(path)
     others = lambda paths: f" and {len(paths) - 1} more" if len(paths) > 1 else ""
     return tuple(f"{paths[0]}{others(paths)}: {remark}" for remark, paths in leaves.items())
 
@@ -247,7 +250,6 @@ def _attribute(state: Any, params: list[tuple], log: DecisionLog) -> tuple[dict[
     of Adam do; what a rule keeps belongs to the leaves of its bucket, by their share of matrices.
     """
     names = {path: path_name(path) for path in params}
-    lengths = sorted({len(path) for path in params}, reverse=True)
     held = {name: _Held() for name in names.values()}
     shared = 0
     members: dict[str, list[tuple[str, int]]] = {}
@@ -255,8 +257,8 @@ def _attribute(state: Any, params: list[tuple], log: DecisionLog) -> tuple[dict[
         for key, count in stacks:
             members.setdefault(key, []).append((name, count))
     for path, size, replicated, keeper, bucket in _kept(state):
-        endings = (path[len(path) - length :] for length in lengths if length <= len(path))
-        owner = next((names[ending] for ending in endings if ending in names), None)
+        ending = longest_suffix(path, names)
+        owner = None if ending is None else names[ending]
         if bucket is not None:
             total = sum(count for _, count in members[bucket])
             for name, count in members[bucket]:
@@ -272,14 +274,15 @@ def _attribute(state: Any, params: list[tuple], log: DecisionLog) -> tuple[dict[
 def _optimizer(log: DecisionLog, name: str, keepers: list[str]) -> str:
     steps = [*keepers, *(["rule"] if name in log.buckets else [])]
     group = f"{log.groups[name]}: " if name in log.groups else ""
-    return group + (", ".join(steps) or "stateless")
+    rate = f", rate x {log.rates[name]}" if name in log.rates else ""
+    return group + (", ".join(steps) or "stateless") + rate
 
 
 def _axes(log: DecisionLog, name: str, rank: int) -> str:
     if name not in log.axes:
         return ""
     axes = log.axes[name]
-    sides: list[tuple[str, tuple[int, ...]]] = []
+    sides: list[tuple[str, Sequence[int]]] = []
     sides += zip(("stack", "in", "out"), axes.sides(rank), strict=True)
     if axes.cut_axis is not None:
         sizes = (axes.blocks,) if isinstance(axes.blocks, int) else axes.blocks or ()
