@@ -1,3 +1,5 @@
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,6 +7,7 @@ import pytest
 from matrix_oracles import gaussian
 
 from gradsmith.transforms.kronecker import Pair, with_grams
+from gradsmith.transforms.soap import scale_by_soap
 
 
 @pytest.mark.parametrize("n", [5, 640, 768, 1152, 521], ids=str)
@@ -43,3 +46,14 @@ def test_large_factors_stay_where_they_are():
 def test_factors_move_with_64_bits_enabled():
     with jax.enable_x64(True):
         test_factors_move_by_the_gram_matrices(640)
+
+
+@pytest.mark.parametrize("factors", ["shampoo", "kl"])
+def test_every_product_of_a_step_says_its_precision(factors):
+    """TPUs and GPUs multiply float32 in bfloat16 or TF32 where a product says nothing."""
+    rule = scale_by_soap(factors=factors)
+    stack = jnp.zeros((2, 4, 6))
+    program = jax.make_jaxpr(rule.update)(stack, rule.init(stack))
+    precisions = re.findall(r"dot_general\[\s+dimension_numbers=.*\s+(\S+)", str(program))
+    assert len(precisions) == str(program).count("dot_general[")
+    assert set(precisions) == {"precision=(Precision.HIGHEST,"}

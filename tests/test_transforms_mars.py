@@ -46,6 +46,23 @@ def test_per_matrix_clips_each_matrix_of_a_stack_and_the_plain_one_the_leaf():
     np.testing.assert_allclose(np.linalg.norm(whole), 1.0, rtol=1e-5)
 
 
+@pytest.mark.parametrize("tx", [gs.correct_by_mars(), gs.per_matrix(gs.correct_by_mars())])
+def test_gradients_and_state_may_both_be_donated(tx):
+    """The gradient is kept for the next step, and an array may be donated once."""
+    state = tx.init(jnp.asarray(GRADS[0]))
+    step = jax.jit(lambda g, state: tx.update(g, state), donate_argnums=(0, 1))
+    for g in GRADS[:3]:
+        g = jnp.asarray(g)
+        _, state = step(g, state)
+    np.testing.assert_allclose(jax.tree.leaves(state)[0].reshape(3, 4), GRADS[2])
+
+
+def test_the_gradient_that_is_kept_is_not_the_one_that_was_given():
+    g, tx = jnp.asarray(GRADS[0]), gs.correct_by_mars()
+    _, state = tx.update(g, tx.init(g))
+    jax.jit(lambda g, state: tx.update(g, state), donate_argnums=(0, 1))(g, state)
+
+
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.complex64])
 def test_every_dtype_runs_under_scan(dtype):
     tx = gs.correct_by_mars()

@@ -9,7 +9,8 @@ from jaxtyping import Array
 from .layout.declare import Axes
 from .layout.roles import RoleOverrides
 from .lift.partition_by_role import partition_by_role
-from .lift.per_stack import per_matrix, per_stack
+from .lift.per_matrix import per_matrix
+from .lift.per_stack import per_stack
 from .matrix.polar.coefficients import Schedule
 from .matrix.polar.plan import Method
 from .matrix.roots import RootMethod

@@ -7,15 +7,17 @@ from typing import Any, NamedTuple, TypeVar
 
 from .axes import MatrixAxes
 from .conventions import Layout, ToldLayout, layout_by_name, without_name
-from .paths import arrays, leaves_with_path, longest_prefix, masked_paths
+from .paths import arrays, leaves_with_path, longest_prefix, masked_paths, prefixes
 
 Decision = TypeVar("Decision")
 
 Axes = None | MatrixAxes | Callable[[str, Any], MatrixAxes | None] | Any
-"""What `axes=` takes: None (what the names say, and leaves of rank 2 as `(in, out)`), one
-`MatrixAxes` for every leaf, a function `(path, leaf) -> MatrixAxes | None` of paths such as
-`'blocks/0/kernel'`, or a tree of `MatrixAxes` that is a prefix of the parameters; a flat dict by
-path, `{'blocks/kernel': ...}`, is one too. Where it gives None, the default holds."""
+"""What `axes=` takes: which axes of which leaf are fan-in, fan-out and stack.
+
+None is what the names tell. One `MatrixAxes` holds for every leaf. A function
+`(path, leaf) -> MatrixAxes | None` gets paths such as `'blocks/0/kernel'`. A tree of `MatrixAxes` is
+a prefix of the parameters; a flat dict by path, `{'blocks/kernel': ...}`, is one too. Where any of
+them gives None, the names tell."""
 
 
 class MatrixLeaf(NamedTuple):
@@ -240,21 +242,19 @@ def _lookup(axes: Axes, paths: list[str]) -> Callable[[str, Any], Declaration | 
         )
     if callable(axes):
         return lambda path, leaf: _declared(path, axes(path, leaf))
-    leaves = set(paths)
-    is_node = lambda prefix: prefix in leaves or any(p.startswith(f"{prefix}/") for p in paths)
-    prefixes = {}
+    known = {node for path in paths for node in prefixes(path)}
+    table: dict[str | None, Declaration] = {}
     for prefix, found in leaves_with_path(axes):
         if not isinstance(found, MatrixAxes):
             raise TypeError(f"axes at {prefix!r} is {found!r}; it must be a MatrixAxes or None")
         # A tree without leaves says nothing of paths: `optax.tree.map_params` calls init with one.
-        if paths and not is_node(prefix):
+        if paths and prefix not in known:
             raise ValueError(
                 f"axes are declared for {prefix!r}, where the parameters have no leaf; "
                 f"they have {', '.join(paths[:8])}{' ...' if len(paths) > 8 else ''}"
             )
-        prefixes[prefix] = Declaration(found, pattern_of(prefix))
-    prefix_of = lambda path: longest_prefix(path, prefixes)
-    return lambda path, leaf: None if (prefix := prefix_of(path)) is None else prefixes[prefix]
+        table[prefix] = Declaration(found, pattern_of(prefix))
+    return lambda path, leaf: table.get(longest_prefix(path, table))
 
 
 def _declared(path: str, axes: MatrixAxes | None) -> Declaration | None:

@@ -1,6 +1,7 @@
 """Leaves of a tree by path, written as people say it: `blocks/0/kernel`."""
 
 import functools
+import itertools
 from collections.abc import Collection
 from typing import Any
 
@@ -37,8 +38,18 @@ def arrays(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf if hasattr(leaf, "shape") else None, tree)
 
 
-def longest_prefix(path: str, prefixes: Collection[str]) -> str | None:
-    """Return the longest of `prefixes` that is `path` or a node above it; None if none is.
+def prefixes(path: str) -> list[str]:
+    """Return `path` and all nodes above it but the root.
+
+    Examples:
+        >>> prefixes("blocks/0/kernel")
+        ['blocks', 'blocks/0', 'blocks/0/kernel']
+    """
+    return list(itertools.accumulate(path.split("/"), lambda above, name: f"{above}/{name}"))
+
+
+def longest_prefix(path: str, table: Collection[str]) -> str | None:
+    """Return the longest key of `table` that is `path` or a node above it; None if none is.
 
     The empty string is the root, which is above every leaf.
 
@@ -46,15 +57,15 @@ def longest_prefix(path: str, prefixes: Collection[str]) -> str | None:
         >>> longest_prefix("blocks/0/kernel", {"blocks": 1, "blocks/0": 2, "block": 3})
         'blocks/0'
     """
-    while path not in prefixes:
+    while path not in table:
         if not path:
             return None
         path = path.rpartition("/")[0]
     return path
 
 
-def longest_suffix(path: tuple, suffixes: Collection[tuple]) -> tuple | None:
-    """Return the longest of `suffixes` that `path` ends with; None if it ends with none.
+def longest_suffix(path: tuple, table: Collection[tuple]) -> tuple | None:
+    """Return the longest key of `table` that `path` ends with; None if it ends with none.
 
     An array in the state of an optimizer belongs to the parameter whose key path its own ends with:
     `state.mu["dense"]["kernel"]` to `params["dense"]["kernel"]`.
@@ -64,4 +75,4 @@ def longest_suffix(path: tuple, suffixes: Collection[tuple]) -> tuple | None:
         ('dense', 'kernel')
     """
     endings = (path[start:] for start in range(len(path) + 1))
-    return next((ending for ending in endings if ending in suffixes), None)
+    return next((ending for ending in endings if ending in table), None)

@@ -47,9 +47,11 @@ class Role(NamedTuple):
 
 
 RoleOverrides = Mapping[str, str | MatrixAxes | Role]
-"""What `roles=` takes: `{pattern: role or axes}`. A pattern is a regular expression, searched in
-the path of a leaf. The first that is found wins; one that is found nowhere is an error. Axes make a
-matrix. A `Role` out of `roles(params)` holds for the leaf of exactly that path."""
+"""What `roles=` takes: `{pattern: role or axes}`.
+
+A pattern is a regular expression that is searched in the path of a leaf. The first that is found
+wins; one that is found nowhere is an error. Axes make a matrix. A `Role` out of `roles(params)`
+holds for the leaf of exactly that path."""
 
 
 def roles(

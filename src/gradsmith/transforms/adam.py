@@ -8,6 +8,7 @@ from jaxtyping import Array
 from ..xla.dtypes import wide_dtype
 from .arguments import check_fractions, check_not_negative
 from .averages import average, debias, square
+from .leaves import map_updates, move_state
 from .sides import stands
 
 
@@ -57,8 +58,8 @@ def scale_by_adam(
             root = jnp.sqrt(debias(b2, mean_square, count)) + jnp.asarray(eps, mean_square.dtype)
             return (debias(b1, mean, count) / root).astype(g.dtype)
 
-        mu = jax.tree.map(lambda m, g: average(b1, m, g), state.mu, updates)
-        nu = jax.tree.map(lambda v, g: average(b2, v, square(g, v)), state.nu, updates)
-        return jax.tree.map(direction, updates, mu, nu), optax.ScaleByAdamState(count, mu, nu)
+        mu = move_state(lambda m, g: average(b1, m, g), state.mu, updates)
+        nu = move_state(lambda v, g: average(b2, v, square(g, v)), state.nu, updates)
+        return map_updates(direction, updates, mu, nu), optax.ScaleByAdamState(count, mu, nu)
 
     return stands("direction", "scale_by_adam", optax.GradientTransformation(init_fn, update_fn))

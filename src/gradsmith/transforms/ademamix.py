@@ -11,6 +11,7 @@ from jaxtyping import Array, Int
 from ..xla.dtypes import wide_dtype
 from .arguments import check_fractions, check_not_negative
 from .averages import average, debias, square
+from .leaves import map_updates, move_state
 from .sides import stands
 
 
@@ -73,18 +74,16 @@ def scale_by_ademamix(
         step = jnp.asarray(optax.safe_increment(state.step))
         slow_decay = b3(step) if callable(b3) else b3
         weight = alpha(step) if callable(alpha) else alpha
-        fast = jax.tree.map(lambda m, g: average(b1, m, g), state.fast, updates)
-        slow = jax.tree.map(lambda m, g: average(slow_decay, m, g), state.slow, updates)
-        squares = jax.tree.map(
-            lambda v, g: average(b2, v, square(g, v)), state.mean_square, updates
-        )
+        fast = move_state(lambda m, g: average(b1, m, g), state.fast, updates)
+        slow = move_state(lambda m, g: average(slow_decay, m, g), state.slow, updates)
+        squares = move_state(lambda v, g: average(b2, v, square(g, v)), state.mean_square, updates)
 
         def direction(g, m1, m2, v):
             root = jnp.sqrt(debias(b2, v, step)) + jnp.asarray(eps, v.dtype)
             mixed = debias(b1, m1, step) + jnp.asarray(weight, m2.dtype) * m2
             return (mixed / root).astype(g.dtype)
 
-        out = jax.tree.map(direction, updates, fast, slow, squares)
+        out = map_updates(direction, updates, fast, slow, squares)
         return out, AdemamixState(step, fast, slow, squares)
 
     tx = optax.GradientTransformation(init_fn, update_fn)

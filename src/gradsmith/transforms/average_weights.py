@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 from ..xla.dtypes import wide_dtype
 from .arguments import check_fractions
 from .averages import average
+from .leaves import move_state
 from .sides import stands
 
 
@@ -62,11 +63,9 @@ def average_weights(decay: float | Array = 0.999) -> optax.GradientTransformatio
                 "call update(grads, state, params)"
             )
 
-        def move(kept, update, weight):
-            moved = (weight + update.astype(weight.dtype)).astype(weight.dtype)
-            return average(decay, kept, moved)
-
-        kept = jax.tree.map(move, state.average, updates, params)
+        move = lambda weight, update: (weight + update.astype(weight.dtype)).astype(weight.dtype)
+        moved = move_state(move, params, updates)
+        kept = jax.tree.map(lambda old, new: average(decay, old, new), state.average, moved)
         total = average(decay, state.total, jnp.ones_like(state.total))
         return updates, AverageWeightsState(total, kept)
 

@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Inexact
 
-from ..xla.arithmetic import adjoint, adjoint_times, times_adjoint
+from ..xla.arithmetic import adjoint, adjoint_times, matmul, times_adjoint
 from ..xla.chunks import can_loop, largest_divisor
-from ..xla.targets import GRAM_BLOCK, LEAST_GRAM_BLOCK, platform
+from ..xla.targets import current_target
 from .arguments import check_choice
 
 Sides = Literal["both", "fan_in", "fan_out", "smaller"]
@@ -73,14 +73,14 @@ def identities(stack: Inexact[Array, "k m n"], sides: Sides, max_side: int, dtyp
 
 def rotate(bases: Pair, x: Inexact[Array, "*stack m n"]) -> Inexact[Array, "*stack m n"]:
     """Return `Q^H x P`: `x` in the coordinates of the bases `Q` of fan-in and `P` of fan-out."""
-    x = x if bases.fan_in is None else adjoint(bases.fan_in) @ x
-    return x if bases.fan_out is None else x @ bases.fan_out
+    x = x if bases.fan_in is None else adjoint_times(bases.fan_in, x)
+    return x if bases.fan_out is None else matmul(x, bases.fan_out)
 
 
 def rotate_back(bases: Pair, x: Inexact[Array, "*stack m n"]) -> Inexact[Array, "*stack m n"]:
     """Return `Q x P^H`; the inverse of `rotate` where `Q` and `P` are orthogonal."""
-    x = x if bases.fan_in is None else bases.fan_in @ x
-    return x if bases.fan_out is None else x @ adjoint(bases.fan_out)
+    x = x if bases.fan_in is None else matmul(bases.fan_in, x)
+    return x if bases.fan_out is None else times_adjoint(x, bases.fan_out)
 
 
 def with_grams(step: Callable[[Array, Array], Array], factors: Pair, halves: Pair) -> Pair:
@@ -104,8 +104,9 @@ def _with_gram(
 ) -> Inexact[Array, "k n n"]:
     product = times_adjoint if axis == -2 else adjoint_times
     k, n, _ = factor.shape
-    side = largest_divisor(n, GRAM_BLOCK[platform()])
-    if n <= side or side < LEAST_GRAM_BLOCK or not can_loop(step, factor, factor):
+    target = current_target()
+    side = largest_divisor(n, target.gram_block)
+    if n <= side or side < target.least_gram_block or not can_loop(step, factor, factor):
         return step(factor, product(x, x))
 
     def starts(mask):  # of the blocks there, all those of one matrix before the next one's

@@ -9,6 +9,7 @@ from jaxtyping import Array
 
 from ..xla.dtypes import wide_dtype
 from .arguments import check_fractions, check_not_negative
+from .leaves import map_updates, move_state
 from .sides import stands
 
 
@@ -77,8 +78,9 @@ def correct_by_mars(
                 out = out * shrink.astype(out.dtype)
             return out.astype(gradient.dtype)
 
-        out = jax.tree.map(correct, updates, state.previous)
-        keep = lambda g, previous: g.astype(previous.dtype)
-        return out, MarsState(jax.tree.map(keep, updates, state.previous))
+        # A copy: whoever donates both gradients and state may not donate one array twice.
+        keep = lambda previous, g: jnp.copy(g.astype(previous.dtype))
+        out = map_updates(correct, updates, state.previous)
+        return out, MarsState(move_state(keep, state.previous, updates))
 
     return stands("direction", "correct_by_mars", optax.GradientTransformation(init_fn, update_fn))

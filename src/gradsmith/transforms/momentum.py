@@ -15,6 +15,7 @@ import optax
 from jaxtyping import Array, Int
 
 from ..xla.dtypes import wide_dtype
+from .leaves import map_updates, move_state
 from .sides import stands
 
 MomentumKind = Literal[
@@ -92,11 +93,11 @@ def momentum(
                 g = g / (1 - beta ** step.astype(m.dtype))
             return beta * m + weight * g
 
-        kept = out = jax.tree.map(average, state.momentum, updates)
+        kept = out = move_state(average, state.momentum, updates)
         if "nesterov" in kind:
             look_ahead = functools.partial(average, debias=kind.endswith("debiased"))
-            out = jax.tree.map(look_ahead, kept, updates)
-        out = jax.tree.map(lambda u, g: u.astype(g.dtype), out, updates)
+            out = move_state(look_ahead, kept, updates)
+        out = map_updates(lambda g, u: u.astype(g.dtype), updates, out)
         return out, MomentumState(step, kept)
 
     return stands("direction", "momentum", optax.GradientTransformation(init_fn, update_fn))

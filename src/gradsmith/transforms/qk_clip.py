@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Inexact, Shaped
 
-from ..layout.paths import leaves_with_path
+from ..layout.paths import leaves_with_path, path_name
 from .arguments import check_not_negative
 from .sides import stands
 
@@ -111,8 +111,9 @@ def qk_clip(
         logits = dict(leaves_with_path(max_logits))
 
         def clip(path, update, weight):
+            path = path_name(path)
             exponent = next((e for p, e in exponents.items() if re.search(p, path)), None)
-            if exponent is None:
+            if update is None or exponent is None:
                 return update
             moved = weight + update.astype(weight.dtype)
             maxima = _at_or_above(path, logits)
@@ -125,9 +126,10 @@ def qk_clip(
             clipped = clip_qk(moved, maxima, exponent=exponent, threshold=threshold)
             return (clipped - weight).astype(update.dtype)
 
-        paths = [path for path, _ in leaves_with_path(params)]
-        leaves = map(clip, paths, jax.tree.leaves(updates), jax.tree.leaves(params))
-        return jax.tree.unflatten(jax.tree.structure(updates), leaves), state
+        clipped = jax.tree_util.tree_map_with_path(
+            clip, updates, params, is_leaf=lambda node: node is None
+        )
+        return clipped, state
 
     clip = optax.GradientTransformationExtraArgs(init_fn, update_fn)
     return stands("displacement", "qk_clip", clip)

@@ -10,9 +10,10 @@ import optax
 from jaxtyping import Array, Inexact, Int
 
 from ..matrix.bases import Refresh, follow_basis
+from ..xla.arithmetic import matmul
 from ..xla.chunks import in_chunks
 from ..xla.dtypes import wide_dtype
-from ..xla.targets import CHUNK_BYTES, platform
+from ..xla.targets import current_target
 from .adam import scale_by_adam
 from .arguments import check_cadence, check_choice, check_fractions
 from .averages import average
@@ -132,7 +133,7 @@ def scale_by_soap(
 
         moments = lambda adam: (adam.mu, adam.nu)
         moving = (gradient, *moments(state.adam))
-        out, mean, mean_square = in_chunks(step, CHUNK_BYTES[platform()], moving, state.bases)
+        out, mean, mean_square = in_chunks(step, current_target().chunk_bytes, moving, state.bases)
         count = jnp.asarray(optax.safe_increment(state.adam.count))
         adam = optax.ScaleByAdamState(count, mean, mean_square)
         out = out.astype(updates.dtype)
@@ -227,7 +228,7 @@ def _in_due_bases(
 def _turn(state: SoapState, refresh: Refresh) -> SoapState:
     """Return the state in bases that follow the factors: mean turned, mean square permuted."""
     turned = (state.bases, state.eigenvalues, state.adam.mu, state.adam.nu)
-    limit = CHUNK_BYTES[platform()]
+    limit = current_target().chunk_bytes
     update = lambda turned, factors: _followed(factors, refresh, *turned)
     bases, values, mean, square = in_chunks(update, limit, turned, state.factors)
     adam = state.adam._replace(mu=mean, nu=square)
@@ -245,6 +246,6 @@ def _followed(factors: Pair, refresh: Refresh, bases: Pair, eigenvalues, mean, m
     if orders.fan_out is not None:
         mean_square = jnp.take_along_axis(mean_square, orders.fan_out[..., None, :], -1)
     if eigenvalues is not None:
-        quotients = lambda a, q: jnp.sum(q.conj() * (a @ q), -2)
+        quotients = lambda a, q: jnp.sum(q.conj() * matmul(a, q), -2)
         eigenvalues = each_side(quotients, factors, new)
     return new, eigenvalues, rotate(new, rotate_back(bases, mean)), mean_square

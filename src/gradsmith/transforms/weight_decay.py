@@ -2,12 +2,12 @@
 
 from collections.abc import Callable
 
-import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Inexact
 
 from .arguments import check_not_negative
+from .leaves import map_updates
 from .sides import stands
 
 
@@ -94,7 +94,7 @@ def _decay(
 
         if callable(rate):
             state = optax.ScaleByScheduleState(jnp.asarray(optax.safe_increment(state.count)))
-        return jax.tree.map(add, updates, params), state
+        return map_updates(add, updates, params), state
 
     def init_fn(params):
         del params
