@@ -5,7 +5,9 @@ import numpy as np
 import optax
 import pytest
 from hypothesis import example, given, settings
+from matrix_oracles import unchecked_annotations
 
+import gradsmith as gs
 from gradsmith import MatrixAxes
 from gradsmith.layout.declare import declare, matrix_leaves
 
@@ -128,7 +130,9 @@ def test_axes_that_do_not_fit_are_refused_with_path_and_shape(axes):
 def test_axes_come_as_nothing_one_value_a_function_or_a_prefix():
     tree = {"a": {"x": jnp.zeros((2, 3)), "y": jnp.zeros((3, 2))}, "b": jnp.zeros((4, 2, 2))}
     swapped, stacked = MatrixAxes(1, 0), MatrixAxes(batch_axis=0)
-    found = lambda axes: {leaf.path: leaf.axes for leaf in declare(axes, tree)}
+    found = lambda axes: {
+        leaf.path: leaf.declaration and leaf.declaration.axes for leaf in declare(axes, tree)
+    }
     assert found(None) == {"a/x": None, "a/y": None, "b": None}
     assert found(swapped) == {"a/x": swapped, "a/y": swapped, "b": swapped}
     expected = {"a/x": swapped, "a/y": swapped, "b": stacked}
@@ -164,18 +168,155 @@ def test_a_tree_of_something_else_is_refused():
         ("attn/qkv/kernel", (4, 24), [(3, 4, 8)]),
         ("attn/c_attn/weight", (24, 4), [(3, 4, 8)]),
         ("mlp/gate_up_proj/kernel", (5, 4, 16), [(10, 4, 8)]),
-        ("gru/weight_ih", (16, 3), [(4, 3, 4)]),
     ],
     ids=str,
 )
-def test_an_undeclared_leaf_is_refused_with_the_call_that_settles_it(path, shape, stacks):
+def test_an_undeclared_leaf_is_refused_with_the_lines_that_settle_it(path, shape, stacks):
     tree = {path: jnp.zeros(shape)}
-    with pytest.raises(ValueError, match=rf"{path}.*(Declare them|where it is cut)") as error:
+    with pytest.raises(ValueError, match=rf"leaf '{path}'") as error:
         matrix_leaves(None, tree)
-    call = str(error.value).split(": axes=")[1].split(";")[0]
-    settled = eval(call, {"MatrixAxes": MatrixAxes})
-    (found,) = matrix_leaves(settled, tree)
+    (found,) = matrix_leaves(pasted(error), tree)
     assert found.axes.stack_shapes(shape) == stacks
+
+
+def pasted(error):
+    """What `axes=` is when the lines of the message are pasted."""
+    lines = str(error.value).split("\naxes=")[1].split("\n}")[0] + "\n}"
+    return eval(lines, {"MatrixAxes": MatrixAxes})
+
+
+def test_all_leaves_that_nobody_declared_are_in_one_message():
+    shapes = {f"{i}/kernel": (3, 4, 8) for i in range(50)} | {"qkv/weight": (24, 4), "up": (4, 4)}
+    tree = {path: jnp.zeros(shape) for path, shape in shapes.items()}
+    with pytest.raises(ValueError, match="51 leaves") as error:
+        matrix_leaves(None, tree)
+    assert sorted(pasted(error)) == sorted(shapes.keys() - {"up"})
+    assert len(matrix_leaves(pasted(error), tree)) == 52
+
+
+@pytest.mark.parametrize(
+    ("path", "shape"),
+    [
+        ("qkv/kernel", (4, 16)),  # not divisible by three
+        ("c_attn/kernel", (24, 4)),  # Flax in transformers: (out, in)
+        ("gru/weight_ih", (12, 4)),  # three gates here, four in an LSTM
+    ],
+)
+def test_a_cut_that_is_not_known_is_not_suggested(path, shape):
+    with pytest.raises(
+        ValueError, match=r"cut_axis=\d, blocks=\.\.\.\),  # .* sizes in order"
+    ) as error:
+        matrix_leaves(None, {path: jnp.zeros(shape)})
+    with (
+        pytest.raises(TypeError, match="several for blocks, got Ellipsis"),
+        unchecked_annotations(),
+    ):
+        pasted(error)
+
+
+STACKED = MatrixAxes(batch_axis=0)
+FUSED = {"blocks": {"qkv": {"kernel": jnp.zeros((3, 4, 24))}, "up": jnp.zeros((3, 4, 8))}}
+
+
+@pytest.mark.parametrize(
+    ("axes", "patterns"),
+    [(STACKED, None), ({"blocks": STACKED}, None), (None, {"blocks/.*": STACKED})],
+    ids=["everywhere", "prefix", "pattern"],
+)
+def test_a_declaration_over_a_fused_leaf_does_not_take_it_whole(axes, patterns):
+    for call in (
+        lambda: gs.roles(FUSED, axes=axes, overrides=patterns),
+        lambda: gs.muon(0.1, axes=axes, roles=patterns).init(FUSED),
+    ):
+        with pytest.raises(ValueError, match=r"leaf 'blocks/qkv/kernel'") as error:
+            call()
+        cut = pasted(error)
+        assert cut == {"blocks/qkv/kernel": MatrixAxes(batch_axis=0, cut_axis=2, blocks=8)}
+        whole = "{'blocks/qkv/kernel': MatrixAxes(-2, -1, batch_axis=0)}"
+        assert f"shall stay whole is declared by its name: {whole}" in str(error.value)
+        gs.roles(FUSED, axes=cut | {"blocks": STACKED})
+
+
+@pytest.mark.parametrize(
+    "axes",
+    [
+        {"blocks": STACKED, "blocks/qkv/kernel": STACKED},
+        {"blocks": STACKED, "blocks/qkv": STACKED},
+        {"blocks": {"qkv": {"kernel": STACKED}, "up": STACKED}},
+        lambda path, leaf: STACKED,
+        gs.without_cuts({"blocks": MatrixAxes(batch_axis=0, cut_axis=2, blocks=4)}),
+    ],
+    ids=["path", "module", "tree", "function", "without_cuts"],
+)
+def test_a_fused_leaf_that_is_named_is_taken_whole(axes):
+    leaves = {leaf.path: leaf.axes for leaf in matrix_leaves(axes, FUSED)}
+    assert leaves == {"blocks/qkv/kernel": STACKED, "blocks/up": STACKED}
+
+
+def test_a_pattern_with_the_name_of_a_fused_leaf_takes_it_whole():
+    decided = gs.roles(FUSED, overrides={"qkv": STACKED, "blocks": STACKED})
+    assert {role.axes for role in decided.values()} == {STACKED}
+    again = gs.roles(FUSED, overrides=decided)
+    assert again == decided
+
+
+def test_a_factor_of_low_rank_is_no_fused_leaf():
+    tree = {"qkv/lora_a": jnp.zeros((16, 2)), "qkv/lora_b": jnp.zeros((2, 48))}
+    assert [leaf.axes for leaf in matrix_leaves(None, tree)] == [MatrixAxes(0, 1)] * 2
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "axes"),
+    [
+        ((8, 2), (2, 6), [MatrixAxes(0, 1), MatrixAxes(0, 1)]),
+        ((2, 8), (6, 2), [MatrixAxes(1, 0), MatrixAxes(1, 0)]),  # as Torch stores them
+        ((8, 2), (2, 3, 4), [MatrixAxes(0, 1), MatrixAxes(0, (1, 2))]),
+        ((3, 4, 2), (2, 8), [MatrixAxes((0, 1), 2), MatrixAxes(0, 1)]),
+        ((5, 8, 2), (5, 2, 6), [MatrixAxes(1, 2, 0)] * 2),
+        ((5, 2, 8), (5, 6, 2), [MatrixAxes(2, 1, 0)] * 2),
+        ((5, 8, 2), (5, 2, 3, 4), [MatrixAxes(1, 2, 0), MatrixAxes(1, (2, 3), 0)]),
+        ((5, 7, 8, 2), (5, 7, 2, 6), [MatrixAxes(2, 3, (0, 1))] * 2),
+    ],
+    ids=str,
+)
+def test_the_shapes_of_both_factors_of_low_rank_tell_their_axes(first, second, axes):
+    for names in (("lora_a", "lora_b"), ("lora/A", "lora/B"), ("w_lora_A", "w_lora_B")):
+        tree = dict(zip(names, (jnp.zeros(first), jnp.zeros(second)), strict=True))
+        assert [leaf.axes for leaf in matrix_leaves(None, tree)] == axes
+
+
+def test_factors_of_low_rank_whose_shapes_fit_two_ways_are_asked_for():
+    tree = {"lora_a": jnp.zeros((2, 8, 2)), "lora_b": jnp.zeros((2, 2, 6))}
+    with pytest.raises(ValueError, match="2 leaves"):
+        matrix_leaves(None, tree)
+
+
+def test_axes_may_be_lists_and_integers_of_numpy():
+    assert MatrixAxes([0, 1], 2) == MatrixAxes((0, 1), 2)
+    with unchecked_annotations():
+        assert MatrixAxes(np.int64(1), np.int32(0)) == MatrixAxes(1, 0)
+        assert MatrixAxes(np.arange(2), 2, [3]) == MatrixAxes((0, 1), 2, 3)
+        cut = MatrixAxes(cut_axis=np.int64(1), blocks=[np.int64(4), 2])
+    assert cut == MatrixAxes(cut_axis=1, blocks=(4, 2))
+    assert repr(cut) == "MatrixAxes(-2, -1, cut_axis=1, blocks=(4, 2))"
+    assert hash(MatrixAxes([0, 1], 2)) == hash(MatrixAxes((0, 1), 2))
+    assert MatrixAxes([0, 1], 2).split(jnp.zeros((2, 3, 4)))[0].shape == (1, 6, 4)
+
+
+@pytest.mark.parametrize("axis", [0.0, "in", [0, None]], ids=str)
+def test_an_axis_that_is_no_integer_is_refused(axis):
+    with (
+        unchecked_annotations(),
+        pytest.raises(TypeError, match="an integer or several for in_axis"),
+    ):
+        MatrixAxes(axis, 1)
+
+
+def test_what_is_no_array_has_no_axes_and_no_declaration():
+    tree = {"weight": jnp.zeros((2, 3)), "activation": jax.nn.relu, "rate": 0.5}
+    assert [leaf.path for leaf in matrix_leaves({"activation": MatrixAxes()}, tree)] == ["weight"]
+    state = gs.per_stack(gs.orthogonalize()).init(tree)
+    assert list(state.buckets) == ["1x3x2 float32"]
 
 
 def test_a_vector_is_refused_with_the_remedy():

@@ -57,10 +57,10 @@ def test_an_undeclared_leaf_of_rank_three_is_an_error_that_says_both_ways_out():
         gs.muon(0.1).init,
         gs.partition_by_role(optax.sgd(1.0), optax.sgd(1.0)).init,
     ):
-        with pytest.raises(
-            ValueError, match=r"'blocks/kernel' .* axes=\{'blocks.* roles=\{'blocks"
-        ):
+        with pytest.raises(ValueError, match=r"leaf 'blocks/kernel'") as error:
             call(tree)
+        assert "axes={\n    'blocks/kernel': MatrixAxes(-2, -1, batch_axis=0)" in str(error.value)
+        assert "roles={'blocks/kernel': 'vector'}" in str(error.value)
     stacked = lambda path, leaf: gs.MatrixAxes(batch_axis=0)
     assert gs.roles(tree, axes=stacked)["blocks/kernel"].why == "rank 3, axes declared"
     assert gs.roles(tree, overrides={"kernel": "vector"})["blocks/kernel"].name == "vector"
@@ -103,55 +103,6 @@ def test_partition_works_with_none_and_masked_leaves_and_inside_masked():
     assert np.abs(updates["kernel"]).max() < 0.1
 
 
-D, H, K = 8, 2, 4
-CONVENTIONS = {
-    # NNX and Linen
-    "layers_0/attn/query/kernel": ((D, H, K), "matrix", gs.MatrixAxes(0, (1, 2))),
-    "layers_0/attn/key/kernel": ((D, 1, K), "matrix", gs.MatrixAxes(0, (1, 2))),
-    "layers_0/attn/value/bias": ((1, K), "vector", None),
-    "layers_0/attn/out/kernel": ((H, K, D), "matrix", gs.MatrixAxes((0, 1), 2)),
-    "Conv_0/kernel": ((3, 3, 2, 8), "matrix", gs.MatrixAxes((0, 1, 2), 3)),
-    "Dense_0/kernel": ((4, 8), "matrix", gs.MatrixAxes(0, 1)),
-    "Embed_0/embedding": ((9, 4), "embedding", None),
-    "pos_embedding": ((1, 9, 4), "embedding", None),
-    "lora/lora_a": ((8, 2), "matrix", gs.MatrixAxes(0, 1)),
-    "lora/lora_b": ((2, 8), "matrix", gs.MatrixAxes(0, 1)),
-    # Equinox
-    "blocks/0/mlp/layers/1/weight": ((8, 4), "matrix", gs.MatrixAxes(1, 0)),
-    "conv1/weight": ((8, 2, 3, 3), "matrix", gs.MatrixAxes((1, 2, 3), 0)),
-    "conv1/bias": ((8, 1, 1), "vector", None),
-    "vmapped/ln_1/weight": ((12, 8), "vector", None),
-    "embedder/weight": ((9, 4), "embedding", None),
-    # Haiku
-    "mlp/~/linear_0/w": ((4, 8), "matrix", gs.MatrixAxes(0, 1)),
-    "conv2_d/w": ((3, 3, 2, 8), "matrix", gs.MatrixAxes((0, 1, 2), 3)),
-    "layer_stack/linear/b": ((12, 8), "vector", None),
-    "embed/embeddings": ((9, 4), "embedding", None),
-    "layer_norm/offset": ((12, 8), "vector", None),
-    # Hugging Face
-    "model/embed_tokens/weight": ((9, 4), "embedding", None),
-    "model/layers/3/self_attn/q_proj/weight": ((8, 4), "matrix", gs.MatrixAxes(1, 0)),
-    "model/layers/3/input_layernorm/weight": ((4,), "vector", None),
-    "transformer/wpe/weight": ((9, 4), "embedding", None),
-    "encoder/layer/0/attention/self/query/kernel": ((4, 4), "matrix", gs.MatrixAxes(0, 1)),
-    "shared/weight": ((9, 4), "embedding", None),
-    "lm_head/weight": ((9, 4), "head", None),
-    "block_sparse_moe/router/weight": ((4, 8), "head", None),
-    # not what they seem
-    "embedding_model/layers/0/up/kernel": ((4, 8), "matrix", gs.MatrixAxes(0, 1)),
-    "factors/b": ((2, 8), "matrix", gs.MatrixAxes(0, 1)),
-    "headed/kernel": ((4, 8), "matrix", gs.MatrixAxes(0, 1)),
-}
-
-
-def test_names_of_every_framework_tell_role_and_axes():
-    shapes = {path: shape for path, (shape, _, _) in CONVENTIONS.items()}
-    stack = {"layer_stack/linear/w": gs.MatrixAxes(batch_axis=0)}
-    decided = gs.roles(tree_of(shapes | {"layer_stack/linear/w": (12, 4, 8)}), axes=stack)
-    found = {path: (shapes[path], decided[path].name, decided[path].axes) for path in CONVENTIONS}
-    assert found == CONVENTIONS
-
-
 @pytest.mark.parametrize(
     ("path", "shape"),
     [
@@ -166,7 +117,7 @@ def test_names_of_every_framework_tell_role_and_axes():
 )
 def test_what_names_leave_open_is_an_error_that_names_the_leaf(path, shape):
     for call in (gs.roles, gs.muon(0.1).init):
-        with pytest.raises(ValueError, match=rf"leaf '{path}' .* axes=\{{'{path}': MatrixAxes"):
+        with pytest.raises(ValueError, match=rf"leaf '{path}'.*\n.*\n *'{path}': MatrixAxes"):
             call(tree_of({path: shape}))
 
 
@@ -231,7 +182,8 @@ def test_frozen_leaves_are_not_updated_and_have_no_state():
     for path, update in updates.items():
         assert (np.asarray(update) == 0).all() == path.startswith("teacher"), path
     alone = tree_of({"student/kernel": (4, 8)})
-    sizes = [optax.tree.size(optimizer.init(t)) for optimizer, t in ((tx, tree), (tx, alone))]
+    pairs = ((tx, tree), (gs.muon(0.1), alone))
+    sizes = [optax.tree.size(optimizer.init(params)) for optimizer, params in pairs]
     assert sizes[0] == sizes[1]
 
 
@@ -265,3 +217,88 @@ def test_partitions_nest():
 def label(tree):
     name = lambda path, leaf: "attention" if "attention" in jax.tree_util.keystr(path) else "rest"
     return jax.tree_util.tree_map_with_path(name, tree)
+
+
+@pytest.mark.parametrize(
+    ("patterns", "message"),
+    [
+        ({"tpyo": "vector"}, r"roles=\{'tpyo': ...\}: .*they have blocks/0"),
+        ({"atention": "vector"}, r"did you mean 'attention'\?"),
+        ({"lm_head": "head", "mlp/up": gs.MatrixAxes()}, r"roles=\{'mlp/up'"),
+        ({"(": "vector"}, r"roles=\{'\(': ...\}: this is no regular expression"),
+    ],
+)
+def test_a_pattern_that_is_found_in_no_path_is_refused(patterns, message):
+    with pytest.raises(ValueError, match=message):
+        gs.roles(params(), overrides=patterns)
+    with pytest.raises(ValueError, match=message):
+        gs.muon(0.1, roles=patterns).init(params())
+
+
+def test_patterns_are_not_judged_by_trees_that_lack_leaves():
+    """Optax makes such trees: with no leaves in `tree.map_params`, with masked ones in `masked`."""
+    tree = params()
+    tx = gs.muon(0.1, roles={"wte": "matrix"})
+    state = tx.init(tree)
+    doubled = optax.tree.map_params(tx, lambda leaf: 2 * leaf + 1, state)
+    assert jax.tree.structure(doubled) == jax.tree.structure(state)
+    mask = {key: key != "wte" for key in tree}
+    optax.masked(tx, mask).init(tree)
+    gs.muon(0.1, roles={"bias": "vector"}).init({"kernel": jnp.ones((2, 2)), "bias": None})
+
+
+def test_decided_roles_hold_for_a_part_of_the_model():
+    decided = gs.roles(params())
+    assert list(gs.roles({"wte": params()["wte"]}, overrides=decided)) == ["wte"]
+
+
+def test_learning_rates_are_scaled_by_pattern_and_the_first_wins():
+    tree = params()
+    scales = {"lm_head": 0.5, "kernel": np.float32(0.25), "norm|wte": jnp.asarray(2.0)}
+    tx = gs.partition_by_role(optax.scale(-1.0), optax.scale(-1.0), lr_scales=scales)
+    updates, _ = jax.jit(tx.update)(tree, tx.init(tree))
+    expected = {"lm_head/kernel": -0.5, "scanned/norm/scale": -2.0, "wte": -2.0}
+    expected |= dict.fromkeys([path for path in SHAPES if "blocks" in path], -0.25)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(updates):
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        factor = -1.0 if name.endswith("bias") else expected.get(name, -1.0)
+        np.testing.assert_array_equal(leaf, np.float32(factor), err_msg=name)
+
+
+def test_a_scaled_learning_rate_is_that_learning_rate(standard_promotion):
+    """With AdamW, whose weight decay goes with its rate; and the dtype of the updates stays."""
+    tree = {"head": jnp.full((4, 8), 3.0), "up": jnp.full((4, 8), 3.0, jnp.bfloat16)}
+    rated = lambda rate: optax.adamw(rate, weight_decay=0.1)
+    scaled = gs.partition_by_role(rated(0.3), rated(0.3), lr_scales={"head|up": 0.1})
+    alone = optax.chain(rated(0.03))
+    states = scaled.init(tree), alone.init(tree)
+    for _ in range(3):
+        one, first = scaled.update(tree, states[0], tree)
+        other, second = alone.update(tree, states[1], tree)
+        states = first, second
+        assert one["up"].dtype == other["up"].dtype == jnp.bfloat16
+        np.testing.assert_allclose(one["head"], other["head"], rtol=1e-6)
+        # Both round to the 8 bits of a bfloat16, the one twice.
+        np.testing.assert_allclose(*(jnp.float32(x["up"]) for x in (one, other)), rtol=2**-7)
+
+
+def test_learning_rate_scales_that_cannot_be_meant_are_refused():
+    make = lambda scales: gs.partition_by_role(optax.sgd(1.0), optax.sgd(1.0), lr_scales=scales)
+    with pytest.raises(ValueError, match=r"lr_scales\['head'\] is -0.1; a learning rate is at"):
+        make({"head": -0.1})
+    with pytest.raises(ValueError, match=r"lr_scales=\{'haed': ...\}: .* did you mean 'head'"):
+        make({"haed": 0.1}).init({"head": jnp.ones((2, 2))})
+
+
+def test_describe_shows_scaled_learning_rates_and_remarks_on_vectors_of_rank_two():
+    tx = gs.partition_by_role(optax.sgd(1.0), optax.sgd(1.0), lr_scales={"lm_head": 0.1})
+    description = gs.describe(tx, params())
+    rows = {leaf.path: leaf.optimizer for leaf in description.leaves}
+    assert rows["lm_head/kernel"] == "others: stateless, rate x 0.1"
+    assert rows["wte"] == "others: stateless"
+    (remark,) = description.remarks
+    assert remark.startswith(
+        "scanned/norm/scale and 1 more: a vector by its name, though of rank 2"
+    )
+    settled = gs.partition_by_role(optax.sgd(1.0), optax.sgd(1.0), roles={"scanned": "vector"})
+    assert gs.describe(settled, params()).remarks == ()

@@ -2,7 +2,9 @@
 
 import ast
 import graphlib
+import itertools
 from pathlib import Path
+from types import FunctionType, ModuleType
 
 import pytest
 
@@ -14,6 +16,8 @@ SURFACE = {
     # make
     "MatrixAxes", "without_cuts", "per_stack", "per_matrix", "per_gram", "StackState",
     "partition_by_role", "roles", "Role",
+    # types that signatures mention
+    "Axes", "RoleOverrides",
     # scale
     "Owners", "state_shardings", "update_cost", "UpdateCost", "fit_state", "StateFit",
     "target", "Target",
@@ -53,9 +57,20 @@ def test_the_surface_is_its_list():
 
 def test_every_public_object_says_what_it_is():
     for name in SURFACE:
-        doc = getattr(gradsmith, name).__doc__
+        thing = getattr(gradsmith, name)
+        is_alias = not isinstance(thing, type | FunctionType | ModuleType)
+        doc = doc_of_alias(name) if is_alias else thing.__doc__
         assert doc, name
         assert doc.splitlines()[0].rstrip().endswith((".", ":")), name
+
+
+def doc_of_alias(name):
+    """What is written under the assignment of a type, which has no `__doc__` of its own."""
+    for path in modules():
+        for node, below in itertools.pairwise(ast.parse(path.read_text()).body):
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name:
+                return ast.literal_eval(below.value) if isinstance(below, ast.Expr) else None
+    return None
 
 
 def modules():

@@ -8,8 +8,10 @@ from . import matrix as matrix
 from . import race as race
 from ._version import __version__ as __version__
 from .layout.axes import MatrixAxes as MatrixAxes
+from .layout.declare import Axes as Axes
 from .layout.declare import without_cuts as without_cuts
 from .layout.roles import Role as Role
+from .layout.roles import RoleOverrides as RoleOverrides
 from .layout.roles import roles as roles
 from .lift.engine import StackState as StackState
 from .lift.partition_by_role import partition_by_role as partition_by_role

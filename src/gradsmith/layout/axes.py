@@ -9,9 +9,10 @@ The order of the axes of an array says nothing, so it is never trusted: the axes
 import functools
 import itertools
 import math
-from collections.abc import Iterable
+import operator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
@@ -25,7 +26,8 @@ class MatrixAxes:
     """The axes of a leaf that make its matrices, named as in `jax.nn.initializers`.
 
     Several axes on one side are flattened in the order given: `in_axis=(0, 1)` of a kernel
-    `(heads, head_dim, out)` makes `fan_in = heads * head_dim`.
+    `(heads, head_dim, out)` makes `fan_in = heads * head_dim`. Lists and NumPy integers become
+    tuples and integers.
 
     A cut makes several matrices of one: each block of `cut_axis` is a matrix of its own, and a
     rule, shape scales included, sees the shape of the block. A few leaves and their axes:
@@ -52,6 +54,7 @@ class MatrixAxes:
 
     Raises:
         ValueError: Only one of `cut_axis` and `blocks` is given, or a block has no size.
+        TypeError: An axis or a size is no integer.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -62,13 +65,20 @@ class MatrixAxes:
         [(1, 16, 16), (2, 16, 8)]
     """
 
-    in_axis: int | tuple[int, ...] = -2
-    out_axis: int | tuple[int, ...] = -1
-    batch_axis: int | tuple[int, ...] = ()
+    in_axis: int | Sequence[int] = -2
+    out_axis: int | Sequence[int] = -1
+    batch_axis: int | Sequence[int] = ()
     cut_axis: int | None = None
-    blocks: int | tuple[int, ...] | None = None
+    blocks: int | Sequence[int] | None = None
 
     def __post_init__(self):
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value is not None:
+                value = _integers(value, field.name)
+            if field.name != "blocks" and isinstance(value, tuple) and len(value) == 1:
+                (value,) = value  # one axis is an axis; one block is not blocks of one size
+            object.__setattr__(self, field.name, value)
         if (self.cut_axis is None) != (self.blocks is None):
             raise ValueError(f"{self} needs both cut_axis and blocks, or neither")
         sizes = (self.blocks,) if isinstance(self.blocks, int) else self.blocks or ()
@@ -146,6 +156,12 @@ class MatrixAxes:
             start += count * size
         return tuple(runs)
 
+    @property
+    def rank(self) -> int:
+        """How many axes a leaf has that these axes fit."""
+        count = lambda axes: 1 if isinstance(axes, int) else len(axes)
+        return count(self.in_axis) + count(self.out_axis) + count(self.batch_axis)
+
     def sides(self, rank: int) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
         """Return the stack, fan-in and fan-out axes of a leaf of that rank, counted from 0."""
         sides = (self.batch_axis, self.in_axis, self.out_axis)
@@ -194,6 +210,20 @@ class Run(NamedTuple):
     stack_shape: StackShape
 
 
-def _counted_from_zero(axes: int | tuple[int, ...], rank: int) -> tuple[int, ...]:
+def _integers(value: Any, name: str) -> int | tuple[int, ...]:
+    """Return one integer, or several, of Python: they can be hashed and printed."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        pass
+    try:
+        return tuple(operator.index(one) for one in value)
+    except TypeError:
+        raise TypeError(
+            f"MatrixAxes takes an integer or several for {name}, got {value!r}"
+        ) from None
+
+
+def _counted_from_zero(axes: int | Sequence[int], rank: int) -> tuple[int, ...]:
     axes = (axes,) if isinstance(axes, int) else axes
     return tuple(axis + rank if axis < 0 else axis for axis in axes)

@@ -25,6 +25,8 @@ class DecisionLog:
     """The `Role` of the leaf."""
     groups: dict[str, str] = field(default_factory=dict)
     """Which transformation of a partition got it."""
+    rates: dict[str, Any] = field(default_factory=dict)
+    """What `lr_scales` multiplies its updates by."""
     axes: dict[str, MatrixAxes] = field(default_factory=dict)
     """Its axes, where it was lifted."""
     buckets: dict[str, list[tuple[str, int]]] = field(default_factory=dict)
@@ -33,6 +35,8 @@ class DecisionLog:
     """The names of the rules that see its matrices, first to last."""
     steps: dict[str, list[tuple[str, Side]]] = field(default_factory=dict)
     """What acts on it, first to last, and on which side of the learning rate that belongs."""
+    remarks: dict[str, str] = field(default_factory=dict)
+    """What a reader should look at."""
     placed: list[tuple[Any, PartitionSpec]] = field(default_factory=list)
     """Not by leaf: the arrays of the state that lie with the owners of matrices, and how."""
 

@@ -1,12 +1,15 @@
 """Leaves of a tree by path, written as people say it: `blocks/0/kernel`."""
 
+import functools
 import itertools
+from collections.abc import Collection
 from typing import Any
 
 import jax
 import optax
 
 
+@functools.lru_cache(maxsize=2**16)  # one update asks for the paths of a model several times
 def path_name(path: tuple) -> str:
     """Return a key path of `jax.tree_util` as a string of keys with slashes between them.
 
@@ -43,3 +46,33 @@ def prefixes(path: str) -> list[str]:
         ['blocks', 'blocks/0', 'blocks/0/kernel']
     """
     return list(itertools.accumulate(path.split("/"), lambda above, name: f"{above}/{name}"))
+
+
+def longest_prefix(path: str, table: Collection[str]) -> str | None:
+    """Return the longest key of `table` that is `path` or a node above it; None if none is.
+
+    The empty string is the root, which is above every leaf.
+
+    Examples:
+        >>> longest_prefix("blocks/0/kernel", {"blocks": 1, "blocks/0": 2, "block": 3})
+        'blocks/0'
+    """
+    while path not in table:
+        if not path:
+            return None
+        path = path.rpartition("/")[0]
+    return path
+
+
+def longest_suffix(path: tuple, table: Collection[tuple]) -> tuple | None:
+    """Return the longest key of `table` that `path` ends with; None if it ends with none.
+
+    An array in the state of an optimizer belongs to the parameter whose key path its own ends with:
+    `state.mu["dense"]["kernel"]` to `params["dense"]["kernel"]`.
+
+    Examples:
+        >>> longest_suffix(("mu", "dense", "kernel"), {("dense", "kernel"), ("kernel",)})
+        ('dense', 'kernel')
+    """
+    endings = (path[start:] for start in range(len(path) + 1))
+    return next((ending for ending in endings if ending in table), None)

@@ -8,22 +8,34 @@ Roles, in the order in which they are decided; the first that applies wins:
    embedding: of the leaf, its module, or the module's class;
 4. names of axes, where a framework wrote them beside the array;
 5. axes that the user declares, or that names and rank tell: a matrix;
-6. anything else is ambiguous, and an error.
+6. one axis that is longer than 1, such as `(1, 1, n)`: a vector;
+7. anything else is ambiguous, and an error.
 
 What a framework wrote is there when `init` is called and may be gone in `update` (`nnx.Optimizer`
 passes bare arrays). So it decides in `roles(params)` alone, which is called once; a transformation
 that would decide otherwise without it refuses, and asks for `roles=gradsmith.roles(params)`.
 """
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, cast, get_args
 
 from .axes import MatrixAxes
 from .conventions import RoleName, Shapes, layout_by_name, role_by_name
-from .declare import Axes, Declared, FirstOf, as_matrix, declare
+from .decision_log import decision_log
+from .declare import (
+    Axes,
+    Declaration,
+    Declared,
+    FirstOf,
+    UnsettledError,
+    as_matrix,
+    declare,
+    pattern_of,
+    settle,
+)
 from .metadata import Metadata, by_axis_names, metadata
 from .paths import arrays
+from .patterns import Patterns
 
 
 class Role(NamedTuple):
@@ -35,9 +47,11 @@ class Role(NamedTuple):
 
 
 RoleOverrides = Mapping[str, str | MatrixAxes | Role]
-"""What `roles=` takes: patterns, regular expressions searched in the path, the first that is found
-wins. A value is a role, or axes, which make a matrix. A `Role` out of `roles(params)` holds for the
-leaf of exactly that path."""
+"""What `roles=` takes: `{pattern: role or axes}`.
+
+A pattern is a regular expression that is searched in the path of a leaf. The first that is found
+wins; one that is found nowhere is an error. Axes make a matrix. A `Role` out of `roles(params)`
+holds for the leaf of exactly that path."""
 
 
 def roles(
@@ -54,7 +68,8 @@ def roles(
         overrides: `{pattern: role or axes}`, see `partition_by_role`.
 
     Raises:
-        ValueError: A leaf of rank 3 or more is neither named nor declared; the message says how.
+        ValueError: Leaves of rank 3 or more are neither named nor declared, or a fused leaf is not
+            cut; the message has lines that settle all of them. Or a pattern is found in no path.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -65,78 +80,110 @@ def roles(
         dense/bias vector - rank 1
         dense/kernel matrix - rank 2, (in, out)
     """
+    params = arrays(params)
     words = Overrides(overrides)
-    return decide_roles(_role, words, FirstOf(words.axes, axes), arrays(params))
+    return decide_roles(_role, words, FirstOf(words.declaration, axes), params)
 
 
 class Overrides:
     """What the user says of roles, to be asked by path."""
 
-    def __init__(self, said: RoleOverrides | None):
-        self._patterns: list[tuple[int, str, Role]] = []
-        self._paths: dict[str, tuple[int, Role]] = {}
-        for index, (pattern, role) in enumerate((said or {}).items()):
+    def __init__(self, overrides: RoleOverrides | None):
+        self._by_path: dict[str, tuple[int, Role]] = {}
+        by_pattern: dict[str, tuple[int, Role]] = {}
+        for index, (pattern, role) in enumerate((overrides or {}).items()):
             if isinstance(role, Role):
-                self._paths[pattern] = (index, role)
+                self._by_path[pattern] = (index, role)
             elif isinstance(role, MatrixAxes):
-                self._patterns.append(
-                    (index, pattern, Role("matrix", f"you said {pattern!r}", role))
-                )
+                by_pattern[pattern] = (index, Role("matrix", f"you said {pattern!r}", role))
             elif role in get_args(RoleName):
                 name = cast(RoleName, role)
-                self._patterns.append((index, pattern, Role(name, f"you said {pattern!r}")))
+                by_pattern[pattern] = (index, Role(name, f"you said {pattern!r}"))
             else:
                 known = ", ".join(get_args(RoleName))
                 raise ValueError(
                     f"roles[{pattern!r}] is {role!r}; a role is one of {known}, or MatrixAxes"
                 )
+        self._by_pattern = Patterns("roles", by_pattern)
 
     def role(self, path: str) -> Role | None:
         """Return the first word on the leaf at `path`."""
-        found = [self._paths[path]] if path in self._paths else []
-        found += [(i, role) for i, pattern, role in self._patterns if re.search(pattern, path)]
-        return min(found, key=lambda pair: pair[0], default=(0, None))[1]
+        found = self._first(path)
+        return None if found is None else found[0]
+
+    def declaration(self, path: str) -> Declaration | None:
+        """Return the axes that the first word on the leaf gives, and the pattern it is said by."""
+        found = self._first(path)
+        return (
+            None if found is None or found[0].axes is None else Declaration(found[0].axes, found[1])
+        )
 
     def mention(self, name: RoleName) -> bool:
         """Whether any word is that role."""
-        roles = [role for _, _, role in self._patterns] + [r for _, r in self._paths.values()]
-        return any(role.name == name for role in roles)
+        words = [*self._by_path.values(), *self._by_pattern.values()]
+        return any(role.name == name for _, role in words)
 
-    def axes(self, path: str, leaf: Any) -> MatrixAxes | None:
-        """Return the axes that the first word on the leaf gives: a form of `axes=`."""
-        del leaf
-        role = self.role(path)
-        return role.axes if role else None
+    def refuse_unmatched(self, tree: Any) -> None:
+        """Refuse patterns that are found in no path of `tree`."""
+        self._by_pattern.refuse_unmatched(tree)
+
+    def _first(self, path: str) -> tuple[Role, str] | None:
+        """Return the first word on the leaf at `path`, and the pattern it is said by."""
+        exact, found = self._by_path.get(path), self._by_pattern.first(path)
+        if exact is not None and (found is None or exact[0] < found[1][0]):
+            return exact[1], pattern_of(path)
+        return None if found is None else (found[1][1], found[0])
+
+
+_VECTOR_OF_RANK_2 = (
+    "a vector by its name, though of rank 2, as scanned biases and gains are; "
+    "if it is a matrix, say so in `roles=`"
+)
 
 
 def decide_roles(decide: Callable, words: Overrides, axes: Axes, params: Any) -> dict[str, Role]:
-    """Return what `decide` says of every leaf, by its path."""
+    """Return what `decide` says of every leaf, by its path.
+
+    Raises:
+        ValueError: As for `roles`.
+    """
+    words.refuse_unmatched(params)
     leaves = declare(axes, params)
     shapes = {leaf.path: tuple(leaf.leaf.shape) for leaf in leaves}
     pairs = zip(leaves, metadata(params), strict=True)
-    return {leaf.path: decide(leaf, words, shapes, note) for leaf, note in pairs}
+    roles = settle(lambda pair: decide(pair[0], words, shapes, pair[1]), pairs)
+    return {leaf.path: role for leaf, role in zip(leaves, roles, strict=True)}
 
 
 def _role(leaf: Declared, words: Overrides, shapes: Shapes, note: Metadata) -> Role:
     if said := words.role(leaf.path):
+        if said.axes is not None:
+            as_matrix(leaf)  # refuses axes that do not fit, and a fused leaf that nobody cuts
         return said
-    rank = len(leaf.leaf.shape)
+    shape = shapes[leaf.path]
+    rank = len(shape)
     if rank < 2:
         return Role("vector", f"rank {rank}")
     if named := role_by_name(leaf.path, shapes, note.aliases):
-        return Role(named[0], f"named {named[1]!r}")
+        name, told_by = named
+        if name == "vector" and rank == 2:
+            decision_log().remarks[leaf.path] = _VECTOR_OF_RANK_2
+        rank_too = f"rank {rank}, " if name == "vector" else ""
+        return Role(name, f"{rank_too}named {told_by!r}")
     if told := by_axis_names(note.axis_names):
         name, axes = told
-        if name != "matrix" or leaf.axes is None:
+        if name != "matrix" or leaf.declaration is None:
             return Role(name, f"axes named {', '.join(note.axis_names)}", axes)
     layout = layout_by_name(leaf.path, shapes, note.aliases)
     try:
         axes = as_matrix(leaf._replace(layout=layout)).axes
-    except ValueError as error:
-        raise ValueError(
-            f"{error}. If it is no matrix: roles={{{leaf.path!r}: 'vector'}}"
+    except UnsettledError as question:
+        if layout is None and sum(size != 1 for size in shape) <= 1:
+            return Role("vector", f"rank {rank}, one axis longer than 1")
+        raise question.or_else(
+            f"For what is no matrix write roles={{{leaf.path!r}: 'vector'}}."
         ) from None
-    says = "axes declared" if leaf.axes or not layout else layout.says
+    says = "axes declared" if leaf.declaration or not layout else layout.line.says
     return Role("matrix", f"rank {rank}, {says}", axes)
 
 
@@ -144,14 +191,18 @@ def settled_role(leaf: Declared, words: Overrides, shapes: Shapes, note: Metadat
     """Return the role that holds with and without what the framework wrote beside the leaf.
 
     Raises:
-        ValueError: The leaf is ambiguous, or the two differ.
+        UnsettledError: The leaf is ambiguous.
+        ValueError: The two differ.
     """
     informed = _informed(leaf, words, shapes, note) if any(note) else None
     try:
         role = _role(leaf, words, shapes, Metadata())
-    except ValueError as error:
-        remedy = ". Or by what the framework wrote beside it: roles=gradsmith.roles(params)"
-        raise ValueError(f"{error}{remedy if informed else ''}") from None
+    except UnsettledError as question:
+        if informed is None:
+            raise
+        raise question.or_else(
+            "To decide by what the framework wrote beside it: roles=gradsmith.roles(params)."
+        ) from None
     if informed and (informed.name, _sides(informed, leaf)) != (role.name, _sides(role, leaf)):
         raise ValueError(
             f"leaf {leaf.path!r} looks like a {role.name} ({role.why}), but the framework says "

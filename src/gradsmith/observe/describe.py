@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -10,7 +10,7 @@ import optax
 
 from ..layout.decision_log import DecisionLog
 from ..layout.key import BucketKey
-from ..layout.paths import arrays, path_name
+from ..layout.paths import arrays, longest_suffix, path_name
 from ..lift.engine import StackState
 from ..transforms.sides import remark_on_order
 from .description import Description, LeafDescription
@@ -83,11 +83,13 @@ def _leaf(name: str, leaf: Any, log: DecisionLog, held: dict[str, "_Held"]) -> L
 
 
 def _remarks(log: DecisionLog) -> tuple[str, ...]:
-    """Return what is wrong with the order of the steps, each with the leaves it holds for."""
+    """Return what a reader should look at, each with the leaves it holds for."""
     leaves: dict[str, list[str]] = {}
     for path, steps in log.steps.items():
         if (remark := remark_on_order(steps)) is not None:
             leaves.setdefault(remark, []).append(path)
+    for path, remark in log.remarks.items():
+        leaves.setdefault(remark, []).append(path)
     others = lambda paths: f" and {len(paths) - 1} more" if len(paths) > 1 else ""
     return tuple(f"{paths[0]}{others(paths)}: {remark}" for remark, paths in leaves.items())
 
@@ -139,7 +141,6 @@ def _attribute(state: Any, params: list[tuple], log: DecisionLog) -> tuple[dict[
     of Adam do; what a rule keeps belongs to the leaves of its bucket, by their share of matrices.
     """
     names = {path: path_name(path) for path in params}
-    lengths = sorted({len(path) for path in params}, reverse=True)
     held = {name: _Held() for name in names.values()}
     shared = 0
     members: dict[str, list[tuple[str, int]]] = {}
@@ -147,8 +148,8 @@ def _attribute(state: Any, params: list[tuple], log: DecisionLog) -> tuple[dict[
         for key, count in stacks:
             members.setdefault(key, []).append((name, count))
     for path, size, replicated, keeper, bucket in _kept(state):
-        endings = (path[len(path) - length :] for length in lengths if length <= len(path))
-        owner = next((names[ending] for ending in endings if ending in names), None)
+        ending = longest_suffix(path, names)
+        owner = None if ending is None else names[ending]
         if bucket is not None:
             total = sum(count for _, count in members[bucket])
             for name, count in members[bucket]:
@@ -170,7 +171,8 @@ def _optimizer(log: DecisionLog, name: str, keepers: list[str]) -> str:
 
     parts = sorted([*keepers, *log.rules.get(name, ())], key=order)
     group = f"{log.groups[name]}: " if name in log.groups else ""
-    return group + (", ".join(parts) or "stateless")
+    rate = f", rate x {log.rates[name]}" if name in log.rates else ""
+    return group + (", ".join(parts) or "stateless") + rate
 
 
 def _transposed(
@@ -185,7 +187,7 @@ def _axes(log: DecisionLog, name: str, rank: int) -> str:
     if name not in log.axes:
         return ""
     axes = log.axes[name]
-    sides: list[tuple[str, tuple[int, ...]]] = []
+    sides: list[tuple[str, Sequence[int]]] = []
     sides += zip(("stack", "in", "out"), axes.sides(rank), strict=True)
     if axes.cut_axis is not None:
         sizes = (axes.blocks,) if isinstance(axes.blocks, int) else axes.blocks or ()

@@ -52,7 +52,8 @@ class Description:
         leaves: One entry a leaf, in the order of the tree.
         shared_state_bytes: State that belongs to no leaf, such as step counters; on a mesh it is
             replicated.
-        remarks: Where gradsmith's own parts stand in an order that cannot mean anything, and why.
+        remarks: Where gradsmith's own parts stand in an order that cannot mean anything, and why;
+            and which leaves of rank 2 are vectors by their names.
         mesh: The sizes of the axes of the mesh that the parameters lie on; empty without one.
         device_state_bytes: The state that each device holds.
     """

@@ -9,6 +9,7 @@ import optax
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from ..layout.decision_log import DecisionLog, record_decisions
+from ..layout.paths import longest_suffix
 
 
 def state_shardings(tx: optax.GradientTransformation, params: Any) -> Any:
@@ -58,16 +59,15 @@ def state_shapes(tx: optax.GradientTransformation, params: Any) -> tuple[Any, De
     mesh = mesh_of_params(params)
     spec_of = lambda x: getattr(getattr(x, "sharding", None), "spec", PartitionSpec())
     homes = {path: (leaf.shape, spec_of(leaf)) for path, leaf in leaves}
-    lengths = sorted({len(path) for path, _ in leaves}, reverse=True)
     shardings = []
 
     def init(params):
         state = tx.init(params)
         placed = {id(array): spec for array, spec in log.placed}
         for path, array in jax.tree_util.tree_leaves_with_path(state):
-            endings = (path[len(path) - length :] for length in lengths if length <= len(path))
-            home = next((homes[ending] for ending in endings if ending in homes), None)
-            spec = home[1] if home and home[0] == array.shape else PartitionSpec()
+            ending = longest_suffix(path, homes)
+            shape, spec = ((), PartitionSpec()) if ending is None else homes[ending]
+            spec = spec if shape == array.shape else PartitionSpec()
             spec = placed.get(id(array), spec)
             shardings.append(None if mesh is None else NamedSharding(mesh, spec))
         return state
