@@ -24,7 +24,7 @@ def params():
 
 
 def matrices(axes):
-    rules = gs.per_stack(gs.orthogonalize("svd"), axes=axes)
+    rules = gs.per_stack(gs.polar_factor("svd"), axes=axes)
     return optax.chain(gs.momentum(), rules, optax.scale_by_learning_rate(0.02))
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Inexact
 
 from ..layout.axes import StackShape
@@ -33,9 +34,10 @@ Grams = Inexact[Array, "k s s"]
 
 
 def per_gram(
-    rule: Callable[[Grams], Grams] | optax.GradientTransformation,
+    rule: Callable[..., Grams] | optax.GradientTransformation,
     *,
     scale_free: bool = False,
+    length: ArrayLike | None = None,
     postprocess: optax.GradientTransformation | None = None,
     axes: Axes = None,
     placement: Placement = "owners",
@@ -57,6 +59,8 @@ def per_gram(
         scale_free: Says that `rule(c R) = rule(R) / sqrt(c)`, as inverse roots do. Every matrix is
             then divided by its largest entry first, and neither 1e-30 nor 1e30 is too small or too
             large to be squared.
+        length: A number in the units of the matrices, such as an eps beside their norm. A function
+            gets it as a second argument `(k, 1, 1)`, divided by what each matrix was divided by.
         postprocess: A rule without state for what comes out, such as a shape scale. It gets the
             stack `(k, fan_in, fan_out)` of one leaf after the other; nothing is gathered.
         axes: As for `per_stack`.
@@ -68,7 +72,7 @@ def per_gram(
             transformation gets all at once.
 
     Raises:
-        ValueError: As for `per_stack`.
+        ValueError: As for `per_stack`; or a length is given for a rule that keeps a state.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -85,6 +89,8 @@ def per_gram(
     """
     check_placement(placement)
     has_state = isinstance(rule, optax.GradientTransformation)
+    if has_state and length is not None:
+        raise ValueError("per_gram gives a length to a function, and the rule keeps a state")
     gram_rule = optax.with_extra_args_support(rule) if has_state else _in_chunks(rule, chunk_bytes)
     finish = optax.identity() if postprocess is None else postprocess
 
@@ -102,7 +108,9 @@ def per_gram(
         wide = [stack.astype(wide_dtype(stack.dtype)) for stack in stacks]
         # By the root of the scale on either side of a product: the scale itself may be too small.
         scale = largest_entry if scale_free else lambda x: jnp.ones((len(x), 1, 1))
-        roots = [jnp.sqrt(scale(x)) for x in wide]
+        scales = [scale(x) for x in wide]
+        roots = [jnp.sqrt(own) for own in scales]
+        lengths = [] if length is None else [jnp.asarray(length, own.dtype) / own for own in scales]
         sizes = [x.size * x.dtype.itemsize for x in wide]
         buckets = _buckets([_shape(stack) for stack in stacks])
         outs, kept, turn = dict[int, Array](), [], jnp.int32(0)
@@ -122,6 +130,8 @@ def per_gram(
                 else:
                     grams = jax.lax.dynamic_update_slice_in_dim(grams, some, turn, 0)
                 turn = after(turn + len(some), some)
+            if length is not None:
+                extra["gram_lengths"] = bucket.gather(lengths, jnp.finfo(kind).dtype)
             q, own = gram_rule.update(grams, own, **extra)
             kept.append(own)
             for part in reversed(parts):
@@ -204,15 +214,23 @@ def per_gram(
 
 
 def _in_chunks(
-    f: Callable[[Grams], Grams], chunk_bytes: int | None
+    f: Callable[..., Grams], chunk_bytes: int | None
 ) -> optax.GradientTransformationExtraArgs:
     """Make a rule of a function that gets no more than so many bytes at once."""
 
-    def update_fn(updates: Any, state: Any, params: Any = None, **extra_args: Any):
+    def update_fn(
+        updates: Any, state: Any, params: Any = None, *, gram_lengths: Any = None, **extra_args: Any
+    ):
         del params, extra_args
         limit = CHUNK_BYTES[platform()] if chunk_bytes is None else chunk_bytes
-        stacked = lambda grams: f(grams[None])[0] if grams.ndim == 2 else f(grams)
-        return in_chunks(stacked, limit, updates), state
+        given = () if gram_lengths is None else (gram_lengths,)
+
+        def stacked(grams: Array, *given: Array) -> Array:
+            if grams.ndim > 2:
+                return f(grams, *given)
+            return f(grams[None], *(x[None] for x in given))[0]
+
+        return in_chunks(stacked, limit, updates, *given), state
 
     return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update_fn)
 
