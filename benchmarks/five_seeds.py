@@ -1,10 +1,11 @@
 """How many of AdamW's steps the matrix optimizers need on Shakespeare, with five seeds.
 
-gradsmith race --seeds 5 --rates 0.0025 0.005 0.01 0.02 0.04 0.08 --out runs/five_seeds
-    adamw muon normuon soap benchmarks/five_seeds.py:muon_within_a_third
+gradsmith race --seeds 5 --extensions 0 --rates 0.0025 0.005 0.01 0.02 0.04 0.08
+    --out runs/five_seeds adamw muon normuon soap
+    benchmarks/five_seeds.py:muon_within_a_third
 python benchmarks/five_seeds.py runs/five_seeds
 
-The second command reads the records of the first. At the best rate of each at seed 0, it prints
+The second command reads the records of the first. Of the best trial of each entry, it prints
 the first point of the curve, a mean over the seeds, that is at or below AdamW's mean final loss;
 the same of each seed alone; and the mean difference of the final losses to Muon's, seed by seed,
 with its standard error.
@@ -27,15 +28,12 @@ def muon_within_a_third(learning_rate):
     return gs.muon(learning_rate, max_error=0.32)
 
 
-def at_best_rate(records: list[Record]) -> dict[str, list[Record]]:
-    """The runs of each entry at the rate with its lowest loss at seed 0, by seed."""
+def reported(records: list[Record]) -> dict[str, list[Record]]:
+    """The reported runs of each entry, by seed; tuning seeds are below zero."""
     chosen = {}
-    for entry in dict.fromkeys(record.entry for record in records):
-        own = [record for record in records if record.entry == entry]
-        finite = [r for r in own if r.seed == 0 and r.validation_loss is not None]
-        rate = min(finite, key=lambda record: record.validation_loss).rate
-        at_rate = (record for record in own if record.rate == rate)
-        chosen[entry] = sorted(at_rate, key=lambda record: record.seed)
+    for record in sorted(records, key=lambda record: record.seed):
+        if record.seed >= 0:
+            chosen.setdefault(record.entry, []).append(record)
     return chosen
 
 
@@ -45,7 +43,7 @@ def first_below(steps: list[int], losses: list[float], target: float) -> float:
 
 
 def main(folder: Path) -> None:
-    runs = at_best_rate(read_records(folder / "records.jsonl"))
+    runs = reported(read_records(folder / "records.jsonl"))
     steps = runs["adamw"][0].curve.step
     curves = {name: [run.curve.validation_loss for run in own] for name, own in runs.items()}
     means = {

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from gradsmith.race import Curve, Entry, Race, Record, Task
+from gradsmith.race import Curve, Entry, Protocol, Race, Record, Task
 
 CENTRE = np.array([1.0, -2.0, 0.5], np.float32)
 SGD = Entry("sgd", optax.sgd)
@@ -22,7 +22,8 @@ def parabola(steps=20, target=0.01, bound=float("inf"), noise=0.0) -> Task:
         init=lambda key: {"x": near(np.zeros(3, np.float32), key)},
         loss=lambda params, batch: jnp.sum((params["x"] - batch) ** 2),
         batch=lambda key: near(CENTRE, key),
-        validation=jnp.asarray(CENTRE),
+        selection=jnp.asarray(CENTRE),
+        report=jnp.asarray(CENTRE),
         target=target,
         steps=steps,
         examples_per_step=1,
@@ -37,23 +38,38 @@ def factors(rate: float, steps: int) -> np.ndarray:
     return 1 - 2 * rate * np.minimum((t + 1) / warm_up, (steps - t) / (steps - warm_up))
 
 
-def record(entry="sgd", rate=0.1, seed=0, loss=1.0, diverged_at=None, steps_to_target=None):
+def record(entry="sgd", rate=0.1, seed=0, loss=1.0, diverged_at=None, trial=0, **more):
     """A record whose curve falls from 4 to its loss."""
-    return Record(
-        entry=entry,
-        rate=rate,
-        seed=seed,
-        validation_loss=None if diverged_at else loss,
-        steps_to_target=steps_to_target,
-        diverged_at=diverged_at,
-        curve=Curve([0, 10, 20], [None, 3.0, loss], [4.0, 3.0, None if diverged_at else loss]),
-        config={"task": {"name": "parabola"}},
-        versions={"jax": "0"},
-        timing={"run": 1.0, "step": 0.02, "update": 0.005},
-    )
+    final = None if diverged_at else loss
+    fields = {
+        "entry": entry,
+        "trial": trial,
+        "settings": {"learning_rate": rate},
+        "seed": seed,
+        "validation_loss": final,
+        "steps_to_target": None,
+        "diverged_at": diverged_at,
+        "passes": {"forward": 20, "backward": 20},
+        "curve": Curve(
+            step=[0, 10, 20],
+            passes=[0, 20, 40],
+            training_loss=[None, 3.0, loss],
+            validation_loss=[4.0, 3.0, final],
+        ),
+        "program": "0",
+        "config": {"task": {"name": "parabola"}},
+        "versions": {"jax": "0"},
+        "timing": {"run": 1.0, "step": 0.02, "update": 0.005},
+    }
+    return Record(**{**fields, **more})
 
 
-def race(*names, rates=(0.01, 0.1, 1.0), seeds=2, **task) -> Race:
+def race(*names, rates=(0.01, 0.1, 1.0), seeds=2, extensions=0, **task) -> Race:
     """Race plain SGD under each of the names."""
     entries = tuple(Entry(name, optax.sgd) for name in names or ("sgd",))
-    return Race(parabola(**task), entries, rates, seeds)
+    return Race(parabola(**task), entries, rates, Protocol(seeds=seeds, extensions=extensions))
+
+
+def single(entry, rate=0.1, **task) -> Race:
+    """Race one entry at one rate: a run to tune, and a run to report."""
+    return Race(parabola(**task), (entry,), (rate,), Protocol(seeds=1))

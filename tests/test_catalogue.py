@@ -8,7 +8,7 @@ import pytest
 import gradsmith
 from gradsmith import catalogue
 from gradsmith.catalogue import TECHNIQUES
-from gradsmith.cli.list import list_techniques
+from gradsmith.cli.list_techniques import list_techniques
 
 PAGE = Path(__file__).parent.parent / "docs" / "catalogue.md"
 BY_NAME = {technique.name: technique for technique in TECHNIQUES}

@@ -1,11 +1,18 @@
 """States through Orbax: from mesh to mesh to the bit, and into a chain that has changed."""
 
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import orbax.checkpoint as ocp
 import pytest
+from flax import nnx
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -124,7 +131,7 @@ def test_a_chain_that_has_changed_says_what_is_new_missing_and_converted():
         },
         lambda updates, state, params=None: (updates, state),
     )
-    fit = gs.fit_state(tx, params, before)
+    fit = gs.fit_state(tx, params, before, allow_incomplete=True)
     assert fit.new == ("fresh",)
     assert fit.missing == ("gone",)
     assert fit.reshaped == ("wide",)
@@ -138,6 +145,86 @@ def test_a_bucket_in_another_dtype_is_found_and_converted():
     params = {"kernel": jnp.ones((4, 2), jnp.bfloat16)}
     tx = gs.per_stack(optax.trace(0.5))
     _, state = tx.update(params, tx.init(params))
-    fit = gs.fit_state(tx, jax.tree.map(lambda x: x.astype(jnp.float32), params), state)
+    wide = jax.tree.map(lambda x: x.astype(jnp.float32), params)
+    fit = gs.fit_state(tx, wide, state, allow_incomplete=True)
     assert fit.converted == ("buckets/1x4x2 float32/trace",)
     np.testing.assert_array_equal(fit.state.buckets["1x4x2 float32"].trace[0], jnp.ones((4, 2)))
+
+
+def test_what_does_not_fit_is_an_error_that_names_it_and_the_argument():
+    params = {"kernel": jnp.ones((4, 2))}
+    stored = optax.trace(0.9).init(params)
+    tx = optax.chain(optax.trace(0.9), optax.scale_by_schedule(lambda step: 0.1))
+    with pytest.raises(ValueError) as error:
+        gs.fit_state(tx, params, stored)
+    for said in ("0/trace/kernel, 1/count", "stored, but no longer", "allow_incomplete=True"):
+        assert said in str(error.value)
+
+
+def test_a_long_list_is_cut_in_the_sentence_and_whole_in_the_data():
+    params = {f"layer_{i:02}": jnp.ones((2, 2)) for i in range(20)}
+    fit = gs.fit_state(optax.trace(0.9), params, {}, allow_incomplete=True)
+    assert str(fit).endswith("layer_06, trace/layer_07 and 12 more")
+    assert len(fit.new) == 20
+
+
+class Model(nnx.Module):
+    """One of its layers has the name of the entry that Orbax adds."""
+
+    def __init__(self, rngs):
+        self.up = nnx.Linear(16, 32, rngs=rngs)
+        self.blocks = nnx.List([nnx.Linear(32, 32, rngs=rngs) for _ in range(2)])
+        self.value = nnx.Param(jnp.ones((32, 8)))
+
+
+@pytest.mark.parametrize("recipe", [gs.muon, gs.soap, optax.adam], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("by", ["a chain", "nnx.Optimizer"])
+def test_the_state_of_an_nnx_model_is_found_when_restored_without_a_target(
+    tmp_path, recipe, by, standard_promotion
+):
+    """An `nnx.Optimizer` makes a variable of everything, a chain of what mirrors parameters."""
+    tx, model = recipe(0.1), Model(nnx.Rngs(0))
+    params = nnx.state(model, nnx.Param)
+    with jax.numpy_rank_promotion("allow"):
+        _, state = tx.update(params, tx.init(params), params)
+        if by == "nnx.Optimizer":
+            optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
+            optimizer.update(model, params)
+            stored = nnx.state(optimizer)["opt_state"]
+        else:
+            stored = state
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(tmp_path / "state", stored)
+    with ocp.StandardCheckpointer() as checkpointer:
+        back = checkpointer.restore(tmp_path / "state")
+    fit = gs.fit_state(tx, params, back)
+    assert fit.complete
+    assert jax.tree.structure(fit.state) == jax.tree.structure(state)
+    close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)  # jitted or not
+    same = close if by == "nnx.Optimizer" else np.testing.assert_array_equal
+    jax.tree.map(same, jax.device_get(fit.state), jax.device_get(state))
+
+
+def test_the_docs_go_on_where_there_are_only_four_devices(tmp_path):
+    """A process that lacks the devices of the checkpoint; in this one, they would be found."""
+    page = Path(__file__).parents[1] / "docs" / "scaling.md"
+    start, rest = page.read_text().split("## Checkpoints")
+    blocks = lambda text: re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    imports, (model, save, *load) = blocks(start)[0].partition("\nmesh =")[0], blocks(rest)
+    assert "jax.devices())" in save
+    run(tmp_path, 8, [imports, model, save])
+    run(tmp_path, 4, [imports, model, *load])
+
+
+def run(folder, devices, blocks):
+    """Run a program in a process that sees so many devices."""
+    flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
+    environment = {**os.environ, "XLA_FLAGS": flags}
+    ended = subprocess.run(
+        [sys.executable, "-c", "\n".join(blocks)],
+        env=environment,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 0, ended.stderr

@@ -8,7 +8,8 @@ import optax
 import pytest
 
 from gradsmith.checks import Subject, all_checks
-from gradsmith.checks.registry import PHASES, select, with_needs
+from gradsmith.checks.check import PHASES
+from gradsmith.checks.registry import select, with_needs
 from gradsmith.checks.runner import reproducer
 
 
@@ -23,6 +24,13 @@ def test_every_check_stands_after_those_it_needs():
     for check in all_checks():
         assert seen.issuperset(check.needs), check.name
         seen.add(check.name)
+
+
+def test_no_must_needs_what_is_none():
+    tier = {check.name: check.tier for check in all_checks()}
+    for check in all_checks():
+        if check.tier == "must":
+            assert {tier[need] for need in check.needs} <= {"must"}, check.name
 
 
 def test_names_are_unique_and_differ_from_groups_and_phases():
@@ -57,7 +65,7 @@ def test_the_reproducing_line_of_every_check_runs(check, tmp_path):
 
 
 def test_choosing_by_group_phase_and_name():
-    assert {check.group for check in select(only=["numbers"])} == {"numbers"}
+    assert {check.group for check in select(only=["magnitudes"])} == {"magnitudes"}
     assert {check.phase for check in select(only=["abstract"])} == {"abstract"}
     assert [check.name for check in select(only=["bf16"])] == ["bf16"]
 

@@ -1,9 +1,12 @@
 """Order, blocking, time limits, expected failures, and what a report counts."""
 
 import dataclasses
+import gc
 import json
+import signal
 import time
 import unittest
+import weakref
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +23,9 @@ from gradsmith.checks import (
     all_checks,
     check_optimizer,
 )
-from gradsmith.checks.runner import run_checks
+from gradsmith.checks.bench import bench_of
+from gradsmith.checks.pytest_plugin import assert_passes
+from gradsmith.checks.runner import run_checks, time_limit
 
 
 def check_named(name):
@@ -55,7 +60,8 @@ def test_what_builds_on_a_failed_check_is_blocked_and_says_by_whom():
 
 
 def test_an_expected_failure_is_reported_and_does_not_count_against_the_subject():
-    report = check_optimizer(widening, expected_failures={"updates_like_params": "by design"})
+    known = {"updates_like_params": "by design"}
+    report = check_optimizer(widening, only=["updates_like_params"], expected_failures=known)
     assert report.ok
     assert report.counts["expected"] == 1
 
@@ -79,12 +85,12 @@ def test_unknown_traits_are_an_error_that_lists_the_known_ones():
 
 def test_a_check_called_on_a_subject_raises_its_advice():
     with pytest.raises(AssertionError, match="change to make"):
-        check_named("updates_like_params")(Subject("widening", widening))
+        assert_passes(check_named("updates_like_params"), Subject("widening", widening))
 
 
 def test_a_blocked_check_called_on_a_subject_is_a_skip():
     with pytest.raises(unittest.SkipTest, match="blocked: updates_like_params did not pass"):
-        check_named("zero_grads")(Subject("widening", widening))
+        assert_passes(check_named("zero_grads"), Subject("widening", widening))
 
 
 def test_a_check_that_takes_too_long_is_inconclusive():
@@ -173,3 +179,134 @@ def test_a_factory_for_one_model_is_told_to_take_axes():
     report = check_optimizer(of_my_model, only=["core_runs"], on_failure="return")
     (failure,) = report.failures
     assert "`axes=None`" in failure.advice.change
+
+
+def test_a_must_that_is_blocked_is_not_judged_and_no_success():
+    known = {"updates_like_params": "by design"}
+    report = check_optimizer(
+        widening, only=["zero_grads"], expected_failures=known, on_failure="return"
+    )
+    assert not report.failures
+    assert not report.ok
+    assert [result.check for result in report.not_judged] == ["zero_grads"]
+    assert "not judged, 1 checks that must pass: zero_grads" in str(report)
+    assert json.loads(report.to_json())["not_judged"] == ["zero_grads"]
+
+
+def test_a_blocked_check_may_be_declared_together_with_what_blocks_it():
+    known = {"updates_like_params": "by design", "zero_grads": "follows from it"}
+    report = check_optimizer(widening, only=["zero_grads"], expected_failures=known)
+    assert report.counts["expected"] == 2
+
+
+@pytest.mark.parametrize("core", ["is_transformation", "update_signature", "core_runs"])
+def test_what_everything_builds_on_cannot_be_expected_to_fail(core):
+    with pytest.raises(ValueError, match="cannot be expected to fail"):
+        check_optimizer(optax.sgd, expected_failures={core: "x"})
+
+
+def test_the_tier_must_runs_musts_alone():
+    report = check_optimizer(optax.sgd, tier="must", only=["contract", "composition"])
+    assert {result.tier for result in report.results} == {"must"}
+
+
+def test_memory_that_runs_out_is_inconclusive():
+    def hungry():
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes")
+
+    (result,) = run_checks(Subject("hungry", hungry), [check_named("is_transformation")])
+    assert (result.outcome, result.reason) == ("inconclusive", "memory ran out")
+
+
+def test_an_error_nobody_knows_is_told_in_its_own_words():
+    def update_fn(updates, state, params=None):
+        raise RuntimeError("the flux capacitor is empty")
+
+    factory = lambda: optax.GradientTransformation(optax.init_empty_state, update_fn)
+    report = check_optimizer(factory, on_failure="return")
+    (failure,) = report.failures
+    assert "the flux capacitor is empty" in failure.advice.seen
+    assert "return updates" not in failure.advice.change
+    assert "test_checks_runner.py" in failure.advice.change
+
+
+def test_a_rule_for_matrices_that_meets_a_bias_is_told_so_and_nothing_else():
+    factory = lambda: gradsmith.per_matrix(lambda x: x / 2)
+    report = check_optimizer(factory, on_failure="return")
+    (failure,) = report.failures
+    assert "bias" in failure.advice.seen
+    assert "return updates, new_state" not in failure.advice.change
+
+
+def test_the_diagnosis_has_the_time_limit_of_the_check(monkeypatch):
+    monkeypatch.setattr("gradsmith.checks.runner.failure_from", lambda *_: time.sleep(30))
+
+    def failing():
+        raise RuntimeError("at once")
+
+    (result,) = run_checks(Subject("x", failing), [check_named("is_transformation")], limit=0.1)
+    assert "at once" in result.advice.seen
+
+
+def test_a_timer_of_the_caller_runs_on_after_a_check():
+    rung = []
+    handler = signal.signal(signal.SIGALRM, lambda *_: rung.append(True))
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        with time_limit(30.0):
+            while signal.getitimer(signal.ITIMER_REAL)[0] > 29.9:
+                pass
+        signal.sigtimedwait({signal.SIGALRM}, 5.0)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)
+    assert rung
+
+
+def test_a_bench_goes_with_its_subject():
+    subject = Subject("sgd", optax.sgd)
+    alive = weakref.ref(bench_of(subject))
+    assert bench_of(subject) is alive()
+    del subject
+    gc.collect()
+    assert alive() is None
+
+
+def test_orbax_serves_several_optimizers_in_one_process():
+    for factory in (optax.lion, optax.sgd, optax.lion):
+        report = check_optimizer(factory, only=["orbax"])
+        assert report.results[-1].outcome == "passed"
+
+
+# What is right, and was called wrong.
+
+
+def test_a_function_that_is_called_callback_is_no_callback():
+    @jax.jit
+    def callback(u):
+        return u / 2
+
+    factory = lambda: optax.stateless(lambda updates, params: jax.tree.map(callback, updates))
+    assert check_optimizer(factory, only=["no_callbacks"]).ok
+
+
+@pytest.mark.usefixtures("standard_promotion")
+def test_a_decay_mask_by_name_passes_once_it_is_declared():
+    def mask(params):
+        named = lambda path, _: path[-1].key != "bias"
+        return jax.tree_util.tree_map_with_path(named, params)
+
+    factory = lambda learning_rate: optax.adamw(learning_rate, mask=mask)
+    report = check_optimizer(factory, name="adamw", only=["trees"], traits={"by_name"})
+    assert report.ok, str(report)
+
+
+def test_a_typed_key_in_the_state_is_no_fault():
+    def update_fn(updates, state, params=None):
+        return updates, {"key": jax.random.split(state["key"], 1)[0]}
+
+    init = lambda params: {"key": jax.random.key(0)}
+    factory = lambda: optax.GradientTransformation(init, update_fn)
+    report = check_optimizer(factory, only=["flax_msgpack"])
+    assert report.results[-1].outcome == "skipped"
+    assert "typed PRNG key" in report.results[-1].reason

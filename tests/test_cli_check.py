@@ -108,3 +108,17 @@ def test_the_command_prints_results_on_standard_output_and_exits_with_1(write):
     run = subprocess.run([sys.executable, "-c", _COMMAND, spec], capture_output=True, text=True)
     assert run.returncode == 1, run.stderr
     assert "return optax.GradientTransformation(init_fn, update_fn)" in " ".join(run.stdout.split())
+
+
+def test_a_worker_that_dies_after_its_last_check_loses_no_result(write, capfd):
+    source = (
+        "import traceback\n"
+        "def make():\n"
+        "    def update(updates, state, params=None):\n"
+        "        if any(f.name == 'measure' for f in traceback.extract_stack()):\n"
+        "            os._exit(5)\n"
+        "        return updates, state\n"
+        "    return optax.GradientTransformation(optax.init_empty_state, update)\n"
+    )
+    assert check(write(source), only=("no_recompile",)) == 0
+    assert "0 failed" in capfd.readouterr().out

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from matrix_oracles import unchecked_annotations
 
 import gradsmith as gs
 from gradsmith import MatrixAxes
@@ -190,8 +191,11 @@ def test_what_is_neither_function_nor_transformation_is_refused():
 
 
 def test_an_unknown_placement_is_refused():
-    with pytest.raises(ValueError, match="no placement is called 'everywhere'"):
-        inspect.unwrap(gs.per_stack)(optax.identity(), placement="everywhere")
+    with (
+        unchecked_annotations(),
+        pytest.raises(ValueError, match="no placement is called 'everywhere'"),
+    ):
+        gs.per_stack(optax.identity(), placement="everywhere")
 
 
 def test_a_state_of_other_parameters_is_refused():
@@ -203,6 +207,26 @@ def test_a_state_of_other_parameters_is_refused():
 
 def test_params_of_another_structure_are_refused():
     tx = gs.per_stack(optax.trace(0.9))
-    grads = {"a": jnp.ones((2, 3))}
-    with pytest.raises(ValueError, match="the updates have 1 leaves and params have 2"):
-        tx.update(grads, tx.init(grads), {"a": jnp.ones((2, 3)), "b": jnp.ones((2, 3))})
+    grads = {"a": jnp.ones((2, 3)), "b": jnp.ones((2, 3))}
+    state = tx.init(grads)
+    with pytest.raises(ValueError, match=r"the leaf 'b' of shape .2, 3., and params have no such"):
+        tx.update(grads, state, {"a": jnp.ones((2, 3))})
+    with pytest.raises(ValueError, match=r"params have shape .3, 2. there"):
+        tx.update(grads, state, {"a": jnp.ones((2, 3)), "b": jnp.ones((3, 2))})
+
+
+def test_a_gradient_that_is_none_is_left_alone():
+    """By a function, which keeps nothing. A rule has a bucket for the matrix, and says so."""
+    params = {"a": jnp.ones((2, 3)), "b": jnp.full((2, 3), 2.0)}
+    grads = {"a": jnp.ones((2, 3)), "b": None}
+    tx = gs.per_matrix(lambda x: 3 * x)
+    updates, state = tx.update(grads, tx.init(params), params)
+    assert updates["b"] is None
+    np.testing.assert_array_equal(updates["a"], np.full((2, 3), 3.0))
+    assert jax.tree.structure(state) == jax.tree.structure(tx.init(params))
+    kept = gs.per_stack(optax.trace(0.9))
+    with pytest.raises(ValueError, match="A parameter without a gradient"):
+        kept.update(grads, kept.init(params), params)
+    decayed = gs.per_matrix(optax.add_decayed_weights(0.5))
+    updates, _ = decayed.update({"a": None, "b": grads["a"]}, decayed.init(grads), params)
+    np.testing.assert_array_equal(updates["b"], np.full((2, 3), 2.0))  # b's parameter, not a's

@@ -4,11 +4,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from matrix_oracles import HARD_SPECTRA, gaussian, hard_stack, with_spectrum
+from overridden import overridden
 
 from gradsmith.matrix import SCHEDULES, gram_newton_schulz, newton_schulz
 from gradsmith.matrix.polar.gram_newton_schulz import segments
 from gradsmith.matrix.symmetric import gram as gram_matrix
-from gradsmith.xla.targets import BLOCKS_FROM
 
 KELLER = (3.4445, -4.7750, 2.0315)
 
@@ -48,20 +48,21 @@ def test_keller_is_the_same_in_both_forms(shape):
 
 @pytest.mark.parametrize("shape", [(2, 9, 20), (2, 20, 9), (9, 20)], ids=str)
 @pytest.mark.parametrize("imaginary", [0.0, 1j], ids=["real", "complex"])
-def test_a_gram_matrix_in_blocks_is_whole_and_hermitian(monkeypatch, shape, imaginary):
-    monkeypatch.setitem(BLOCKS_FROM, "cpu", 8)
+def test_a_gram_matrix_in_blocks_is_whole_and_hermitian(shape, imaginary):
     x = gaussian(*shape) + imaginary * gaussian(*shape, seed=1)
     y = x.mT.conj() if x.shape[-2] > x.shape[-1] else x
     divisor = jnp.full((*shape[:-2], 1, 1), 4.0)
-    got = gram_matrix(jnp.asarray(x, jnp.complex64 if imaginary else jnp.float32), divisor, divisor)
+    x = jnp.asarray(x, jnp.complex64 if imaginary else jnp.float32)
+    with overridden(blocks_from=8):
+        got = gram_matrix(x, divisor, divisor)
     np.testing.assert_allclose(got, y @ y.mT.conj() / 4**4, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("imaginary", [0.0, 1j], ids=["real", "complex"])
-def test_blocks_change_nothing(monkeypatch, imaginary):
+def test_blocks_change_nothing(imaginary):
     x = gaussian(2, 9, 20) + imaginary * gaussian(2, 9, 20, seed=1)
     x = jnp.asarray(x, jnp.complex64 if imaginary else jnp.float32)
     whole = gram_newton_schulz(x)
-    monkeypatch.setitem(BLOCKS_FROM, "cpu", 8)
-    np.testing.assert_allclose(gram_newton_schulz(x), whole, atol=1e-5)
-    np.testing.assert_allclose(gram_newton_schulz(x.mT), whole.mT, atol=1e-5)
+    with overridden(blocks_from=8):
+        np.testing.assert_allclose(gram_newton_schulz(x), whole, atol=1e-5)
+        np.testing.assert_allclose(gram_newton_schulz(x.mT), whole.mT, atol=1e-5)

@@ -13,20 +13,19 @@ from matrix_oracles import (
     through_svd,
     with_spectrum,
 )
+from overridden import overridden
 
 from gradsmith import matrix
 from gradsmith.matrix import SCHEDULES
-from gradsmith.xla.targets import BLOCKS_FROM
+from gradsmith.xla.targets import NEVER
 
 
 @pytest.fixture(params=["standard", "gram", "gram in blocks"])
-def newton_schulz(request, monkeypatch):
+def newton_schulz(request):
     """The iteration on the matrix, on its Gram matrix, and on the blocks of that."""
-    if request.param == "standard":
-        return matrix.newton_schulz
-    if request.param == "gram in blocks":
-        monkeypatch.setitem(BLOCKS_FROM, "cpu", 2)
-    return matrix.gram_newton_schulz
+    gram = request.param != "standard"
+    with overridden(blocks_from=2 if request.param == "gram in blocks" else NEVER):
+        yield matrix.gram_newton_schulz if gram else matrix.newton_schulz
 
 
 NAMES = pytest.mark.parametrize("name", SCHEDULES)

@@ -5,13 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from matrix_oracles import gaussian, hard_stack, polar, reached, through_svd, with_spectrum
+from overridden import overridden
 from scipy.special import ellipj, ellipk
 
 from gradsmith import matrix
 from gradsmith.matrix.inverse import inverse, inverse_factor
 from gradsmith.matrix.polar.halley import halley_terms
 from gradsmith.matrix.polar.zolotarev import zolotarev_terms
-from gradsmith.xla.targets import BLOCKS_FROM
 
 METHODS = {"zolotarev": (matrix.zolotarev, 0.2021), "halley": (matrix.halley, 0.0189)}
 """Each with the largest distance from 1 that its docstring promises."""
@@ -156,11 +156,12 @@ def test_three_halley_steps_in_float64_are_the_polar_factor():
 
 
 @EACH
-def test_blocks_change_nothing(method, error, monkeypatch):
+def test_blocks_change_nothing(method, error):
     x = jnp.asarray(gaussian(2, 67, 80), jnp.float32)
     whole = method(x)
-    monkeypatch.setitem(BLOCKS_FROM, "cpu", 8)
-    np.testing.assert_allclose(method(x), whole, atol=1e-4)
+    with overridden(blocks_from=8):
+        in_blocks = method(x)
+    np.testing.assert_allclose(in_blocks, whole, atol=1e-4)
 
 
 @pytest.mark.parametrize("n", [1, 5, 130])

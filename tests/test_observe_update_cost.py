@@ -115,3 +115,9 @@ def test_parameters_on_different_meshes_are_refused():
     mixed = spread(P("x"), shapes={"a": (16, 32)}) | spread(P("x"), (4, 2), shapes={"b": (16, 32)})
     with pytest.raises(ValueError, match=r"different meshes: \['a'\] .* \['b'\]"):
         gs.update_cost(gs.scale_by_adam(), mixed)
+
+
+def test_what_is_no_array_is_left_out():
+    params = {"kernel": jax.ShapeDtypeStruct((8, 16), jnp.float32)}
+    tx = gs.per_matrix(lambda x: x @ (x.T @ x))
+    assert gs.update_cost(tx, {**params, "act": jax.nn.relu}) == gs.update_cost(tx, params)

@@ -5,7 +5,7 @@ import functools
 import optax
 import pytest
 
-from gradsmith.race import RaceError, entry
+from gradsmith.race import Entry, RaceError, entry
 from gradsmith.race.entries import rate_parameter
 
 
@@ -71,3 +71,10 @@ def raises(lr):
 def test_what_makes_no_optimizer_of_a_rate_is_refused(factory, message):
     with pytest.raises(RaceError, match=message):
         entry("mine", factory)
+
+
+def test_an_entry_from_python_says_what_it_is():
+    assert Entry("it", by_lr).origin == {"function": f"{__name__}.by_lr"}
+    half = functools.partial(by_lr, constant=0.5)
+    expected = {"function": f"{__name__}.by_lr", "arguments": ["constant=0.5"]}
+    assert Entry("it", half).origin == entry("it", half).origin == expected

@@ -13,7 +13,7 @@ from gradsmith.race import Entry, Race, RaceError, run_race
 
 
 def refusal(tmp_path, build=optax.sgd, **task):
-    asked = Race(dataclasses.replace(parabola(), **task), (Entry("mine", build),), (0.1,), 1)
+    asked = Race(dataclasses.replace(parabola(), **task), (Entry("mine", build),), (0.1,))
     with pytest.raises(RaceError) as caught:
         run_race(asked, tmp_path)
     assert not (tmp_path / "config.json").exists()  # nothing has begun: mend it and try again
@@ -109,8 +109,8 @@ def test_a_task_that_fails_says_in_which_function(tmp_path):
     assert "batch of task parabola fails: FileNotFoundError: data.csv" in refusal(
         tmp_path, batch=no_data
     )
-    message = refusal(tmp_path, validation=jnp.zeros((7, 7)))
-    assert "loss of task parabola on the validation batch fails" in message
+    message = refusal(tmp_path, report=jnp.zeros((7, 7)))
+    assert "loss of task parabola on the report batch fails" in message
 
 
 def test_nobody_runs_when_one_of_many_cannot(tmp_path):

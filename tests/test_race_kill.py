@@ -23,10 +23,10 @@ PROGRAM = """
 
     sys.path.insert(0, {tests!r})
     from race_helpers import parabola
-    from gradsmith.race import Entry, Race, run_race
+    from gradsmith.race import Entry, Protocol, Race, run_race
 
     entries = (Entry("sgd", optax.sgd), Entry("momentum", lambda lr: optax.sgd(lr, 0.9)))
-    race = Race(parabola(noise=0.1, steps=15), entries, (0.01, 0.1), 2)
+    race = Race(parabola(noise=0.1, steps=15), entries, (0.01, 0.1), Protocol(seeds=1))
     run_race(race, Path(sys.argv[1]), checkpoint_seconds=0.0)
 """
 
@@ -122,7 +122,17 @@ def test_a_race_killed_again_and_again_at_random_ends_the_same(program, tmp_path
 @pytest.mark.slow
 def test_the_command_itself_survives_a_kill_on_shakespeare(tmp_path):
     def command(folder):
-        arguments = ["race", "muon", "adamw", "--rates", "0.025", "--out", str(folder)]
+        arguments = [
+            "race",
+            "muon",
+            "adamw",
+            "--rates",
+            "0.025",
+            "--seeds",
+            "1",
+            "--out",
+            str(folder),
+        ]
         sizes = ["depth=2", "width=32", "batch=4", "steps=120", "validation_windows=16"]
         for size in sizes:
             arguments += ["--task-arg", size]

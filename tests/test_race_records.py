@@ -46,6 +46,18 @@ def test_a_whole_line_that_is_no_record_is_an_error_and_stays(file):
     assert file.read_bytes() == before
 
 
+def test_a_line_that_stands_twice_is_one_record(file):
+    again = dataclasses.replace(RECORDS[1], timing={"run": 9.0, "step": 9.0, "update": 9.0})
+    append_record(file, again)
+    assert read_records(file) == RECORDS
+
+
+def test_two_outcomes_of_one_run_are_an_error_that_names_both_lines(file):
+    append_record(file, dataclasses.replace(RECORDS[1], validation_loss=0.5))
+    with pytest.raises(RaceError, match=r"line 4 tells another outcome of the run of .*line 2"):
+        read_records(file)
+
+
 def test_a_number_that_json_lacks_is_never_written(tmp_path):
     path = tmp_path / "records.jsonl"
     with pytest.raises(ValueError, match="JSON"):

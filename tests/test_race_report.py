@@ -21,11 +21,17 @@ NASTY = 'mine</script><b>"&amp;'
 def written(tmp_path_factory):
     asked = race("a", NASTY)
     records = [
-        record(entry, rate, 0, loss=loss + offset, diverged_at=None if loss else 37)
+        record(entry, rate, -1, loss=loss + offset, diverged_at=diverged, trial=trial)
         for entry, offset in (("a", 0.0), (NASTY, 0.125))
-        for rate, loss in ((0.01, 3.0), (0.1, 1.0), (1.0, 0.0))
+        for trial, (rate, loss, diverged) in enumerate(
+            ((0.01, 3.0, None), (0.1, 1.0, None), (1.0, 0.0, 37))
+        )
     ]
-    records += [record("a", 0.1, 1, loss=1.5), record(NASTY, 0.1, 1, loss=1.25)]
+    records += [
+        record(entry, 0.1, seed, loss=1.5 + seed / 8, trial=1)
+        for entry in ("a", NASTY)
+        for seed in (0, 1)
+    ]
     image, page = write_report(asked, records, tmp_path_factory.mktemp("report"))
     return asked, records, image, page.read_text(encoding="utf-8")
 
@@ -62,7 +68,7 @@ def test_the_report_lists_every_run(written):
 def test_the_curves_of_the_report_are_those_of_the_records(written):
     _, records, _, page = written
     drawn = [(tuple(t["x"]), tuple(t["y"])) for t in plots(page)["curves"]["data"]]
-    best = [one for one in records if one.rate == 0.1]
+    best = [one for one in records if one.seed >= 0]
     expected = [(tuple(one.curve.step), tuple(one.curve.validation_loss)) for one in best]
     assert sorted(drawn) == sorted(expected)
 
@@ -114,14 +120,17 @@ def test_the_image_is_a_png_with_something_on_it(written):
 
 def test_the_frame_fits_the_last_four_fifths_of_the_curves():
     asked = race(seeds=1)
-    low, high = window(curves(asked, [record("sgd", rate, 0) for rate in asked.rates]))
+    low, high = window(curves(asked, [record("sgd", 0.1, seed) for seed in (0, 1)]))
     assert low < 1.0
     assert 3.0 < high < 4.0  # the record falls from 4 to 3 to 1, in halves
 
 
 def test_nothing_but_divergence_still_makes_a_report(tmp_path):
     asked = race(seeds=1)
-    records = [record("sgd", rate, 0, diverged_at=1) for rate in asked.rates]
+    records = [
+        record("sgd", rate, -1, diverged_at=1, trial=trial)
+        for trial, rate in enumerate(asked.rates)
+    ]
     assert curves(asked, records) == []
     assert [series.y for series in sweeps(asked, records)] == [[None, None, None]]
     assert all(path.stat().st_size for path in write_report(asked, records, tmp_path))

@@ -12,7 +12,7 @@ import optax
 import pytest
 from flax import nnx
 
-from gradsmith.race import Entry, Race, run_race
+from gradsmith.race import Entry, Protocol, Race, run_race
 from gradsmith.race.examine import random_like
 from gradsmith.race.tasks.shakespeare import Decoder, Mlp, rotate, shakespeare
 
@@ -49,7 +49,7 @@ def test_validation_windows_are_text_that_training_never_draws(text, task):
     alphabet = np.array(sorted(set(text)), np.uint8)
     end = round(0.9 * len(text))
     held_out, train = text[end:], text[:end]
-    windows = [bytes(alphabet[window]) for window in np.asarray(task.validation)]
+    windows = [bytes(alphabet[window]) for window in np.asarray(task.report)]
     assert len(windows) == 8
     places = [held_out.index(window) for window in windows]
     assert places == sorted(set(places))
@@ -59,7 +59,7 @@ def test_validation_windows_are_text_that_training_never_draws(text, task):
 
 
 def test_before_training_the_loss_is_that_of_knowing_nothing(task):
-    loss = task.loss(task.init(jax.random.key(0)), task.validation)
+    loss = task.loss(task.init(jax.random.key(0)), task.report)
     np.testing.assert_allclose(loss, math.log(80), rtol=1e-5)  # a sum in float32
 
 
@@ -95,7 +95,7 @@ def test_a_character_is_predicted_from_those_before_it_only(task):
     model = Decoder(80, depth=2, width=32, heads=2, rngs=nnx.Rngs(0))
     start = nnx.state(model, nnx.Param)
     nnx.update(model, jax.tree.map(jnp.add, start, random_like(start)))  # no projection is zero
-    text = task.validation[:1, :-1]
+    text = task.report[:1, :-1]
     before, after = model(text), model(text.at[0, 10].add(1))
     change = np.abs(before - after).max(axis=(0, 2))
     assert (change[:10] == 0).all()
@@ -115,14 +115,14 @@ def test_the_perceptron_squares_its_relu():
 
 def test_logits_are_capped(task, params):
     huge = jax.tree.map(lambda p: 1000 * p, params)
-    assert float(task.loss(huge, task.validation)) < 2 * 15 + math.log(80)
+    assert float(task.loss(huge, task.report)) < 2 * 15 + math.log(80)
 
 
 def test_the_size_of_queries_and_keys_does_not_matter(task, params):
     scaled = jax.tree.map_with_path(
         lambda path, p: 7 * p if {"query", "key"} & {str(k.key) for k in path} else p, params
     )
-    loss, same = task.loss(params, task.validation), task.loss(scaled, task.validation)
+    loss, same = task.loss(params, task.report), task.loss(scaled, task.report)
     np.testing.assert_allclose(loss, same, rtol=1e-4)
 
 
@@ -150,5 +150,7 @@ def test_heads_of_an_odd_size_are_refused():
 
 def test_a_little_training_learns_more_than_the_frequencies(tmp_path, standard_promotion):
     small = shakespeare(**SMALL, steps=60)
-    (record,) = run_race(Race(small, (Entry("adam", optax.adam),), (0.02,), 1), tmp_path)
+    _, record = run_race(
+        Race(small, (Entry("adam", optax.adam),), (0.02,), Protocol(seeds=1)), tmp_path
+    )
     assert record.validation_loss < 3.2  # frequencies of characters alone give about 3.3

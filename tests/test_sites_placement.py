@@ -1,7 +1,6 @@
 """On eight devices: whatever the mesh and however leaves are split, the numbers are the same."""
 
 import functools
-import inspect
 import warnings
 from typing import Any, NamedTuple
 
@@ -12,15 +11,14 @@ import optax
 import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
+from matrix_oracles import unchecked_annotations
+from overridden import overridden
 
 import gradsmith as gs
 from gradsmith import MatrixAxes, Owners
-from gradsmith.layout.bucket import plan_buckets
 from gradsmith.layout.declare import matrix_leaves
 from gradsmith.lift.per_gram import per_gram
-from gradsmith.sites.placement import site_of
-from gradsmith.transforms import kronecker
-from gradsmith.xla import targets
+from gradsmith.sites.placement import sites_of
 
 AUTO, EXPLICIT = AxisType.Auto, AxisType.Explicit
 
@@ -249,28 +247,29 @@ def test_muon_anywhere_is_muon(form, kinds, sizes, layout):
     check_muon(form, SHAPES, *laid_out(kinds, sizes, layout))
 
 
+def sorted_sides(shape):
+    return min(shape), max(shape)
+
+
 @pytest.mark.parametrize("where", ["without a mesh", "at owners", "unseen"])
-def test_matrices_that_are_turned_meet_the_others_and_come_home(where):
+def test_matrices_that_are_transposed_meet_the_others_and_come_home(where):
     """Each row of a leaf is multiplied by its number, though half of them are columns there."""
 
-    def step(stacks, params, state, turned):
+    def by_number(stack, mask):
+        _, m, n = stack.shape
+        by_row = stack * jnp.arange(m, dtype=stack.dtype)[None, :, None]
+        by_column = stack * jnp.arange(n, dtype=stack.dtype)[None, None, :]
+        return by_row if mask is None else jnp.where(mask[:, None, None], by_column, by_row)
+
+    def step(members, params, states):
         assert params is None
-        outs = []
-        for stack, mask in zip(stacks, turned, strict=True):
-            _, m, n = stack.shape
-            by_row = stack * jnp.arange(m, dtype=stack.dtype)[None, :, None]
-            by_column = stack * jnp.arange(n, dtype=stack.dtype)[None, None, :]
-            outs.append(
-                by_row if mask is None else jnp.where(mask[:, None, None], by_column, by_row)
-            )
-        return outs, state
+        outs = [[by_number(stack, some.transposed) for stack in some.stacks] for some in members]
+        return outs, states
 
     def run(grads):
         leaves = matrix_leaves({"layers": AXES["layers"]}, grads)
-        shapes = [shape for own in leaves for shape in own.axes.stack_shapes(own.leaf.shape)]
-        buckets = plan_buckets([(k, min(m, n), max(m, n)) for k, m, n in shapes])
-        site = site_of("owners", leaves, buckets)
-        nothing = [() for _ in buckets]
+        ((site, _),) = sites_of("owners", leaves, sorted_sides, may_stay_split=False)
+        nothing = [() for _ in site.buckets]
         out, _ = site.update(step, lambda stacks: nothing, leaves, None, nothing)
         return dict(zip(sorted(grads), out, strict=True))
 
@@ -419,6 +418,43 @@ def test_specs_are_found_by_path_and_by_prefix():
     assert updates["head"].sharding.is_equivalent_to(specs["head"], 2)
 
 
+def test_specs_for_what_is_not_there_are_refused():
+    specs = {"a": P("x"), "blokc": P("x")}
+    grads = {"a": jnp.ones((16, 8)), "block": {"b": jnp.ones((16, 8))}}
+    tx = gs.per_stack(optax.trace(0.5), placement=Owners(param_specs=specs))
+    with (
+        jax.set_mesh(mesh_of((8,), AUTO)),
+        pytest.raises(ValueError, match=r"param_specs name 'blokc'.*they have a, block/b"),
+    ):
+        tx.init(grads)
+
+
+def test_specs_of_leaves_that_others_optimize_are_no_error():
+    specs = {"a": P("x"), "bias": P("x")}
+    tx = gs.muon(0.1, placement=Owners(param_specs=specs))
+    params = {"a": jnp.ones((16, 8)), "bias": jnp.ones(8)}
+    with jax.set_mesh(mesh_of((8,), AUTO)):
+        jax.jit(tx.update)(params, jax.jit(tx.init)(params), params)
+
+
+@pytest.mark.parametrize("wrap", [jax.jit, lambda f: f], ids=["jit", "eager"])
+@pytest.mark.parametrize("specs", [None, {"a": P("x")}], ids=["no specs", "specs"])
+def test_a_mesh_that_nobody_set_is_told(wrap, specs):
+    """Otherwise every device would compute everything, in silence."""
+    tx = gs.per_stack(optax.identity(), placement=Owners(param_specs=specs))
+    grads = put({"a": jnp.ones((16, 8))}, mesh_of((8,), AUTO), {"a": P("x")})
+    with pytest.warns(UserWarning, match="leaf 'a' lies on a mesh of Auto axes, x=8, and no mesh"):
+        wrap(lambda grads: tx.update(grads, tx.init(grads))[0])(grads)
+    meant = gs.per_stack(optax.identity(), placement="replicated")
+    wrap(lambda grads: meant.update(grads, meant.init(grads))[0])(grads)  # no warning
+
+
+def test_specs_without_any_mesh_are_told():
+    tx = gs.per_stack(optax.identity(), placement=Owners(param_specs={"a": P("x")}))
+    with pytest.warns(UserWarning, match=r"Set it around init and update, with jax.set_mesh"):
+        tx.init({"a": jnp.ones((16, 8))})
+
+
 def test_a_scan_over_steps_keeps_all_types():
     tx = gs.per_stack(two_sided())
     mesh = mesh_of((8,), EXPLICIT)
@@ -495,25 +531,26 @@ def test_state_that_grows_in_no_one_axis_is_refused():
 
 
 def test_an_unknown_placement_is_refused():
-    with pytest.raises(ValueError, match="no placement is called 'everywhere'"):
-        inspect.unwrap(gs.per_stack)(optax.identity(), placement="everywhere")
+    with (
+        unchecked_annotations(),
+        pytest.raises(ValueError, match="no placement is called 'everywhere'"),
+    ):
+        gs.per_stack(optax.identity(), placement="everywhere")
 
 
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=str)
-def test_injected_numbers_on_a_mesh_do_not_mind_turns(kind, monkeypatch):
+def test_injected_numbers_on_a_mesh_do_not_mind_chunks(kind):
     """Loops around formulas that close over traced numbers of the mesh would be refused there."""
-    monkeypatch.setitem(targets.CHUNK_BYTES, "cpu", 1)
-    monkeypatch.setitem(targets.GRAM_BLOCK, "cpu", 4)
-    monkeypatch.setattr(kronecker, "LEAST_GRAM_BLOCK", 4)
     mesh = jax.make_mesh((2,), ("x",), axis_types=(kind,))
     shardings = {f"kernel{i}": NamedSharding(mesh, P("x")) for i in range(4)}
     grads = tree(shapes=dict.fromkeys(shardings, (8, 12)))
     tx = optax.inject_hyperparams(gs.soap, static_args="max_side")(
         0.1, axes=MatrixAxes(0, 1), placement=Owners(param_specs=shardings)
     )
-    alone, _ = tx.update(grads, tx.init(grads), grads)
-    with jax.set_mesh(mesh):
-        params = jax.device_put(grads, shardings)
-        updates, _ = jax.jit(tx.update)(params, jax.jit(tx.init)(params), params)
+    with overridden(chunk_bytes=1, gram_block=4, least_gram_block=4):
+        alone, _ = tx.update(grads, tx.init(grads), grads)
+        with jax.set_mesh(mesh):
+            params = jax.device_put(grads, shardings)
+            updates, _ = jax.jit(tx.update)(params, jax.jit(tx.init)(params), params)
     for name, update in updates.items():
         np.testing.assert_allclose(update, alone[name], atol=1e-6)

@@ -1,6 +1,7 @@
 """The public surface is what is listed here, and imports only go down the floors."""
 
 import ast
+import graphlib
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,9 @@ SURFACE = {
     "partition_by_role", "roles", "Role",
     # scale
     "Owners", "state_shardings", "update_cost", "UpdateCost", "fit_state", "StateFit",
+    "target", "Target",
     # see
-    "describe", "Description",
+    "describe", "Description", "diagnostics",
     # rules and transformations
     "orthogonalize", "polar_factor", "scale_by_aspect_ratio", "match_rms", "match_operator_norm",
     "momentum", "MomentumState", "scale_by_adam", "scale_by_ademamix",
@@ -60,19 +62,42 @@ def modules():
     return sorted(SOURCE.rglob("*.py"))
 
 
+def name_of(path):
+    """The parts of a module's dotted name."""
+    parts = ("gradsmith", *path.relative_to(SOURCE).with_suffix("").parts)
+    return parts[:-1] if parts[-1] == "__init__" else parts
+
+
 def imports_of(path):
-    """Yield the room of gradsmith that each import of the file enters."""
+    """Yield the dotted name, as parts, of everything that the file imports."""
     package = ("gradsmith", *path.relative_to(SOURCE).parent.parts)
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else ()
             module = (*base, *(node.module.split(".") if node.module else ()))
-            names = [(*module, alias.name) for alias in node.names]
+            yield from ((*module, alias.name) for alias in node.names)
         elif isinstance(node, ast.Import):
-            names = [tuple(alias.name.split(".")) for alias in node.names]
-        else:
-            continue
-        yield from (name[1] for name in names if name[0] == "gradsmith" and len(name) > 1)
+            yield from (tuple(alias.name.split(".")) for alias in node.names)
+
+
+def rooms_entered(path):
+    """The rooms of gradsmith that the file imports from."""
+    names = imports_of(path)
+    return {name[1] for name in names if name[0] == "gradsmith" and len(name) > 1}
+
+
+def test_no_import_runs_in_a_circle():
+    paths = {name_of(path): path for path in modules()}
+    graph = {
+        module: {
+            next(name for name in (imported, imported[:-1]) if name in paths)
+            for imported in imports_of(path)
+            if imported[0] == "gradsmith"
+        }
+        - {module}
+        for module, path in paths.items()
+    }
+    tuple(graphlib.TopologicalSorter(graph).static_order())  # raises a CycleError that names them
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(SOURCE)))
@@ -81,7 +106,7 @@ def test_imports_only_go_down_the_floors(path):
     if room == "__init__":
         return
     floor = {name: level for level, names in enumerate(FLOORS) for name in names}
-    for entered in set(imports_of(path)) - {room, "_version"}:
+    for entered in rooms_entered(path) - {room, "_version"}:
         if room in GUESTS:
             assert entered in GUESTS[room], f"{room} imports {entered}"
         elif room == "cli":

@@ -82,8 +82,15 @@ def test_the_transformation_of_a_tree_is_the_rule_on_each_of_its_matrices(argume
 
 def test_the_default_never_gathers_the_matrices():
     grads = {str(i): jnp.ones((4, 50)) for i in range(3)}
-    tx = gs.orthogonalize()
-    assert list(tx.init(grads).buckets) == ["3x4x4 float32"]
+
+    def largest_gathered(tx):
+        program = jax.make_jaxpr(lambda g: tx.update(g, tx.init(g))[0])(grads)
+        gathered = [e for e in program.jaxpr.eqns if e.primitive.name == "concatenate"]
+        return max(out.aval.size for equation in gathered for out in equation.outvars)
+
+    for eps in (0.0, 1e-7, jnp.float32(0.0)):
+        assert largest_gathered(gs.orthogonalize(eps=eps)) <= 3 * 4 * 4
+    assert largest_gathered(gs.orthogonalize("svd")) == 3 * 4 * 50
 
 
 def test_a_stack_for_the_transformation_is_refused_with_the_name_of_the_rule():

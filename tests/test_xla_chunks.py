@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from gradsmith.xla.chunks import in_chunks
-from gradsmith.xla.order import after
 
 BYTES = 2 * 3 * 4  # of one matrix
 
@@ -65,21 +64,3 @@ def test_no_turn_copies_the_stacks():
     text = run.lower((stack, stack)).compile().as_text()
     assert "dynamic-update-slice" in text
     assert "= f32[8,64,64]{2,1,0} copy(" not in text
-
-
-@pytest.mark.parametrize("first", [np.nan, np.inf, -np.inf, -3e9, -7.0, 0.0, 41.0, 3e9])
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.complex64], ids=str)
-def test_a_turn_is_the_same_after_whatever_result(first, dtype):
-    result = jnp.full((2, 3), first, dtype)
-    assert jax.jit(after)(5, result) == 5
-    assert jax.jit(after)(0, result) == 0
-
-
-def test_a_turn_waits_for_nothing_where_there_is_nothing():
-    assert after(3, jnp.ones((0, 4))) == 3
-
-
-def test_what_depends_on_a_turn_depends_on_the_result():
-    """The compiled program still has the result that a turn comes after."""
-    run = jax.jit(lambda x: after(5, jnp.sin(x)))
-    assert "sine" in run.lower(jax.ShapeDtypeStruct((2, 3), jnp.float32)).compile().as_text()

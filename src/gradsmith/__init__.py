@@ -11,13 +11,14 @@ from .layout.axes import MatrixAxes as MatrixAxes
 from .layout.declare import without_cuts as without_cuts
 from .layout.roles import Role as Role
 from .layout.roles import roles as roles
+from .lift.engine import StackState as StackState
 from .lift.partition_by_role import partition_by_role as partition_by_role
 from .lift.per_gram import per_gram as per_gram
-from .lift.per_stack import StackState as StackState
-from .lift.per_stack import per_matrix as per_matrix
+from .lift.per_matrix import per_matrix as per_matrix
 from .lift.per_stack import per_stack as per_stack
-from .observe.describe import Description as Description
 from .observe.describe import describe as describe
+from .observe.description import Description as Description
+from .observe.diagnostics import diagnostics as diagnostics
 from .observe.fit_state import StateFit as StateFit
 from .observe.fit_state import fit_state as fit_state
 from .observe.state_shardings import state_shardings as state_shardings
@@ -55,3 +56,5 @@ from .transforms.sides import scale_by_learning_rate as scale_by_learning_rate
 from .transforms.soap import scale_by_soap as scale_by_soap
 from .transforms.weight_decay import decay_weights as decay_weights
 from .transforms.weight_decay import decay_weights_cautiously as decay_weights_cautiously
+from .xla.targets import Target as Target
+from .xla.targets import target as target

@@ -16,7 +16,8 @@ import numpy as np
 import optax
 
 from . import optimizers
-from .lift.per_stack import per_matrix, per_stack
+from .lift.per_matrix import per_matrix
+from .lift.per_stack import per_stack
 from .transforms.adam import scale_by_adam
 from .transforms.ademamix import scale_by_ademamix
 from .transforms.average_weights import average_weights

@@ -4,10 +4,10 @@ The checks import JAX and Optax only: a stranger's transformation is an equal gu
 `check_optimizer`; in pytest use `parametrize`; `docs/checks.md` lists every check.
 """
 
+from .check import Check as Check
 from .entry import CheckReportError as CheckReportError
 from .entry import check_optimizer as check_optimizer
-from .pytest import parametrize as parametrize
-from .registry import Check as Check
+from .pytest_plugin import parametrize as parametrize
 from .registry import all_checks as all_checks
 from .report import Report as Report
 from .subject import Subject as Subject

@@ -21,7 +21,10 @@ def _factory(bench: Bench) -> None:
 
 def _learning_rate(bench: Bench) -> None:
     if bench.subject.rate_name is None:
-        raise NotApplicable("the factory has no parameter `learning_rate` or `lr`")
+        raise NotApplicable(
+            "no parameter of the factory is known as its learning rate; name it: "
+            "Subject(learning_rate=...)"
+        )
 
 
 def _eight_devices(bench: Bench) -> None:

@@ -1,272 +1,32 @@
 """From an exception that a subject raised to its usual cause and the edit that mends it."""
 
-import builtins
-import difflib
-import inspect
-import re
-import sysconfig
-import traceback
-from collections.abc import Callable
-from pathlib import Path
-from types import FrameType
-from typing import Any, NamedTuple
-
-import jax
-import jax.numpy as jnp
-
 from .bench import Bench
+from .causes import RULES
+from .places import Place, find_place
 from .verdicts import CheckFailure
-
-_SIGNATURE = "def update_fn(updates, state, params=None):"
-_PAIR = "return updates, new_state"
-
-
-class Place(NamedTuple):
-    """A line of the subject's source."""
-
-    file: str
-    line: int
-    function: str
-    source: str
-    frame: FrameType
-
-    def __str__(self) -> str:
-        """As editors link to it."""
-        text = f"{self.file}:{self.line}, in {self.function}"
-        return f"{text}: {self.source}" if self.source else text
 
 
 def failure_from(error: BaseException, bench: Bench) -> CheckFailure:
     """Say what an exception means; an unknown one is told as it is, with its place."""
     place = find_place(error)
-    message = str(error).strip().splitlines()
-    seen = f"{type(error).__name__}: {message[0] if message else ''}"[:600]
-    if place is not None:
-        seen += f"\nat {place}"
-    for rule in _RULES:
+    for rule in RULES:
         told = rule(error, place, bench)
         if told is not None:
             cause, change = told
-            return CheckFailure(seen, cause=cause, change=change)
-    return CheckFailure(seen, cause="the subject raised; its message is above")
+            return CheckFailure(_seen(error, place), cause=cause, change=change)
+    return unknown_failure(error)
 
 
-def find_place(error: BaseException) -> Place | None:
-    """The innermost line that belongs neither to a library nor to the kit."""
-    found = None
-    for frame, line in traceback.walk_tb(error.__traceback__):
-        file = frame.f_code.co_filename
-        if not _is_library_file(file):
-            source = traceback.FrameSummary(file, line, frame.f_code.co_name).line or ""
-            found = Place(file, line, frame.f_code.co_name, source, frame)
-    return found
-
-
-def describe_function(function: Callable) -> str:
-    """Where a function stands: `update_fn (custom.py:12)`."""
-    try:
-        file = inspect.getsourcefile(function)
-        line = inspect.getsourcelines(function)[1]
-    except (OSError, TypeError):
-        return getattr(function, "__qualname__", repr(function))
-    return f"{function.__name__} ({file}:{line})"
-
-
-_HERE = str(Path(__file__).parent)
-_LIBRARIES = tuple(
-    {sysconfig.get_path("purelib"), sysconfig.get_path("stdlib"), sysconfig.get_path("platlib")}
-)
-
-
-def is_library(function: Callable) -> bool:
-    """Whether a function comes from an installed package, so that its author is someone else."""
-    code = getattr(inspect.unwrap(function), "__code__", None)
-    return code is None or _is_library_file(code.co_filename)
-
-
-def _is_library_file(file: str) -> bool:
-    return file.startswith((_HERE, "<")) or file.startswith(_LIBRARIES)
-
-
-# Rules: `(error, place, bench) -> (cause, change)`, or None where they do not apply.
-
-
-def _undefined_name(error, place, bench):
-    if not isinstance(error, NameError):
-        return None
-    known = []
-    if place is not None:
-        known = [*place.frame.f_locals, *place.frame.f_globals, *dir(builtins)]
-    close = difflib.get_close_matches(error.name or "", known, n=1)
-    change = f"define or import `{error.name}` before this line"
-    if close:
-        change = f"write `{close[0]}` for `{error.name}`, or define `{error.name}`"
-    return f"the name `{error.name}` is not defined where it is used", change
-
-
-def _wrong_arity(error, place, bench):
-    match = re.search(
-        r"(\S+)\(\) takes (?:from \d+ to )?(\d+) positional arguments? but (\d+) w",
-        str(error),
-    )
-    if not (isinstance(error, TypeError) and match):
-        return None
-    name, takes, given = match.groups()
-    if (takes, given) == ("2", "3"):
-        return (
-            f"`{name}` takes no `params`, and optax.chain always passes it",
-            f"give it the signature `{_SIGNATURE}`",
-        )
-    return f"`{name}` is called with {given} arguments and takes {takes}", ""
-
-
-def _missing_params(error, place, bench):
-    if not (isinstance(error, TypeError) and "positional argument: 'params'" in str(error)):
-        return None
-    return "`params` has no default, and it may be left out", f"write `{_SIGNATURE}`"
-
-
-def _missing_extra_argument(error, place, bench):
-    match = re.search(r"missing \d+ required keyword-only arguments?: (.*)", str(error))
-    if not (isinstance(error, TypeError) and match):
-        return None
-    return (
-        f"`update` wants the extra arguments {match[1]}, which the subject does not declare",
-        "declare them: Subject(..., extra_args=lambda loss, params, grads: "
-        '{"value": loss(params), ...})',
+def unknown_failure(error: BaseException) -> CheckFailure:
+    """An exception in its own words: the advice of the check may be about another fault."""
+    place = find_place(error)
+    return CheckFailure(
+        _seen(error, place),
+        cause=f"{type(error).__name__} was raised; what it says is above",
+        change=f"mend {place.file}:{place.line}" if place else "do what the message asks for",
     )
 
 
-def _missing_factory_argument(error, place, bench):
-    match = re.search(r"missing \d+ required positional arguments?: (.*)", str(error))
-    if not (isinstance(error, TypeError) and match) or place is not None:
-        return None
-    return (
-        f"the factory wants {match[1]}, and nobody says what to pass",
-        "pass them: --arg name=value, or Subject(..., arguments={...})",
-    )
-
-
-def _not_a_pair(error, place, bench):
-    text = str(error)
-    unpacking = re.search(r"(too many|not enough) values to unpack", text)
-    if not (isinstance(error, ValueError | TypeError) and (unpacking or "non-iterable" in text)):
-        return None
-    function = _function_called_in_chain(error)
-    if function is None:
-        return None
-    return (
-        f"{describe_function(function)} does not return two values",
-        f"end it with `{_PAIR}`; optax.chain unpacks exactly two",
-    )
-
-
-def _function_called_in_chain(error: BaseException) -> Callable | None:
-    """The member whose return value `optax.chain` could not unpack, read from the last frame."""
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    if not frames or not _is_library_file(frames[-1].f_code.co_filename):
-        return None
-    called = frames[-1].f_locals.get("fn")
-    while called is not None and is_library(called):
-        inner = inspect.getclosurevars(called).nonlocals.get("tx")  # with_extra_args_support
-        called = getattr(inner, "update", None)
-    return called
-
-
-def _tree_as_array(error, place, bench):
-    """A matrix function on the whole tree: it works when the tree is one matrix."""
-    if place is None or bench.subject.params is not None:
-        return None
-    function = "matrix_ops" if place.function == "update_fn" else place.function
-    leafwise = f"jax.tree.map(lambda x: {function}(x) if x.ndim == 2 else x, tree)"
-    if isinstance(bench.params, jax.Array) or not _runs_on(bench, jnp.ones((4, 3))):
-        return None
-    if not _runs_on(bench, {"kernel": jnp.ones((4, 3))}):
-        return (
-            "a function for one array is called on the whole tree: everything works when the "
-            "parameters are a single matrix",
-            f"apply it leaf by leaf: {leafwise}",
-        )
-    if not _runs_on(bench, {"bias": jnp.ones((3,))}):
-        return (
-            "a function for matrices is called on a leaf that is none: everything works when all "
-            "leaves are matrices, and a bias of shape (3,) breaks it",
-            f"guard it: {leafwise}",
-        )
-    return None
-
-
-def _runs_on(bench: Bench, params: Any) -> bool:
-    def step(params):
-        return bench.update(params, bench.tx.init(params), params)
-
-    try:
-        jax.eval_shape(step, params)
-    except (Exception, SystemExit):
-        return False
-    return True
-
-
-def _branch_on_tracer(error, place, bench):
-    if not isinstance(
-        error, jax.errors.ConcretizationTypeError | jax.errors.TracerArrayConversionError
-    ):
-        return None
-    return (
-        "Python looks at a number that jit has not computed yet (an `if`, float(), int(), "
-        "np.asarray, .item())",
-        "use jnp.where or jax.lax.cond; check arguments only while they are plain numbers: "
-        "`if isinstance(x, float) and ...`",
-    )
-
-
-def _leaked_tracer(error, place, bench):
-    if not isinstance(error, jax.errors.UnexpectedTracerError):
-        return None
-    return (
-        "a traced value was kept in Python: an attribute, a global, or a mutated container",
-        "keep everything that changes in the state that `update` returns",
-    )
-
-
-def _promotion(error, place, bench):
-    if type(error).__name__ != "TypePromotionError":
-        return None
-    return (
-        "arrays of different dtypes meet, and jax_numpy_dtype_promotion is strict",
-        "convert one of them with .astype, or run under jax.numpy_dtype_promotion('standard')",
-    )
-
-
-def _made_for_other_params(error, place, bench):
-    if "the parameters have no leaf" not in str(error):
-        return None
-    return (
-        "the factory declares leaves of one model, and the checks bring parameters of their own",
-        "make what names the leaves a parameter of the factory with a default: `axes=None`",
-    )
-
-
-def _scan_carry(error, place, bench):
-    if not (isinstance(error, TypeError) and "carry" in str(error)):
-        return None
-    return (
-        "the state changes its structure, shape, dtype or weak type in a step",
-        "return a state of exactly the types that `init` made",
-    )
-
-
-_RULES = (
-    _undefined_name,
-    _wrong_arity,
-    _missing_params,
-    _missing_extra_argument,
-    _missing_factory_argument,
-    _not_a_pair,
-    _branch_on_tracer,
-    _leaked_tracer,
-    _promotion,
-    _made_for_other_params,
-    _scan_carry,
-    _tree_as_array,
-)
+def _seen(error: BaseException, place: Place | None) -> str:
+    seen = f"{type(error).__name__}: {str(error).strip()}"[:600]
+    return seen if place is None else f"{seen}\nat {place}"

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from .bench import Bench
+from .program import equations
 
 
 def measure(bench: Bench) -> dict[str, float]:
@@ -24,7 +25,7 @@ def measure(bench: Bench) -> dict[str, float]:
     leaves = len(jax.tree.leaves(bench.params))
     return {
         "state_bytes_per_parameter_byte": _bytes(args[1]) / _bytes(bench.params),
-        "equations_per_leaf": _equations(bench.program(*args).closed.jaxpr) / leaves,
+        "equations_per_leaf": len(list(equations(bench.program(*args)))) / leaves,
         "compile_seconds": seconds,
     }
 
@@ -32,18 +33,3 @@ def measure(bench: Bench) -> dict[str, float]:
 def _bytes(tree) -> float:
     """Bytes of the arrays that are not scalars: counters would drown in so small a problem."""
     return float(sum(leaf.nbytes for leaf in jax.tree.leaves(tree) if np.ndim(leaf)))
-
-
-def _equations(jaxpr) -> int:
-    """Equations of a program and of the programs inside them."""
-    inner = [
-        value
-        for equation in jaxpr.eqns
-        for value in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_program)
-        if _is_program(value)
-    ]
-    return len(jaxpr.eqns) + sum(_equations(getattr(p, "jaxpr", p)) for p in inner)
-
-
-def _is_program(value) -> bool:
-    return hasattr(value, "eqns") or hasattr(value, "jaxpr")

@@ -6,7 +6,8 @@ Replaces what stands between the two markers in FILE.
 import sys
 from pathlib import Path
 
-from .registry import Check, all_checks
+from .check import Check
+from .registry import all_checks
 
 BEGIN, END = "<!-- checks: begin -->", "<!-- checks: end -->"
 _TIERS = {"must": "**must**", "advisory": "advisory", "trait": "claimed"}

@@ -1,117 +1,22 @@
-"""The list of checks: each a decorated function whose docstring is its exact definition."""
+"""The list of checks, and how some of them are chosen."""
 
-import dataclasses
 import difflib
-import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from types import ModuleType
 from typing import Literal
 
-from .bench import Bench
-
-Tier = Literal["must", "advisory", "trait"]
-Phase = Literal["abstract", "concrete", "last"]
-PHASES = ("abstract", "concrete", "last")
+from .check import PHASES, Check
+from .groups import GROUPS
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Check:
-    """One property that an optimizer has or lacks.
-
-    Args:
-        name: Its name, unique.
-        function: Returns when the property holds; raises `CheckFailure` when it does not, and
-            `NotApplicable` when the question does not arise.
-        group: The file it stands in.
-        tier: `must`: every optimizer should pass. `advisory`: worth knowing. `trait`: held only
-            against subjects that claim it.
-        phase: `abstract` checks trace and never compile; `last` ones may destroy what others use.
-        needs: Checks without which this one says nothing: when one fails, it is blocked.
-        requires: Conditions of the subject and the machine, see `conditions.py`.
-        unless: Traits that excuse a subject.
-        call: One line that shows the property, given `tx`, `params`, `grads` and `state`.
-        cause: Why subjects usually fail it.
-        change: What usually mends them.
-        since: The version of the list that it came with.
-    """
-
-    name: str
-    function: Callable[[Bench], None]
-    group: str
-    tier: Tier
-    phase: Phase
-    needs: tuple[str, ...]
-    requires: tuple[str, ...]
-    unless: tuple[str, ...]
-    call: str
-    cause: str
-    change: str
-    since: str
-
-    @property
-    def definition(self) -> str:
-        """The docstring of its function."""
-        return inspect.cleandoc(self.function.__doc__ or "")
-
-    @property
-    def headline(self) -> str:
-        """The first paragraph of the definition, on one line."""
-        return " ".join(self.definition.split("\n\n")[0].split())
-
-    def __call__(self, subject) -> None:
-        """Run it on `subject`, after what it needs.
-
-        Raises:
-            CheckFailure: The property does not hold.
-            unittest.SkipTest: It was skipped, blocked or inconclusive; pytest reports a skip.
-        """
-        from .runner import assert_passes
-
-        assert_passes(self, subject)
-
-
-_CHECKS: list[Check] = []
-
-
-def check(
-    *,
-    tier: Tier = "must",
-    phase: Phase = "concrete",
-    needs: tuple[str, ...] = ("core_runs",),
-    requires: tuple[str, ...] = (),
-    unless: tuple[str, ...] = (),
-    call: str = "",
-    cause: str = "",
-    change: str = "",
-    since: str = "0.1",
-) -> Callable[[Callable[[Bench], None]], Check]:
-    """Put a function `check_<name>(bench)` on the list; its module is its group."""
-
-    def register(function: Callable[[Bench], None]) -> Check:
-        entry = Check(
-            name=function.__name__.removeprefix("check_"),
-            function=function,
-            group=function.__module__.rpartition(".")[2],
-            tier=tier,
-            phase=phase,
-            needs=needs,
-            requires=requires,
-            unless=unless,
-            call=call,
-            cause=cause,
-            change=change,
-            since=since,
-        )
-        _CHECKS.append(entry)
-        return entry
-
-    return register
+def checks_of(group: ModuleType) -> tuple[Check, ...]:
+    """The checks of one group, as they stand in its file."""
+    return tuple(entry for entry in vars(group).values() if isinstance(entry, Check))
 
 
 def all_checks() -> tuple[Check, ...]:
     """Every check, in the order in which they run: by phase, as they stand, after their needs."""
-    from . import groups  # noqa: F401  (importing the groups fills the list)
-
-    by_name = {entry.name: entry for entry in _CHECKS}
+    by_name = {entry.name: entry for group in GROUPS for entry in checks_of(group)}
     ordered: dict[str, Check] = {}
 
     def place(entry: Check) -> None:
@@ -119,7 +24,7 @@ def all_checks() -> tuple[Check, ...]:
             place(by_name[need])
         ordered.setdefault(entry.name, entry)
 
-    for entry in sorted(_CHECKS, key=lambda entry: PHASES.index(entry.phase)):
+    for entry in sorted(by_name.values(), key=lambda entry: PHASES.index(entry.phase)):
         place(entry)
     return tuple(ordered.values())
 
@@ -158,6 +63,22 @@ def with_needs(chosen: Iterable[Check]) -> tuple[Check, ...]:
     for entry in chosen:
         add(entry.name)
     return tuple(entry for entry in by_name.values() if entry.name in wanted)
+
+
+CORE = ("is_transformation", "update_signature", "core_runs")
+"""What everything builds on: where one of them fails, nothing is known of the subject."""
+
+
+def require_expectable(names: Iterable[str]) -> None:
+    """Raise a `ValueError` when one of the names is no check, or one that must not fail."""
+    names = tuple(names)
+    require_known(names)
+    for name in names:
+        if name in CORE:
+            raise ValueError(
+                f"{name} cannot be expected to fail: everything builds on it, so nothing would "
+                "be checked"
+            )
 
 
 def require_known(names: Iterable[str], *, groups: bool = False) -> None:

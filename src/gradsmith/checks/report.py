@@ -46,9 +46,18 @@ class Report:
         return self._failed(lambda result: result.tier == "advisory")
 
     @property
+    def not_judged(self) -> tuple[Result, ...]:
+        """The checks that count and found nothing out: blocked, or out of time or memory."""
+        return tuple(
+            result
+            for result in self.results
+            if result.tier != "advisory" and result.outcome in ("blocked", "inconclusive")
+        )
+
+    @property
     def ok(self) -> bool:
-        """Whether something ran and nothing failed that counts."""
-        return self.counts["ran"] > 0 and not self.failures
+        """Whether something ran, nothing failed that counts, and all that counts was judged."""
+        return self.counts["ran"] > 0 and not self.failures and not self.not_judged
 
     def _failed(self, where: Callable[[Result], bool]) -> tuple[Result, ...]:
         return tuple(r for r in self.results if r.outcome in _FAILED and where(r))
@@ -57,6 +66,8 @@ class Report:
     def headline(self) -> str:
         """One line: the counts and the time."""
         told = [f"{n} {name}" for name, n in self.counts.items() if n or name in ("ran", "failed")]
+        if self.not_judged:
+            told.append(f"{len(self.not_judged)} not judged")
         return f"{self.subject}: {', '.join(told)}, {self.seconds:.1f} s"
 
     def __str__(self) -> str:
@@ -68,10 +79,18 @@ class Report:
             for result in self.remarks
             if result.advice
         ]
-        inconclusive = [
-            f"? {r.check}: {r.reason}" for r in self.results if r.outcome == "inconclusive"
-        ]
-        return "\n\n".join([*parts, *inconclusive, self.headline])
+        return "\n\n".join([*parts, *self.open_questions, self.headline])
+
+    @property
+    def open_questions(self) -> list[str]:
+        """A line for each check without an answer, and one for those that were blocked."""
+        lines = [f"? {r.check}: {r.reason}" for r in self.results if r.outcome == "inconclusive"]
+        blocked = [result for result in self.not_judged if result.outcome == "blocked"]
+        if blocked:
+            names = ", ".join(result.check for result in blocked)
+            why = "what failed blocks them" if self.failures else names
+            lines.append(f"· not judged, {len(blocked)} checks that must pass: {why}")
+        return lines
 
     def to_json(self) -> str:
         """The whole report, indented."""
@@ -81,6 +100,7 @@ class Report:
                 "ok": self.ok,
                 "seconds": round(self.seconds, 3),
                 "counts": self.counts,
+                "not_judged": [result.check for result in self.not_judged],
                 "metrics": dict(self.metrics),
                 "results": [dataclasses.asdict(result) for result in self.results],
             },

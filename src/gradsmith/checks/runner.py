@@ -6,17 +6,16 @@ import re
 import signal
 import threading
 import time
-import unittest
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
 
 from .bench import Bench, bench_of
+from .check import Check
 from .conditions import require
-from .diagnosis import failure_from
+from .diagnosis import failure_from, unknown_failure
 from .metrics import measure
-from .registry import Check, with_needs
-from .subject import Subject, as_subject
+from .subject import Subject
 from .verdicts import Advice, CheckFailure, NotApplicable, Result
 
 TIME_LIMIT = 60.0
@@ -71,19 +70,6 @@ def metrics_of(subject: Subject, limit: float = TIME_LIMIT) -> dict[str, float]:
         return {}
 
 
-def assert_passes(check: Check, subject: object) -> None:
-    """Run one check and what it needs; raise what pytest shows."""
-    result = run_checks(as_subject(subject), with_needs([check]))[-1]
-    if result.outcome in ("failed", "expected"):
-        assert result.advice is not None
-        advice = result.advice
-        raise CheckFailure(
-            advice.seen, advice.expected, advice.reproduce, advice.cause, advice.change
-        )
-    if result.outcome not in ("passed", "unexpected"):  # pytest's strict xfail tells the latter
-        raise unittest.SkipTest(f"{result.outcome}: {result.reason}")
-
-
 def _run_one(check: Check, bench: Bench, limit: float) -> Result:
     start = time.perf_counter()
 
@@ -91,15 +77,17 @@ def _run_one(check: Check, bench: Bench, limit: float) -> Result:
         seconds = time.perf_counter() - start
         return Result(check.name, check.group, check.tier, outcome, seconds, reason, advice)
 
+    expected = bench.subject.expected_failures.get(check.name)
     for need in check.needs:
         if bench.results[need].outcome not in ("passed", "skipped", "unexpected"):
+            if expected is not None:
+                return result("expected", f"{expected} ({need} did not pass)")
             return result("blocked", f"{need} did not pass")
     if check.tier == "trait" and check.name not in bench.subject.claims:
         return result("skipped", "the subject does not claim it")
     for trait in check.unless:
         if trait in bench.subject.traits:
             return result("skipped", f"the subject declares the trait {trait!r}")
-    expected = bench.subject.expected_failures.get(check.name)
     try:
         for condition in check.requires:
             require(condition, bench)
@@ -109,10 +97,10 @@ def _run_one(check: Check, bench: Bench, limit: float) -> Result:
         return result("skipped", str(reason))
     except OutOfTime:
         return result("inconclusive", f"took more than {limit:g} s")
-    except MemoryError:
-        return result("inconclusive", "memory ran out")
     except (Exception, SystemExit) as error:
-        failure = error if isinstance(error, CheckFailure) else failure_from(error, bench)
+        if _is_out_of_memory(error):
+            return result("inconclusive", "memory ran out")
+        failure = error if isinstance(error, CheckFailure) else _diagnose(error, bench, limit)
         advice = complete(failure.advice, check, bench.subject)
         if expected is not None:
             return result("expected", expected, advice)
@@ -128,6 +116,19 @@ def _run_one(check: Check, bench: Bench, limit: float) -> Result:
             ),
         )
     return result("passed")
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
+
+
+def _diagnose(error: BaseException, bench: Bench, limit: float) -> CheckFailure:
+    """Say what an exception means; finding out may run the subject again, so it is limited too."""
+    try:
+        with _quiet(), time_limit(limit):
+            return failure_from(error, bench)
+    except OutOfTime:
+        return unknown_failure(error)
 
 
 def complete(advice: Advice, check: Check, subject: Subject) -> Advice:
@@ -187,10 +188,14 @@ def time_limit(seconds: float) -> Iterator[None]:
     def ring(signum: int, frame: FrameType | None) -> None:
         raise OutOfTime
 
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    started = time.monotonic()
+    handler = signal.signal(signal.SIGALRM, ring)
+    remaining, interval = signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.signal(signal.SIGALRM, handler)
+        if remaining:  # a timer of the caller's runs on; one that is overdue rings at once
+            left = max(remaining - (time.monotonic() - started), 1e-6)
+            signal.setitimer(signal.ITIMER_REAL, left, interval)

@@ -9,6 +9,8 @@ from typing import Any
 import optax
 
 RATE_NAMES = ("learning_rate", "lr")
+FIRST_RATE_NAMES = ("step_size", "stepsize", "step", "rate", "eta", "alpha")
+"""What a learning rate is called, if it is the first parameter."""
 DEFAULT_RATE = 0.01
 
 TRAITS = {
@@ -33,7 +35,8 @@ class Subject:
             it more than once are skipped).
         arguments: Keyword arguments of the factory. The learning rate may be left out: a parameter
             called `learning_rate` or `lr`, or a first parameter without default, gets 0.01.
-        learning_rate: The name of the factory's learning rate, where it is neither of those two.
+        learning_rate: The name of the factory's learning rate. Known without are `learning_rate`,
+            `lr`, a first parameter without default, and a first one called `step_size`, `eta` ...
         extra_args: `(loss, params, grads) -> dict`, the extra arguments that `update` wants, such
             as `lambda loss, params, grads: {"value": loss(params)}`. `loss` can be traced.
         params: A tree of arrays to check on, where the small default tree does not suit (a rule
@@ -79,17 +82,33 @@ class Subject:
 
     @property
     def rate_name(self) -> str | None:
-        """The parameter of the factory that is its learning rate, if there is one."""
+        """The parameter of the factory that is its learning rate, if there is one.
+
+        The one that was declared; else `learning_rate` or `lr`; else the first one, if it has no
+        default or one of the names of `FIRST_RATE_NAMES`.
+        """
         if self.learning_rate is not None:
             return self.learning_rate
-        return next((name for name in RATE_NAMES if name in self._parameters), None)
+        named = next((name for name in RATE_NAMES if name in self._parameters), None)
+        first = next(iter(self._parameters.values()), None)
+        if named is not None or first is None or first.kind is not first.POSITIONAL_OR_KEYWORD:
+            return named
+        known = first.default is first.empty or first.name in FIRST_RATE_NAMES
+        return first.name if known else None
+
+    @property
+    def stated_rate(self) -> float | None:
+        """The learning rate that it is built with, where that is a number."""
+        if self.rate_name is None:
+            return None
+        default = self._parameters[self.rate_name].default
+        given = self.call_arguments.get(self.rate_name, default)
+        return given if isinstance(given, float) else None
 
     @property
     def rate_value(self) -> float:
         """The learning rate it is checked with: a number, even where the default is a schedule."""
-        given = self.call_arguments.get(self.rate_name or "")
-        default = self._parameters[self.rate_name].default if self.rate_name else None
-        return next((x for x in (given, default) if isinstance(x, float)), DEFAULT_RATE)
+        return self.stated_rate or DEFAULT_RATE
 
     @functools.cached_property
     def call_arguments(self) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import IO, Any
 
 import jax
 
-from .registry import Check
+from .check import Check
 from .report import Report
 from .runner import TIME_LIMIT
 from .subject import Subject
@@ -24,6 +24,9 @@ from .worker import Job
 
 GRACE = 5.0
 """Seconds that a worker gets beyond the limit, to tell by itself that time ran out."""
+
+STARTUP = 60.0
+"""Seconds that a worker gets to import JAX and the subject, however short the limit is."""
 
 _CONFIG = ("jax_numpy_dtype_promotion", "jax_numpy_rank_promotion", "jax_enable_x64")
 
@@ -71,6 +74,7 @@ def supervise(
         chosen = [check for check in by_name.values() if check.phase in phases]
         while remaining := tuple(c.name for c in chosen if c.name not in results):
             running: str | None = None
+            loaded = False
             job = Job(
                 make,
                 remaining,
@@ -84,7 +88,7 @@ def supervise(
                     if "unusable" in event:
                         raise SubjectUnusable(event["unusable"])
                     if "loaded" in event:
-                        name = event["loaded"]
+                        name, loaded = event["loaded"], True
                     elif "started" in event:
                         running = str(event["started"])
                         started(by_name[running])
@@ -94,9 +98,11 @@ def supervise(
                     elif "metrics" in event:
                         metrics |= event["metrics"]
             except _WorkerGone as gone:
-                if running is None:
+                if not loaded:
                     raise SubjectUnusable(f"importing it {gone}") from None
-                record(_verdict_on(gone, by_name[running], limit))
+                left = [check for check in remaining if check not in results]
+                if left:  # between two checks it died on its way to the next
+                    record(_verdict_on(gone, by_name[running or left[0]], limit))
     return Report(name, tuple(results.values()), metrics, time.perf_counter() - start)
 
 
@@ -139,7 +145,7 @@ def _events(job: Job) -> Iterator[dict[str, Any]]:
             worker.stdin.write(pickle.dumps(job))
             worker.stdin.close()
             finished = False
-            for line in _lines(reading, job.limit + GRACE):
+            for line in _lines(reading, max(STARTUP, job.limit), job.limit + GRACE):
                 event = json.loads(line)
                 finished = finished or "metrics" in event or "unusable" in event
                 yield event
@@ -152,18 +158,25 @@ def _events(job: Job) -> Iterator[dict[str, Any]]:
             worker.wait()
 
 
-def _lines(descriptor: int, patience: float) -> Iterator[bytes]:
-    """The lines that come; raise `_WorkerGone` when none comes for so many seconds."""
-    pending = b""
+def _lines(descriptor: int, startup: float, patience: float) -> Iterator[bytes]:
+    """The lines that come; raise `_WorkerGone` when none comes for so many seconds.
+
+    Args:
+        descriptor: Where they come from.
+        startup: How long the first one may take.
+        patience: How long each other one may take.
+    """
+    pending, wait = b"", startup
     while True:
-        ready, _, _ = select.select([descriptor], [], [], patience)
+        ready, _, _ = select.select([descriptor], [], [], wait)
         if not ready:
-            raise _WorkerGone(f"took over {patience:g} s", hung=True)
+            raise _WorkerGone(f"took over {wait:g} s", hung=True)
         chunk = os.read(descriptor, 65536)
         if not chunk:
             return
         *complete_lines, pending = (pending + chunk).split(b"\n")
         yield from complete_lines
+        wait = patience
 
 
 def _last_words(noise: IO[bytes]) -> str:

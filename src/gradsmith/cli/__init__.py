@@ -21,7 +21,7 @@ def _commands() -> dict:
     from .check import check
     from .cost import cost
     from .describe import describe
-    from .list import list_techniques
+    from .list_techniques import list_techniques
     from .new import new
     from .race import race
 

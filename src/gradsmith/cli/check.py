@@ -1,12 +1,12 @@
 """`gradsmith check`: say what is wrong with an optimizer, and how to mend it."""
 
 import functools
-import os
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
+from ..xla.simulate import prefer_simulated_devices
 from .loading import UsageError, bind, load
 
 
@@ -31,10 +31,7 @@ def check(
         json: Where to write the whole report.
     """
     # Before JAX is imported: the checks are about correctness, and some need eight devices.
-    os.environ.setdefault("JAX_PLATFORMS", "cpu")
-    flags = os.environ.get("XLA_FLAGS", "")
-    if "host_platform_device_count" not in flags:
-        os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count=8"
+    prefer_simulated_devices(8)
 
     from ..checks.registry import select, with_needs
     from ..checks.supervisor import SubjectUnusable, supervise

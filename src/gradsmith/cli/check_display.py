@@ -72,9 +72,8 @@ class Display:
             self._out.print(_remark(result))
         for result in report.failures:
             self._out.print(_failure(result))
-        for result in report.results:
-            if result.outcome == "inconclusive":
-                self._out.print(Text(f"? {result.check}: {result.reason}", "yellow"))
+        for line in report.open_questions:
+            self._out.print(Text(line, "yellow"))
         told = [f"{name.replace('_', ' ')} {value:.3g}" for name, value in report.metrics.items()]
         if told:
             self._out.print(Text(", ".join(told), "dim"))

@@ -3,9 +3,6 @@
 import contextlib
 import dataclasses
 import json as json_
-import math
-import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -14,23 +11,23 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import jax
-import jax.numpy as jnp
 import optax
 import optax.contrib
 import tyro
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import AxisType
 from rich.console import Console
 
 import gradsmith
 
-from ..observe.hlo import Collective
+from ..layout.paths import leaves_with_path
+from ..observe.collectives import Collective
+from ..observe.state_shardings import mesh_of_params, state_shapes
 from ..observe.update_cost import UpdateCost, cost_table, update_cost
-from .describe import abstract, transformation
-from .loading import UsageError, load
+from ..xla.simulate import simulated_devices
+from .loading import UsageError, load, transformation
+from .parameters import abstract, axis_sizes, gpt2, on_devices, spread
 
 Costs = dict[str, UpdateCost]
-
-MOST_DEVICES = 4096  # 1,024 take a minute and 2 GB; 100,000 take all memory there is
 
 
 def cost(
@@ -49,20 +46,19 @@ def cost(
 
     Args:
         optimizer: A name such as `muon`, or `file.py:name` of a transformation or a factory of one.
-        model: `gpt2`, or `file.py:name` of the parameters, or of a function that makes them.
-        mesh: The axes of the mesh, `fsdp=8` or `fsdp=2,tensor=4`; one device by default. An axis
-            called `data` splits no parameter; the first other splits what `split` says of each
-            matrix, the second the other side, where the size divides.
+        model: `gpt2`, or `file.py:name` of the parameters, or of a function that makes them. Where
+            they have a `NamedSharding`, on an `AbstractMesh` for instance, it is that mesh and
+            layout that is priced.
+        mesh: For parameters without one: the axes of the mesh, `fsdp=8` or `fsdp=2,tensor=4`; one
+            device by default. An axis called `data` splits no parameter; the first other splits
+            what `split` says of each matrix, the second the other side, where the size divides.
         split: What the first axis splits.
         arg: `name=value` for the factory; may be repeated.
         alone: Leave out the two others.
         json: Print JSON instead of the table.
     """
-    sizes = _sizes(mesh)
-    request = (optimizer, model, sizes, split, arg, alone)
-    enough = math.prod(sizes.values()) <= jax.device_count()
     with contextlib.redirect_stdout(sys.stderr):  # what the user's own files print
-        costs = _costs(*request) if enough else _simulated(*request)
+        costs = _costs(optimizer, model, axis_sizes(mesh), split, arg, alone)
     if json:
         print(json_.dumps({name: dataclasses.asdict(x) for name, x in costs.items()}, indent=2))
     else:
@@ -71,52 +67,22 @@ def cost(
     return 0
 
 
-def gpt2() -> Any:
-    """Return the parameters of GPT-2 small: twelve layers, 124 million."""
-    zeros = lambda *shape: jnp.zeros(shape, jnp.float32)
-    norm = lambda: {"scale": zeros(768), "bias": zeros(768)}
-    layer = lambda: {
-        "norm_1": norm(),
-        "attention_in": {"kernel": zeros(768, 2304), "bias": zeros(2304)},
-        "attention_out": {"kernel": zeros(768, 768), "bias": zeros(768)},
-        "norm_2": norm(),
-        "mlp_in": {"kernel": zeros(768, 3072), "bias": zeros(3072)},
-        "mlp_out": {"kernel": zeros(3072, 768), "bias": zeros(768)},
-    }
-    layers = {f"layer_{i}": layer() for i in range(12)}
-    return {"wte": zeros(50257, 768), "wpe": zeros(1024, 768), **layers, "norm": norm()}
-
-
-def _sizes(mesh: str) -> dict[str, int]:
-    sizes = {}
-    for part in filter(None, mesh.split(",")):
-        found = re.fullmatch(r"\s*(\w+)=(\d+)\s*", part)
-        if not found or int(found[2]) < 1 or found[1] in sizes:
-            raise UsageError(f"--mesh takes axes once each, as fsdp=2,tensor=4; got {mesh!r}")
-        sizes[found[1]] = int(found[2])
-    if sum(axis != "data" for axis in sizes) > 2:
-        raise UsageError(f"--mesh {mesh!r}: a matrix has two sides; besides data, give two axes")
-    devices = math.prod(sizes.values())
-    if devices > max(MOST_DEVICES, jax.device_count()):
-        raise UsageError(
-            f"--mesh {mesh!r} has {devices:,} devices; at most {MOST_DEVICES:,} are simulated; "
-            "docs/scaling.md shows how to carry the costs on from there"
-        )
-    return sizes
-
-
 def _costs(
     optimizer: str, model: str, sizes: dict[str, int], split: str, arg: tuple[str, ...], alone: bool
 ) -> Costs:
-    params = abstract(gpt2 if model == "gpt2" else load(model), model)
+    params = spread(abstract(gpt2 if model == "gpt2" else load(model), model), sizes, split)
     tx = transformation(optimizer, arg)
-    optimizers = {optimizer: tx}
+    mesh = mesh_of_params(params)
+    if mesh is not None and mesh.size > jax.device_count():
+        return _simulated(mesh.size, optimizer, model, sizes, split, arg, alone)
+    makers = {optimizer: lambda: tx}
     if not alone:
-        optimizers |= {"optax.contrib.muon": _contrib_muon(), "optax.adamw": optax.adamw(1.0)}
+        makers["optax.contrib.muon"] = lambda: _contrib_muon(tx, params)
+        makers["optax.adamw"] = lambda: optax.adamw(1.0)
     costs = {}
-    for name, tx in optimizers.items():
+    for name, make in makers.items():
         try:
-            costs[name] = _cost(tx, params, sizes, split)
+            costs[name] = _cost(make(), params)
         except Exception as error:
             if name == optimizer:
                 raise UsageError(f"{name} does not compile: {error}") from error
@@ -124,62 +90,47 @@ def _costs(
     return costs
 
 
-def _cost(
-    tx: optax.GradientTransformation, params: Any, sizes: dict[str, int], split: str
-) -> UpdateCost:
-    """Return the cost on a mesh of Explicit axes, or on Auto ones for what knows no others."""
-    if not sizes:
-        return update_cost(tx, params)
+def _cost(tx: optax.GradientTransformation, params: Any) -> UpdateCost:
+    """Return the cost on the mesh of the parameters, or on Auto axes for what knows no others."""
+    mesh = mesh_of_params(params)
     try:
-        return update_cost(tx, _spread(params, sizes, split, AxisType.Explicit))
+        return update_cost(tx, on_devices(params))
     except Exception:
+        if mesh is None or AxisType.Explicit not in mesh.axis_types:
+            raise
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that Auto axes tell less
-            return update_cost(tx, _spread(params, sizes, split, AxisType.Auto))
+            return update_cost(tx, on_devices(params, (AxisType.Auto,) * len(mesh.axis_names)))
 
 
-def _spread(params: Any, sizes: dict[str, int], split: str, kind: AxisType) -> Any:
-    """Return the parameters with their shardings."""
-    mesh = jax.make_mesh(tuple(sizes.values()), tuple(sizes), axis_types=(kind,) * len(sizes))
-    sides = (-2, -1) if split == "rows" else (-1, -2)
-
-    def place(leaf: Any) -> jax.ShapeDtypeStruct:
-        spec: list[str | None] = [None] * len(leaf.shape)
-        for axis, side in zip([axis for axis in sizes if axis != "data"], sides, strict=False):
-            if len(spec) > 1 and leaf.shape[side] % sizes[axis] == 0:
-                spec[side] = axis
-        sharding = NamedSharding(mesh, PartitionSpec(*spec))
-        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
-
-    return jax.tree.map(place, params)
-
-
-def _contrib_muon() -> optax.GradientTransformation:
-    """Return Optax's muon for the leaves that are hidden matrices for ours as well."""
+def _contrib_muon(tx: optax.GradientTransformation, params: Any) -> optax.GradientTransformation:
+    """Return Optax's muon for the matrices that `tx` lifts, or else for those that ours would."""
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), params)
+    axes = state_shapes(tx, shapes)[1].axes or state_shapes(gradsmith.muon(1.0), shapes)[1].axes
 
     def dimensions(params: Any) -> Any:
-        roles = gradsmith.roles(params).values()
-        numbers = [
-            optax.contrib.MuonDimensionNumbers() if role.name == "matrix" else None
-            for role in roles
-        ]
+        numbers = []
+        for path, leaf in leaves_with_path(params):
+            _, rows, columns = axes[path].sides(len(leaf.shape)) if path in axes else ((), (), ())
+            numbers.append(optax.contrib.MuonDimensionNumbers(rows, columns) if rows else None)
         return jax.tree.unflatten(jax.tree.structure(params), numbers)
 
+    cut = [path for path, own in axes.items() if own.cut_axis is not None]
+    if cut:
+        more = f" and {len(cut) - 1} more" if len(cut) > 1 else ""
+        print(
+            f"optax.contrib.muon cannot cut a leaf; it takes {cut[0]}{more} whole", file=sys.stderr
+        )
     return optax.contrib.muon(1.0, muon_weight_dimension_numbers=dimensions)
 
 
-def _simulated(*request: Any) -> Costs:
+def _simulated(devices: int, *request: Any) -> Costs:
     """Compile in another process, where the CPU is as many devices as the mesh wants."""
-    devices = math.prod(request[2].values())
-    flags = re.sub(
-        r"--xla_force_host_platform_device_count=\d+", "", os.environ.get("XLA_FLAGS", "")
-    )
-    flags = f"{flags} --xla_force_host_platform_device_count={devices}"
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder) / "costs.json"
         program = "import sys; from gradsmith.cli.cost import answer; answer(*sys.argv[1:])"
         command = [sys.executable, "-c", program, json_.dumps(request), str(answer)]
+        environment = simulated_devices(devices)
         print(f"compiling for {devices:,} simulated devices ...", file=sys.stderr)
         ended = subprocess.run(command, env=environment, stdout=sys.stderr).returncode
         if ended:
@@ -208,4 +159,5 @@ def answer(request: str, path: str) -> None:
 
 def _cost_of(fields: dict[str, Any]) -> UpdateCost:
     collectives = tuple(Collective(**x) for x in fields.pop("collectives"))
-    return UpdateCost(**fields, collectives=collectives)
+    uncounted = tuple(fields.pop("uncounted"))
+    return UpdateCost(**fields, collectives=collectives, uncounted=uncounted)

@@ -1,18 +1,15 @@
 """`gradsmith describe`: who optimizes which leaf, and why."""
 
-import inspect
 import sys
-from typing import Annotated, Any
+from typing import Annotated
 
-import jax
-import optax
 import tyro
 from rich.console import Console
 
 import gradsmith
 
-from ..layout.paths import arrays
-from .loading import UsageError, bind, load
+from .loading import UsageError, load, transformation
+from .parameters import abstract
 
 
 def describe(
@@ -43,28 +40,3 @@ def describe(
     else:
         print(description)
     return 0
-
-
-def abstract(found: Any, spec: str) -> Any:
-    """Return the shapes of the parameters that the user names, a tree or what makes one."""
-    make = found if callable(found) and not jax.tree.leaves(arrays(found)) else lambda: found
-    try:
-        tree = jax.eval_shape(lambda: arrays(make()))
-    except Exception as error:
-        raise UsageError(f"calling {spec} failed: {type(error).__name__}: {error}") from error
-    if not jax.tree.leaves(tree):
-        raise UsageError(f"{spec} has no arrays: name a tree of parameters, or a function of none")
-    return tree
-
-
-def transformation(spec: str, assignments: tuple[str, ...]) -> optax.GradientTransformation:
-    """Return the transformation that the user names, or that the factory makes which they name."""
-    found: Any = load(spec, (gradsmith, optax, optax.contrib))
-    if not isinstance(found, optax.GradientTransformation) and callable(found):
-        factory = bind(found, assignments, spec)
-        needed = [p for p in inspect.signature(factory).parameters.values() if p.default is p.empty]
-        rates = [1.0] if needed else []  # states do not depend on the learning rate
-        found = factory(*rates)
-    if not isinstance(found, optax.GradientTransformation):
-        raise UsageError(f"{spec} is {type(found).__name__}, not an optax.GradientTransformation")
-    return found

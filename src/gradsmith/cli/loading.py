@@ -12,6 +12,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import optax
+import optax.contrib
+
+import gradsmith
+
 
 class UsageError(Exception):
     """The command line names something that cannot be used; the message says what to do instead."""
@@ -64,6 +69,19 @@ def bind(function: Callable, assignments: Iterable[str], spec: str) -> Callable:
             )
         keywords[name] = _literal(text)
     return functools.partial(function, **keywords) if keywords else function
+
+
+def transformation(spec: str, assignments: tuple[str, ...]) -> optax.GradientTransformation:
+    """Return the transformation that the user names, or that the factory makes which they name."""
+    found: Any = load(spec, (gradsmith, optax, optax.contrib))
+    if not isinstance(found, optax.GradientTransformation) and callable(found):
+        factory = bind(found, assignments, spec)
+        needed = [p for p in inspect.signature(factory).parameters.values() if p.default is p.empty]
+        rates = [1.0] if needed else []  # states do not depend on the learning rate
+        found = factory(*rates)
+    if not isinstance(found, optax.GradientTransformation):
+        raise UsageError(f"{spec} is {type(found).__name__}, not an optax.GradientTransformation")
+    return found
 
 
 def _literal(text: str) -> Any:

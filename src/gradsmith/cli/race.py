@@ -5,26 +5,19 @@ import importlib.util
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
 
-from ..race import (
-    RATES,
-    TASKS,
-    Bars,
-    Lines,
-    Race,
-    RaceError,
-    Task,
-    run_race,
-    write_report,
-)
+from ..race import RATES, TASKS, Protocol, Race, RaceError, Record, Task, run_race, write_report
 from ..race.folder import default_folder
+from ..race.plan import in_words
+from ..race.plan import plan as make_plan
+from ..race.prepare import Prepared, prepare
 from ..race.table import notes, table
 from .loading import UsageError, bind, load
-from .race_entries import fingerprint, load_entries
+from .race_entries import load_entries, refuse_twice, with_routing
 
 INTERRUPTED = 130  # what a shell expects of a program that Ctrl-C ended
 WIDTH = 110  # of a table that does not go to a terminal
@@ -38,40 +31,65 @@ def race(
     /,
     task: str = "shakespeare",
     rates: tuple[float, ...] = RATES,
-    seeds: int = 2,
+    search: Literal["grid", "sobol", "halton"] = "grid",
+    budget: int | None = None,
+    tuning_seeds: int = 1,
+    seeds: int = 3,
+    selection: Literal["loss", "steps"] = "loss",
+    verdict: Literal["paired", "track"] = "paired",
+    extensions: int = 1,
+    label: Repeated = (),
     arg: Repeated = (),
     task_arg: Repeated = (),
     out: Path | None = None,
+    plan: bool = False,
 ) -> int:
-    """Race optimizers on one task: the same learning rates, seeds and schedule for everyone.
+    """Race optimizers on one task: the same budget, seeds and schedule for everyone.
 
-    Each entry runs every learning rate with seed 0, then the other seeds at its best rate. A race
-    that was stopped or killed goes on when the same command is given again.
+    Each entry is tuned by the same number of trials, and its best one is compared with the others
+    at other seeds, on other data. A race that was stopped or killed goes on when the same command
+    is given again.
 
     Args:
         entries: Who runs: `muon`, `adamw` or another name in gradsmith, optax or optax.contrib, a
             dotted name, or `file.py:factory`. The parameter `learning_rate` or `lr` gets the
-            rate; a factory in a file may call it otherwise if it comes first.
+            rate; a factory in a file may call it otherwise if it comes first. Arguments follow
+            in parentheses, lists and ranges are tuned over:
+            `'muon(learning_rate=log(2e-3, 2e-1), momentum=[0.9, 0.95])'`.
         task: What to train: `shakespeare`, or `file.py:make_task` of your own (docs/race.md).
-        rates: The learning rates.
-        seeds: How many seeds each entry runs at its best rate.
-        arg: `name=value` for every `file.py:factory` that has such a parameter; may be repeated.
+        rates: The learning rates of every entry that names none.
+        search: `grid` tries every combination; `sobol` and `halton` try as many points as the
+            budget says.
+        budget: Trials of each entry, the same for all.
+        tuning_seeds: Seeds of each trial.
+        seeds: Other seeds, at which the best trial of each entry is reported.
+        selection: The best trial has the lowest `loss`, or the fewest `steps` to the target.
+        verdict: `paired` compares entries seed by seed; `track` holds each to the target by the
+            rule of modded-nanogpt's optimization track.
+        extensions: How often everyone gets two more trials because somebody's best learning rate
+            is at an edge.
+        label: A name for each entry, in their order; given once for each.
+        arg: `name=value` for every entry that has such a parameter; may be repeated.
         task_arg: `name=value` for the task, such as `depth=6`; may be repeated.
         out: Folder for records, image and report; by default one in `runs` that is named after the
-            task and a hash of all that is asked.
+            task and a hash of all that is asked and run.
+        plan: Say what the race takes, and run nothing.
     """
     missing = [name for name in PACKAGES if not _is_installed(name)]
     if missing:
         raise UsageError(f"a race needs {', '.join(missing)}: pip install 'gradsmith[race]'")
 
-    remarks = Console(stderr=True)
     results = Console() if sys.stdout.isatty() else Console(width=WIDTH)
     try:
-        asked = Race(_task(task, task_arg), load_entries(entries, arg), rates, seeds)
-        folder = out or default_folder(asked)
-        with (Bars if remarks.is_terminal else Lines)(remarks) as display:
-            records = run_race(asked, folder, display)
-        files = write_report(asked, records, folder)
+        made = _task(task, task_arg)
+        protocol = Protocol(search, budget, tuning_seeds, seeds, selection, verdict, extensions)
+        loaded = with_routing(load_entries(entries, arg, label), made)
+        asked = Race(made, loaded, rates, protocol)
+        prepared = prepare(asked)
+        if plan:
+            return _plan(prepared)
+        folder = out or default_folder(asked, prepared.fingerprints)
+        records = run_race(prepared, folder)
     except RaceError as error:
         raise UsageError(str(error)) from error
     except OSError as error:
@@ -82,7 +100,27 @@ def race(
     results.print(table(asked, records))
     for note in notes(asked, records):
         results.print(note, highlight=False, markup=False)
+    return _write_report(asked, records, folder)
+
+
+def _write_report(asked: Race, records: list[Record], folder: Path) -> int:
+    try:
+        files = write_report(asked, records, folder)
+    except Exception as error:  # of a library that draws: the table stands
+        print(
+            f"gradsmith: the report was not written, {type(error).__name__}: {error}; the records "
+            f"are in {folder}",
+            file=sys.stderr,
+        )
+        return 1
     print("wrote", ", ".join(map(str, files)), file=sys.stderr)
+    return 0
+
+
+def _plan(prepared: Prepared) -> int:
+    plans = make_plan(prepared)
+    extended = prepared.race.runs_at_most() - sum(one.runs for one in plans)
+    print(in_words(plans, extended))
     return 0
 
 
@@ -102,6 +140,7 @@ def _task(spec: str, assignments: Sequence[str]) -> Task:
     make = load(f"gradsmith.race.tasks.{spec}.{spec}" if spec in TASKS else spec)
     if not callable(make):
         raise UsageError(f"{spec} is a {type(make).__name__}, not a function that makes a Task")
+    refuse_twice("--task-arg", assignments)
     bound = bind(make, assignments, spec)
     try:
         task = bound()
@@ -113,4 +152,4 @@ def _task(spec: str, assignments: Sequence[str]) -> Task:
             "docs/race.md shows a small one"
         )
     origin = {**task.origin, "spec": spec, "arguments": list(assignments)}
-    return dataclasses.replace(task, origin=origin | fingerprint(spec))
+    return dataclasses.replace(task, origin=origin)

@@ -1,46 +1,102 @@
 """The entries of a race, from what the command line names."""
 
-import hashlib
+import dataclasses
+import functools
 import inspect
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
+import jax
 import optax
+from jaxtyping import PyTree
 
 import gradsmith
 
-from ..race import Entry, entry
+from ..race import Entry, Task, entry
 from ..race.entries import RATE_NAMES, rate_parameter
+from ..race.space import RATE, first
 from .loading import UsageError, bind, load
+from .race_spec import Spec, parse
 
 
-def load_entries(specs: Sequence[str], assignments: Sequence[str]) -> tuple[Entry, ...]:
-    """Load what `specs` name; each `name=value` goes to every file's factory that takes it.
+def load_entries(
+    texts: Sequence[str], assignments: Sequence[str], labels: Sequence[str]
+) -> tuple[Entry, ...]:
+    """Load what `texts` name; each `name=value` goes to every factory with that parameter.
 
     Raises:
-        UsageError: Something named is not there, or an assignment has nobody to go to.
+        UsageError: Something named is not there, an assignment has nobody to go to or stands
+            twice, or there are labels but not as many as entries.
         RaceError: Something named makes no optimizer of a learning rate.
     """
-    factories = [_load(spec) for spec in specs]
-    from_files = [f for spec, f in zip(specs, factories, strict=True) if _is_file(spec)]
+    refuse_twice("--arg", assignments)
+    if labels and len(labels) != len(texts):
+        raise UsageError(f"{len(labels)} labels for {len(texts)} entries: give one for each")
+    specs = [parse(text) for text in texts]
+    factories = [_load(spec.target) for spec in specs]
     for assignment in assignments:
-        if not any(_takes(factory, assignment) for factory in from_files):
-            raise UsageError(
-                f"--arg {assignment}: no entry from a file has a parameter {_name(assignment)!r}"
-            )
-    labels = [spec.rpartition(":")[2] for spec in specs]
+        if not any(_takes(factory, assignment) for factory in factories):
+            raise UsageError(f"--arg {assignment}: no entry has a parameter {_name(assignment)!r}")
     return tuple(
-        _entry(spec if labels.count(label) > 1 else label, spec, factory, assignments)
-        for spec, label, factory in zip(specs, labels, factories, strict=True)
+        _entry(label, spec, factory, assignments)
+        for label, spec, factory in zip(labels or _labels(specs), specs, factories, strict=True)
     )
 
 
-def fingerprint(spec: str) -> dict[str, str]:
-    """The hash of the file that `spec` names, so that a race notices when the file changes."""
-    if not _is_file(spec):
-        return {}
-    content = Path(spec.rpartition(":")[0]).read_bytes()
-    return {"sha256": hashlib.sha256(content).hexdigest()}
+def _labels(specs: Sequence[Spec]) -> list[str]:
+    """The short name of each entry, as far as it tells it from the others."""
+    short = [spec.target.rpartition(":")[2] for spec in specs]
+    longer = [
+        spec.target if short.count(s) > 1 else s for spec, s in zip(specs, short, strict=True)
+    ]
+    return [spec.text if longer.count(n) > 1 else n for spec, n in zip(specs, longer, strict=True)]
+
+
+def refuse_twice(option: str, assignments: Sequence[str]) -> None:
+    """Refuse two values for one name: one of them would be lost.
+
+    Raises:
+        UsageError: A name is given twice.
+    """
+    names = [_name(assignment) for assignment in assignments]
+    for name in names:
+        if names.count(name) > 1:
+            given = " ".join(f"{option} {a}" for a in assignments if _name(a) == name)
+            raise UsageError(f"{given}: give {name} once")
+
+
+def with_routing(entries: Sequence[Entry], task: Task) -> tuple[Entry, ...]:
+    """The entries, each with a line on which leaves of the task's model go where."""
+    params = jax.eval_shape(task.init, jax.random.key(0))
+    return tuple(
+        dataclasses.replace(entry, about=routing(_first(entry), params)) for entry in entries
+    )
+
+
+def _first(entry: Entry) -> optax.GradientTransformation:
+    settings = {name: first(part) for name, part in entry.space.items() if name != RATE}
+    return entry.build(0.01, **settings)
+
+
+def routing(tx: optax.GradientTransformation, params: PyTree) -> str:
+    """Which leaves go to which part of an optimizer, in one line.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> params = {"dense": {"kernel": jnp.zeros((64, 256)), "bias": jnp.zeros(256)}}
+        >>> print(routing(optax.adam(0.1), params))
+        2 leaves to adam
+        >>> print(routing(gradsmith.muon(0.1), params))
+        1 leaf (vector) to others: adam; 1 leaf (matrix) to matrices: momentum, rule
+    """
+    groups: dict[str, list[str]] = {}
+    for leaf in gradsmith.describe(tx, params).leaves:
+        groups.setdefault(leaf.optimizer, []).append(leaf.role)
+    return "; ".join(
+        f"{len(roles)} {'leaf' if len(roles) == 1 else 'leaves'}"
+        + (f" ({', '.join(dict.fromkeys(roles))})" if any(roles) else "")
+        + f" to {optimizer}"
+        for optimizer, roles in groups.items()
+    )
 
 
 def _load(spec: str) -> Callable:
@@ -55,16 +111,18 @@ def _load(spec: str) -> Callable:
     return factory
 
 
-def _entry(label: str, spec: str, factory: Callable, assignments: Sequence[str]) -> Entry:
-    origin: dict = {"spec": spec}
-    if _is_file(spec):
-        own = [assignment for assignment in assignments if _takes(factory, assignment)]
-        for assignment in own:
-            if _name(assignment) == rate_parameter(factory):
-                raise UsageError(f"--arg {assignment}: the race sets that; give --rates instead")
-        factory = bind(factory, own, spec)
-        origin |= {"arguments": own, **fingerprint(spec)}
-    return entry(label, factory, origin)
+def _entry(label: str, spec: Spec, factory: Callable, assignments: Sequence[str]) -> Entry:
+    rate, given = rate_parameter(factory), [*spec.fixed, *spec.space]
+    own = [a for a in assignments if _takes(factory, a) and _name(a) not in given]
+    for name in (*map(_name, own), *spec.fixed):
+        if name == rate:
+            raise UsageError(
+                f"{spec.text}: the race sets {name}; give --rates, or a list or a range of it"
+            )
+    bind(factory, [f"{name}=None" for name in given], spec.target)  # it has all of them
+    fixed = functools.partial(bind(factory, own, spec.target), **spec.fixed)
+    space = {RATE if name == rate else name: part for name, part in spec.space.items()}
+    return entry(label, fixed, space, {"spec": spec.text, "arguments": own})
 
 
 def _is_file(spec: str) -> bool:

@@ -29,6 +29,8 @@ class DecisionLog:
     """Its axes, where it was lifted."""
     buckets: dict[str, list[tuple[str, int]]] = field(default_factory=dict)
     """The keys of its buckets, each with how many of the bucket's matrices are its own."""
+    rules: dict[str, list[str]] = field(default_factory=dict)
+    """The names of the rules that see its matrices, first to last."""
     steps: dict[str, list[tuple[str, Side]]] = field(default_factory=dict)
     """What acts on it, first to last, and on which side of the learning rate that belongs."""
     placed: list[tuple[Any, PartitionSpec]] = field(default_factory=list)

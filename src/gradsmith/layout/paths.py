@@ -1,5 +1,6 @@
 """Leaves of a tree by path, written as people say it: `blocks/0/kernel`."""
 
+import itertools
 from typing import Any
 
 import jax
@@ -32,3 +33,13 @@ def masked_paths(tree: Any) -> list[str]:
 def arrays(tree: Any) -> Any:
     """Return `tree` with None for whatever is no array: an Equinox module holds functions."""
     return jax.tree.map(lambda leaf: leaf if hasattr(leaf, "shape") else None, tree)
+
+
+def prefixes(path: str) -> list[str]:
+    """Return `path` and all nodes above it but the root.
+
+    Examples:
+        >>> prefixes("blocks/0/kernel")
+        ['blocks', 'blocks/0', 'blocks/0/kernel']
+    """
+    return list(itertools.accumulate(path.split("/"), lambda above, name: f"{above}/{name}"))

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Inexact
 
 from ..xla.arithmetic import adjoint, adjoint_times, matmul, times_adjoint
-from ..xla.targets import BLOCKS_FROM, platform
+from ..xla.targets import current_target
 
 
 class Blocks(NamedTuple):
@@ -29,7 +29,7 @@ Symmetric = Blocks | Array
 
 def in_blocks(n: int) -> bool:
     """Whether matrices of size `n` are large enough that three quarters of the flops are faster."""
-    return n >= BLOCKS_FROM[platform()]
+    return n >= current_target().blocks_from
 
 
 def split(x: Inexact[Array, "*stack n n"]) -> Symmetric:

@@ -1,133 +1,20 @@
 """Show what an optimizer will do with every leaf of a model, before it does it."""
 
 import dataclasses
-import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
 import optax
-from rich import box
-from rich.console import Console, ConsoleOptions
-from rich.filesize import decimal
-from rich.measure import Measurement
-from rich.table import Table
 
 from ..layout.decision_log import DecisionLog
+from ..layout.key import BucketKey
 from ..layout.paths import arrays, path_name
-from ..lift.per_stack import StackState
+from ..lift.engine import StackState
 from ..transforms.sides import remark_on_order
+from .description import Description, LeafDescription
 from .state_shardings import bytes_on_device, mesh_of_params, state_shapes
-
-
-@dataclasses.dataclass(frozen=True)
-class LeafDescription:
-    """One leaf: what it is taken for and why, how it is cut, who optimizes it, what that holds."""
-
-    path: str
-    shape: tuple[int, ...]
-    dtype: str
-    role: str
-    why: str
-    axes: str
-    buckets: tuple[str, ...]
-    optimizer: str
-    state_bytes: int
-    replicated_bytes: int  # of these, what every device of a mesh holds
-
-
-@dataclasses.dataclass(frozen=True)
-class Description:
-    """What `describe` found: a table when printed, and data for programs.
-
-    Attributes:
-        leaves: One entry a leaf, in the order of the tree.
-        shared_state_bytes: State that belongs to no leaf, such as step counters; on a mesh it is
-            replicated.
-        remarks: Where gradsmith's own parts stand in an order that cannot mean anything, and why.
-        mesh: The sizes of the axes of the mesh that the parameters lie on; empty without one.
-        device_state_bytes: The state that each device holds.
-    """
-
-    leaves: tuple[LeafDescription, ...]
-    shared_state_bytes: int
-    remarks: tuple[str, ...]
-    mesh: dict[str, int]
-    device_state_bytes: int
-
-    def to_json(self) -> str:
-        """Return everything in the table as JSON."""
-        return json.dumps(dataclasses.asdict(self), indent=2)
-
-    def __str__(self) -> str:
-        console = Console(width=_WIDE, color_system=None)
-        with console.capture() as capture:
-            console.print(self)
-        return "\n".join(line.rstrip() for line in capture.get().splitlines())
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Table | str]:
-        """Print all columns that fit, and those that tell the routing in any case."""
-        columns = list(_COLUMNS)
-        table = self._table(columns)
-        for title in _DISPENSABLE:
-            if (
-                Measurement.get(console, options.update(width=_WIDE), table).maximum
-                > options.max_width
-            ):
-                columns.remove(title)
-                table = self._table(columns)
-        yield table
-        yield from self.remarks
-
-    def _table(self, columns: list[str]) -> Table:
-        params = sum(math.prod(leaf.shape) for leaf in self.leaves)
-        state = self.shared_state_bytes + sum(leaf.state_bytes for leaf in self.leaves)
-        buckets = {bucket for leaf in self.leaves for bucket in leaf.buckets}
-        hidden = [title for title in _COLUMNS if title not in columns]
-        table = Table(
-            box=box.SIMPLE_HEAD,
-            caption=f"{len(self.leaves)} leaves, {params:,} parameters, {len(buckets)} buckets; "
-            f"state {decimal(state)}, {decimal(self.shared_state_bytes)} of it in counters"
-            + self._on_mesh()
-            + (f" (a wider terminal shows {', '.join(hidden)})" if hidden else ""),
-            caption_justify="left",
-        )
-        for title in columns:
-            table.add_column(
-                title, overflow="fold", justify="right" if title == "state" else "left"
-            )
-        for leaf in self.leaves:
-            table.add_row(*(_COLUMNS[title](leaf) for title in columns))
-        return table
-
-    def _on_mesh(self) -> str:
-        if not self.mesh:
-            return ""
-        replicated = self.shared_state_bytes + sum(leaf.replicated_bytes for leaf in self.leaves)
-        mesh = ", ".join(f"{axis}={size}" for axis, size in self.mesh.items())
-        return (
-            f"; on each device of {mesh} {decimal(self.device_state_bytes)}, "
-            f"{decimal(replicated)} of it replicated"
-        )
-
-
-_WIDE = 200  # columns of a printed description; a terminal gets its own width through rich
-
-_COLUMNS: dict[str, Callable[[LeafDescription], str]] = {
-    "leaf": lambda leaf: leaf.path,
-    "shape": lambda leaf: f"{leaf.dtype} {leaf.shape}",
-    "role": lambda leaf: leaf.role,
-    "why": lambda leaf: leaf.why,
-    "axes": lambda leaf: leaf.axes,
-    "bucket": lambda leaf: "\n".join(leaf.buckets),
-    "optimizer": lambda leaf: leaf.optimizer,
-    "state": lambda leaf: (
-        decimal(leaf.state_bytes)
-        + (f", {decimal(leaf.replicated_bytes)} replicated" if leaf.replicated_bytes else "")
-    ),
-}
-_DISPENSABLE = ("bucket", "state", "axes", "shape")  # where a terminal is narrow, in this order
 
 
 def describe(tx: optax.GradientTransformation, params: Any) -> Description:
@@ -139,7 +26,8 @@ def describe(tx: optax.GradientTransformation, params: Any) -> Description:
     stand on the wrong side of a `gradsmith.scale_by_learning_rate` are remarked on.
 
     An optimizer is told as `group: parts`: the groups of `optax.partition`, the parts that keep a
-    state for the leaf, and `rule` where the leaf joins a bucket and a rule for matrices sees it.
+    state for the leaf, and, where the leaf joins a bucket, the rules that see its matrices. A rule
+    has the name of the function that makes it.
 
     Where parameters lie on a mesh, it says what each device holds and what all of them hold, if the
     state is placed by `state_shardings`.
@@ -160,7 +48,7 @@ def describe(tx: optax.GradientTransformation, params: Any) -> Description:
         >>> for leaf in gs.describe(gs.muon(0.02), params).leaves:
         ...     print(leaf.path, "|", leaf.role, "|", leaf.optimizer, "|", leaf.state_bytes)
         dense/bias | vector | others: adam | 2048
-        dense/kernel | matrix | matrices: momentum, rule | 65536
+        dense/kernel | matrix | matrices: momentum, polar | 65536
     """
     params = arrays(params)
     mesh = mesh_of_params(params)
@@ -168,25 +56,29 @@ def describe(tx: optax.GradientTransformation, params: Any) -> Description:
     leaves = jax.tree_util.tree_leaves_with_path(params)
     held, shared = _attribute(state, [path for path, _ in leaves], log)
     return Description(
-        tuple(
-            LeafDescription(
-                path=(name := path_name(path)),
-                shape=tuple(leaf.shape),
-                dtype=leaf.dtype.name,
-                role=log.roles[name].name if name in log.roles else "",
-                why=log.roles[name].why if name in log.roles else "",
-                axes=_axes(log, name, len(leaf.shape)),
-                buckets=tuple(dict.fromkeys(key for key, _ in log.buckets.get(name, ()))),
-                optimizer=_optimizer(log, name, held[name].keepers),
-                state_bytes=held[name].size,
-                replicated_bytes=held[name].replicated,
-            )
-            for path, leaf in leaves
-        ),
+        tuple(_leaf(path_name(path), leaf, log, held) for path, leaf in leaves),
         shared,
         _remarks(log),
         {} if mesh is None else dict(mesh.shape),
         bytes_on_device(state),
+    )
+
+
+def _leaf(name: str, leaf: Any, log: DecisionLog, held: dict[str, "_Held"]) -> LeafDescription:
+    shape = tuple(leaf.shape)
+    buckets = tuple(dict.fromkeys(key for key, _ in log.buckets.get(name, ())))
+    return LeafDescription(
+        path=name,
+        shape=shape,
+        dtype=leaf.dtype.name,
+        role=log.roles[name].name if name in log.roles else "",
+        why=log.roles[name].why if name in log.roles else "",
+        axes=_axes(log, name, len(shape)),
+        buckets=buckets,
+        transposed=_transposed(log, name, shape, buckets),
+        optimizer=_optimizer(log, name, held[name].keepers),
+        state_bytes=held[name].size,
+        replicated_bytes=held[name].replicated,
     )
 
 
@@ -270,9 +162,23 @@ def _attribute(state: Any, params: list[tuple], log: DecisionLog) -> tuple[dict[
 
 
 def _optimizer(log: DecisionLog, name: str, keepers: list[str]) -> str:
-    steps = [*keepers, *(["rule"] if name in log.buckets else [])]
+    """Name who keeps a state and which rules there are, in the order in which they act."""
+    steps = [step for step, _ in log.steps.get(name, ())]
+
+    def order(part: str) -> int:  # what is not gradsmith's has written nothing, and comes first
+        return next((i for i, step in enumerate(steps) if step.endswith(part)), -1)
+
+    parts = sorted([*keepers, *log.rules.get(name, ())], key=order)
     group = f"{log.groups[name]}: " if name in log.groups else ""
-    return group + (", ".join(steps) or "stateless")
+    return group + (", ".join(parts) or "stateless")
+
+
+def _transposed(
+    log: DecisionLog, name: str, shape: tuple[int, ...], keys: tuple[str, ...]
+) -> tuple[bool, ...]:
+    own = {stack[1:] for stack in log.axes[name].stack_shapes(shape)} if keys else set()
+    parsed = [BucketKey.parse(key) for key in keys]
+    return tuple(key is not None and key.matrix_shape not in own for key in parsed)
 
 
 def _axes(log: DecisionLog, name: str, rank: int) -> str:

@@ -1,6 +1,5 @@
 """Keep of a stored state what fits the optimizer, the parameters and the mesh of today."""
 
-import re
 from typing import Any, NamedTuple
 
 import jax
@@ -8,10 +7,11 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
+from ..layout.key import BucketKey
 from ..layout.paths import path_name
 from .state_shardings import mesh_of_params, state_shardings
 
-_BUCKET = re.compile(r"(?:^|/)((\d+)x\d+x\d+) \w+(?=/|$)")
+_SHOWN = 8  # paths in a sentence
 
 
 class StateFit(NamedTuple):
@@ -43,12 +43,14 @@ class StateFit(NamedTuple):
             "stored with another shape, now as init makes them": self.reshaped,
             "stored in another dtype, converted": self.converted,
         }
-        lines = [f"{what}: {', '.join(paths)}" for what, paths in said.items() if paths]
+        lines = [f"{what}: {_listed(paths)}" for what, paths in said.items() if paths]
         return "\n".join(lines) or "everything was kept"
 
 
-def fit_state(tx: optax.GradientTransformation, params: Any, stored: Any) -> StateFit:
-    """Return the state of `tx` for `params`, with everything of a stored state that fits it.
+def fit_state(
+    tx: optax.GradientTransformation, params: Any, stored: Any, *, allow_incomplete: bool = False
+) -> StateFit:
+    """Return the state of `tx` for `params`, made of a stored state.
 
     For a checkpoint of another mesh, and for a chain that has changed since. Arrays are matched by
     path. What a rule keeps for a bucket has as many matrices as divide evenly among the owners,
@@ -60,6 +62,11 @@ def fit_state(tx: optax.GradientTransformation, params: Any, stored: Any) -> Sta
         params: Its parameters, on the mesh of today if there is one.
         stored: The stored state: as it was, or as Orbax restores it without a target, in dicts and
             lists; NumPy arrays will do.
+        allow_incomplete: Keep what fits, where not everything does. The result says what is new,
+            missing, reshaped and converted.
+
+    Raises:
+        ValueError: Not everything fits, and `allow_incomplete` is not set.
 
     Examples:
         >>> import jax.numpy as jnp, optax
@@ -67,7 +74,7 @@ def fit_state(tx: optax.GradientTransformation, params: Any, stored: Any) -> Sta
         >>> params = {"kernel": jnp.ones((2, 2))}
         >>> stored = optax.chain(optax.trace(0.9)).init(params)
         >>> tx = optax.chain(optax.trace(0.9), optax.scale_by_schedule(lambda step: 0.1))
-        >>> print(gs.fit_state(tx, params, stored))
+        >>> print(gs.fit_state(tx, params, stored, allow_incomplete=True))
         new, as init makes them: 1/count
     """
     state = _init(tx, params)
@@ -75,11 +82,14 @@ def fit_state(tx: optax.GradientTransformation, params: Any, stored: Any) -> Sta
     kept, new, reshaped, converted = [], [], [], []
     for path, fresh in _leaves(state):
         name = path_name(path)
-        if _place(name) not in found:
+        place = _place(name)
+        if place not in found:  # Orbax restores a variable of Flax as a dict of its value
+            place += "/value"
+        if place not in found:
             new.append(name)
             kept.append(fresh)
             continue
-        _, old = found.pop(_place(name))
+        _, old = found.pop(place)
         old = _refilled(name, old, fresh.shape)
         if np.shape(old) != fresh.shape:
             reshaped.append(name)
@@ -91,7 +101,18 @@ def fit_state(tx: optax.GradientTransformation, params: Any, stored: Any) -> Sta
         kept.append(jax.device_put(old, fresh.sharding))
     missing = tuple(name for name, _ in found.values())
     fitted = jax.tree.unflatten(jax.tree.structure(state), kept)
-    return StateFit(fitted, tuple(new), missing, tuple(reshaped), tuple(converted))
+    fit = StateFit(fitted, tuple(new), missing, tuple(reshaped), tuple(converted))
+    if not (fit.complete or allow_incomplete):
+        raise ValueError(
+            f"the stored state is not that of this optimizer and these parameters:\n{fit}\n"
+            "To go on with what fits: fit_state(..., allow_incomplete=True)"
+        )
+    return fit
+
+
+def _listed(paths: tuple[str, ...]) -> str:
+    rest = len(paths) - _SHOWN
+    return ", ".join(paths[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _init(tx: optax.GradientTransformation, params: Any) -> Any:
@@ -109,18 +130,19 @@ def _leaves(tree: Any) -> list[tuple[tuple, Any]]:
 
 def _place(name: str) -> str:
     """Return a path without the dtype of its bucket, which may have changed."""
-    return _BUCKET.sub(lambda found: found[0].rpartition(" ")[0], name)
+    parts = [(part, BucketKey.parse(part)) for part in name.split("/")]
+    return "/".join(part if key is None else key.shape_name for part, key in parts)
 
 
 def _refilled(name: str, old: Any, shape: tuple[int, ...]) -> Any:
     """Return what is stored for a bucket with as many matrices as are needed now."""
-    bucket, now = _BUCKET.search(name), np.shape(old)
-    if bucket is None or len(now) != len(shape):
+    key = next(filter(None, map(BucketKey.parse, name.split("/"))), None)
+    now = np.shape(old)
+    if key is None or len(now) != len(shape):
         return old
-    count = int(bucket[2])
     differs = [axis for axis, size in enumerate(shape) if size != now[axis]]
-    if len(differs) != 1 or min(now[differs[0]], shape[differs[0]]) < count:
+    if len(differs) != 1 or min(now[differs[0]], shape[differs[0]]) < key.count:
         return old
     (axis,) = differs
-    again = np.resize(np.arange(count), shape[axis])
+    again = np.resize(np.arange(key.count), shape[axis])
     return np.take(np.asarray(old), again, axis)

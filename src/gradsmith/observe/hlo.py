@@ -1,91 +1,66 @@
-"""Count products and collectives in the text of a compiled program, loops included.
-
-XLA's own `cost_analysis` counts the body of a loop once. The text says how often each loop runs,
-where that is known when it is compiled; where it is not (`while_loop` until something converges),
-one turn is counted and the counts are marked as lower bounds.
-"""
+"""Read the text of a compiled program: its computations, their instructions and shapes."""
 
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
-_BITS = {"pred": 8, "token": 0, "opaque": 0}
 _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\) -> .* \{$")
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (\(.*?\)|\S+) ([\w\-]+)\((.*)$")
+_OPERAND = re.compile(r"(?:\S+\[[\d,]*\]\S* )?%?([\w.\-]+)")
 _ARRAY = re.compile(r"([a-z]\w*)\[([\d,]*)\]")
-_CALLED = re.compile(r"(?:calls|to_apply|body|true_computation|false_computation)=%?([\w.\-]+)")
-_BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
-_TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
-_GROUP_LIST = re.compile(r"replica_groups=\{\{([\d,]*)\}")
-_GROUP_TILES = re.compile(r"replica_groups=\[\d+,(\d+)\]")
-_GROUP_MESH = re.compile(r"replica_groups=mesh\[([^\]]*)\][^{]*\{([^}]*)\}")
-_PARTITIONS = re.compile(r"num_partitions=(\d+)")
-
-COLLECTIVES = (
-    "all-gather",
-    "all-reduce",
-    "all-to-all",
-    "reduce-scatter",
-    "collective-permute",
-    "ragged-all-to-all",
-)
+_BITS = {"pred": 8, "token": 0, "opaque": 0}
 
 
-@dataclass(frozen=True)
-class Collective:
-    """Collectives of one kind.
+class Instruction(NamedTuple):
+    """One line of a program.
 
     Attributes:
-        kind: As XLA calls it: 'all-to-all', 'all-gather' ...
-        count: How many of them one update makes.
-        received: The bytes that each device receives in all of them, from other devices.
+        name: What others call its result.
+        result: The type of the result, `f32[8,4]{1,0}` or a tuple of such.
+        operation: `dot`, `while`, `custom-call` ...
+        rest: All that stands behind: operands and attributes.
     """
 
-    kind: str
-    count: int
-    received: float
+    name: str
+    result: str
+    operation: str
+    rest: str
+
+    def first_operand(self) -> str:
+        """Return the name of the first operand."""
+        found = _OPERAND.match(self.rest)
+        assert found, self.rest
+        return found[1]
 
 
-@dataclass(frozen=True)
-class Counts:
-    """What a program does on each device.
+class Array(NamedTuple):
+    """The type of an array."""
 
-    Attributes:
-        flops: Of matrix products; everything else is left out.
-        collectives: By kind.
-        exact: Whether the number of turns of every loop was known.
-    """
+    dtype: str
+    shape: tuple[int, ...]
 
-    flops: float = 0.0
-    collectives: dict[str, Collective] = field(default_factory=dict)
-    exact: bool = True
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return math.prod(self.shape)
 
-    def __add__(self, other: "Counts") -> "Counts":
-        collectives = dict(self.collectives)
-        for kind, more in other.collectives.items():
-            mine = collectives.get(kind, Collective(kind, 0, 0.0))
-            count, received = mine.count + more.count, mine.received + more.received
-            collectives[kind] = Collective(kind, count, received)
-        return Counts(self.flops + other.flops, collectives, self.exact and other.exact)
-
-    def __mul__(self, times: int) -> "Counts":
-        collectives = {
-            kind: replace(x, count=x.count * times, received=x.received * times)
-            for kind, x in self.collectives.items()
-        }
-        return Counts(self.flops * times, collectives, self.exact)
+    @property
+    def bytes(self) -> float:
+        """What it takes in memory, without padding."""
+        digits = re.search(r"\d+", self.dtype)
+        bits = _BITS.get(self.dtype, int(digits[0]) if digits else 0)
+        return self.size * bits / 8
 
 
-def count(text: str) -> Counts:
-    """Return the counts of a compiled program, `jax.stages.Compiled.as_text()`."""
-    computations = dict(_computations(text))
-    entry = next(name for name in computations if name.startswith("ENTRY "))
-    partitions = _PARTITIONS.search(text)
-    return _count(entry, computations, int(partitions[1]) if partitions else 1, {})
+def arrays(type_: str) -> list[Array]:
+    """Return the arrays of the type of a result, which may be a tuple."""
+    sizes = lambda dims: tuple(int(size) for size in dims.split(",") if size)
+    return [Array(dtype, sizes(dims)) for dtype, dims in _ARRAY.findall(type_)]
 
 
-def _computations(text: str) -> Iterator[tuple[str, list[re.Match]]]:
+def computations(text: str) -> Iterator[tuple[str, list[Instruction]]]:
+    """Return the computations of a program by name; that of the one it starts with has `ENTRY `."""
     name, instructions = None, []
     for line in text.splitlines():
         if name is None:
@@ -95,80 +70,4 @@ def _computations(text: str) -> Iterator[tuple[str, list[re.Match]]]:
             yield name, instructions
             name = None
         elif found := _INSTRUCTION.match(line):
-            instructions.append(found)
-
-
-def _count(name: str, computations: dict, devices: int, known: dict[str, Counts]) -> Counts:
-    if name in known:
-        return known[name]
-    shapes = {found[1]: found[2] for found in computations[name]}
-    total = Counts()
-    for _, result, operation, rest in (found.groups() for found in computations[name]):
-        kind = operation.removesuffix("-start")
-        if operation == "dot":
-            total += Counts(_dot_flops(result, rest, shapes))
-        elif kind in COLLECTIVES:
-            received = _received(kind, result, _group(rest, devices), kind != operation)
-            total += Counts(0.0, {kind: Collective(kind, 1, received)})
-        elif operation == "conditional":
-            branches = _BRANCHES.search(rest)
-            names = branches[1].replace("%", "").split(", ") if branches else _CALLED.findall(rest)
-            total += max((_count(x, computations, devices, known) for x in names), key=_weight)
-        elif called := _CALLED.search(rest):
-            inner = _count(called[1], computations, devices, known)
-            trips = _TRIPS.search(rest)
-            total += inner * (int(trips[1]) if trips else 1)
-            if operation == "while" and trips is None:
-                total = replace(total, exact=False)
-    known[name] = total
-    return total
-
-
-def _weight(counts: Counts) -> tuple[float, float]:
-    return counts.flops, sum((x.received for x in counts.collectives.values()), 0.0)
-
-
-def _dot_flops(result: str, rest: str, shapes: dict[str, str]) -> float:
-    operand = re.match(r"(?:\S+\[[\d,]*\]\S* )?%?([\w.\-]+)", rest)
-    contracted = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", rest)
-    assert operand, rest
-    left = _dims(shapes[operand[1]])
-    inner = [left[int(i)] for i in contracted[1].split(",") if i] if contracted else []
-    complex_ = 4 if _ARRAY.findall(result)[0][0].startswith("c") else 1
-    return 2.0 * complex_ * math.prod(_dims(result)) * math.prod(inner)
-
-
-def _dims(shape: str) -> list[int]:
-    return [int(size) for size in _ARRAY.findall(shape)[0][1].split(",") if size]
-
-
-def _received(kind: str, result: str, group: int, started: bool) -> float:
-    """Return the bytes that a device receives; rings for what is reduced."""
-    arrays = [_bytes(*array) for array in _ARRAY.findall(result)]
-    if started and len(arrays) > 1 and kind in ("all-gather", "collective-permute"):
-        arrays = arrays[len(arrays) // 2 :]  # operands stand before results
-    size = sum(arrays)
-    if kind == "collective-permute":
-        return size
-    if kind == "reduce-scatter":
-        return size * (group - 1)
-    return size * (group - 1) / group * (2 if kind == "all-reduce" else 1)
-
-
-def _bytes(dtype: str, dims: str) -> float:
-    digits = re.search(r"\d+", dtype)
-    bits = _BITS.get(dtype, int(digits[0]) if digits else 0)
-    return math.prod(int(size) for size in dims.split(",") if size) * bits / 8
-
-
-def _group(rest: str, devices: int) -> int:
-    """Return how many devices take part in one collective."""
-    if tiles := _GROUP_TILES.search(rest):
-        return int(tiles[1])
-    if mesh := _GROUP_MESH.search(rest):
-        sizes = {name: int(size) for name, size in re.findall(r"'(\w+)'=(\d+)", mesh[1])}
-        # An axis may be given in part, as 'axis':(first)size.
-        used = re.findall(r"'(\w+)'(?::\(\d+\)(\d+))?", mesh[2])
-        return math.prod(int(part) if part else sizes[name] for name, part in used)
-    listed = _GROUP_LIST.search(rest)
-    return len(listed[1].split(",")) if listed else devices
+            instructions.append(Instruction(*found.groups()))

@@ -15,8 +15,10 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
-from ..layout.paths import path_name
-from .hlo import Collective, count
+from ..layout.paths import arrays, path_name
+from ..xla.targets import current_target
+from .collectives import Collective
+from .counts import count
 from .state_shardings import bytes_on_device, mesh_of_params, state_shapes
 
 
@@ -28,9 +30,11 @@ class UpdateCost:
 
     Attributes:
         mesh: The sizes of the mesh axes; empty on one device.
-        flops: Of matrix products, the turns of loops included.
-        flops_exact: Whether the number of turns of every loop was known; else `flops` and
-            `collectives` count one turn of it and are lower bounds.
+        flops: Of matrix products, the rounds of loops included.
+        flops_exact: Whether everything could be counted; else `flops` and `collectives` are lower
+            bounds: one round is counted of a loop whose number of rounds the program does not say.
+        uncounted: What the program calls that may hold flops nobody can count, as of LAPACK or
+            cuDNN; then too, `flops` is a lower bound.
         flops_bound: The flops on a single device, divided by the devices.
         collectives: How many of each kind, and the bytes received in them.
         received: The bytes received in all of them.
@@ -44,6 +48,7 @@ class UpdateCost:
     mesh: dict[str, int]
     flops: float
     flops_exact: bool
+    uncounted: tuple[str, ...]
     flops_bound: float
     collectives: tuple[Collective, ...]
     received: float
@@ -75,7 +80,8 @@ def update_cost(tx: optax.GradientTransformation, params: Any) -> UpdateCost:
 
     Args:
         tx: The whole optimizer.
-        params: The parameters, or `jax.ShapeDtypeStruct`s of them; on a mesh with `NamedSharding`.
+        params: The parameters, or `jax.ShapeDtypeStruct`s of them; on a mesh with `NamedSharding`;
+            what is no array is left out.
 
     Raises:
         ValueError: Parameters lie on different meshes; or what `tx` raises.
@@ -88,6 +94,7 @@ def update_cost(tx: optax.GradientTransformation, params: Any) -> UpdateCost:
         >>> print(cost.flops, cost.received, cost.state)
         8192.0 0.0 0
     """
+    params = arrays(params)
     mesh = mesh_of_params(params)
     if mesh is not None and not isinstance(mesh, Mesh):
         raise ValueError(
@@ -106,6 +113,7 @@ def update_cost(tx: optax.GradientTransformation, params: Any) -> UpdateCost:
         mesh=dict(mesh.shape) if mesh else {},
         flops=counts.flops,
         flops_exact=counts.exact,
+        uncounted=tuple(sorted(counts.uncounted)),
         flops_bound=count(alone.text).flops / devices,
         collectives=tuple(counts.collectives.values()),
         received=sum((x.received for x in counts.collectives.values()), 0.0),
@@ -143,7 +151,17 @@ def cost_table(costs: dict[str, UpdateCost]) -> Table:
         f"products; ideal is one device's, divided. Bound is each matrix of the first optimizer "
         f"once to one device, and its update once back."
     )
+    table.caption += _why_bounds(list(costs.values()))
     return table
+
+
+def _why_bounds(costs: list[UpdateCost]) -> str:
+    """Explain the sign `>=`, where there is one."""
+    uncounted = sorted({name for cost in costs for name in cost.uncounted})
+    reasons = [f"the flops of {', '.join(uncounted)} are not counted"] if uncounted else []
+    if not all(cost.flops_exact or cost.uncounted for cost in costs):
+        reasons.append("of a loop that does not say how often it runs, one round is counted")
+    return f" A number after >= is a lower bound: {'; '.join(reasons)}." if reasons else ""
 
 
 class _Compiled(NamedTuple):
@@ -166,7 +184,7 @@ def _compile(tx: optax.GradientTransformation, params: Any, mesh: Mesh | None = 
         compiled = step.lower(params, state, params).compile()
     text, memory = compiled.as_text(), compiled.memory_analysis()
     if text is None or memory is None:
-        raise NotImplementedError(f"{jax.default_backend()} does not show its compiled programs")
+        raise NotImplementedError(f"{current_target().name} does not show its compiled programs")
     return _Compiled(text, memory.temp_size_in_bytes, bytes_on_device(state), log.axes.keys())
 
 

@@ -6,7 +6,7 @@ import optax
 from jax.typing import ArrayLike, DTypeLike
 
 from ..layout.declare import Axes
-from ..lift.per_stack import per_matrix
+from ..lift.per_matrix import per_matrix
 from ..matrix.polar.plan import Method
 from ..sites.placement import Placement
 from ..transforms.adam import scale_by_adam

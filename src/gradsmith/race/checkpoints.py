@@ -1,47 +1,106 @@
 """The state of the run that is under way, so that a killed race loses seconds."""
 
+import gc
 import shutil
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 from jaxtyping import PyTree
 
+from .fingerprint import data_fingerprint
+
+
+class DamagedCheckpointError(Exception):
+    """A checkpoint cannot be read, or is that of another run."""
+
 
 class Checkpoints:
-    """Keeps the latest state of one run, in `folder / run`; Orbax makes each save all or nothing.
+    """Keeps the latest state of one run, in `folder / name`; Orbax makes each save all or nothing.
 
     A tree is stored as its leaves, so that any optimizer's state can be stored; the tree given to
     `load` says what form they have. Leaves without elements, which Orbax refuses, are not stored.
+    With them stand the identity of the run and a hash of the leaves.
+
+    Args:
+        folder: Of all checkpoints.
+        name: Of this run's.
+        identity: What tells the run from any other, as JSON.
     """
 
-    def __init__(self, folder: Path, run: str):
-        import orbax.checkpoint as ocp
-
-        self._folder = folder
-        self._save, self._load = ocp.args.StandardSave, ocp.args.StandardRestore
-        options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False)
-        self._manager = ocp.CheckpointManager((folder / run).absolute(), options=options)
+    def __init__(self, folder: Path, name: str, identity: Mapping[str, Any]):
+        self._folder, self._path, self._identity = folder, (folder / name).absolute(), identity
+        self._manager = _manager(self._path)
 
     def save(self, step: int, tree: PyTree) -> None:
         """Store the tree as that of `step`, in place of an earlier one."""
+        import orbax.checkpoint as ocp
+
         leaves = [leaf for leaf in jax.tree.leaves(tree) if leaf.size]
-        self._manager.save(step, args=self._save(leaves))
+        about = {"identity": self._identity, "sha256": data_fingerprint(leaves)}
+        parts = {"leaves": ocp.args.StandardSave(leaves), "about": ocp.args.JsonSave(about)}
+        self._manager.save(step, args=ocp.args.Composite(**parts))
 
     def load(self, like: PyTree) -> PyTree | None:
-        """The latest tree, in the form of `like`; None if there is none."""
+        """The latest tree, in the form of `like`; None if there is none.
+
+        Raises:
+            DamagedCheckpointError: It cannot be read, has changed since it was written, or is
+                that of another run.
+        """
         step = self._manager.latest_step()
         if step is None:
             return None
         leaves, structure = jax.tree.flatten(like)
-        stored = iter(
-            self._manager.restore(step, args=self._load([leaf for leaf in leaves if leaf.size]))
-        )
+        found, fault = self._read(step, [leaf for leaf in leaves if leaf.size])
+        if found is None:
+            raise DamagedCheckpointError(fault)
+        stored, about = found["leaves"], found["about"]
+        if about["identity"] != self._identity:
+            raise DamagedCheckpointError(f"it is that of another run, {about['identity']}")
+        if about["sha256"] != data_fingerprint(stored):
+            raise DamagedCheckpointError("its content is not what was written")
+        rest = iter(stored)
         return structure.unflatten(
-            [next(stored) if leaf.size else np.zeros(leaf.shape, leaf.dtype) for leaf in leaves]
+            [next(rest) if leaf.size else np.zeros(leaf.shape, leaf.dtype) for leaf in leaves]
         )
+
+    def _read(self, step: int, like: list) -> tuple[Any, str]:
+        """What is stored, or None and the fault."""
+        import orbax.checkpoint as ocp
+
+        parts = {"leaves": ocp.args.StandardRestore(like), "about": ocp.args.JsonRestore()}
+        with warnings.catch_warnings():
+            # Where Orbax fails it leaves coroutines behind, which complain when they are collected.
+            warnings.simplefilter("ignore", RuntimeWarning)
+            try:
+                return self._manager.restore(step, args=ocp.args.Composite(**parts)), ""
+            except Exception as error:  # Orbax, TensorStore and the system have their own each
+                summary = str(error).strip().splitlines() or ["no message"]
+                fault = f"{type(error).__name__}: {summary[0]}"
+            gc.collect()
+            return None, fault
+
+    def move_aside(self) -> Path:
+        """Rename the folder of the run, so that it starts again; return where it is now."""
+        self._manager.close()
+        numbers = (self._path.with_name(f"{self._path.name}-damaged-{i}") for i in range(10**6))
+        aside = next(path for path in numbers if not path.exists())
+        aside = self._path.rename(aside.parent.parent / aside.name)
+        self._manager = _manager(self._path)
+        return aside
 
     def remove(self) -> None:
         """Remove the folder, and with it what a kill left of earlier runs: the run is finished."""
         self._manager.close()
         shutil.rmtree(self._folder)
+
+
+def _manager(path: Path):
+    import orbax.checkpoint as ocp
+
+    options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False)
+    return ocp.CheckpointManager(path, options=options)

@@ -9,9 +9,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from .entries import Entry
-from .protocol import Race, Run
+from .protocol import Race, Run, written
 from .records import Record
+from .space import Settings
 
 
 class Display:
@@ -26,10 +26,10 @@ class Display:
     def begin(self, race: Race, records: list[Record]) -> None:
         """The race begins; some of its runs may have been finished earlier."""
 
-    def compiling(self, entry: Entry) -> None:
-        """`entry` is being compiled and timed."""
+    def compiling(self, entry: str) -> None:
+        """An entry, with its settings where there are any, is being compiled and timed."""
 
-    def start(self, run: Run) -> None:
+    def start(self, run: Run, settings: Settings) -> None:
         """`run` begins, or goes on."""
 
     def advance(self, step: int, loss: float, seconds: float) -> None:
@@ -38,12 +38,15 @@ class Display:
     def finish(self, record: Record) -> None:
         """The run is over."""
 
+    def remark(self, text: str) -> None:
+        """Something happened that a person should know."""
+
 
 class Lines(Display):
     """A line for everything that is finished."""
 
-    def __init__(self, console: Console):
-        self._console = console
+    def __init__(self, console: Console | None = None):
+        self._console = console or Console(stderr=True)
 
     def _print(self, text: str) -> None:
         self._console.print(escape(text), highlight=False, soft_wrap=True)
@@ -54,26 +57,30 @@ class Lines(Display):
         if records:
             self._print(f"going on after {len(records)} finished runs")
 
-    def compiling(self, entry: Entry) -> None:
+    def compiling(self, entry: str) -> None:
         """Say that it has begun."""
-        self._print(f"compiling {entry.name}")
+        self._print(f"compiling {entry}")
 
     def finish(self, record: Record) -> None:
         """Say what came out."""
         self._left -= 1
-        self._print(f"{describe(record)}; to go: {self._left}")
+        self._print(f"{describe(record)}; to go: at most {self._left}")
+
+    def remark(self, text: str) -> None:
+        """Say it."""
+        self._print(text)
 
 
 class Bars(Display):
     """One bar for the race with the time left, one for the run with its loss and throughput."""
 
-    def __init__(self, console: Console):
+    def __init__(self, console: Console | None = None):
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
             TextColumn("{task.fields[remark]}"),
             TimeRemainingColumn(),
-            console=console,
+            console=console or Console(stderr=True),
             speed_estimate_period=120.0,
             transient=True,
         )
@@ -94,15 +101,15 @@ class Bars(Display):
         )
         self._run = self._progress.add_task("", total=None, remark="")
 
-    def compiling(self, entry: Entry) -> None:
+    def compiling(self, entry: str) -> None:
         """Show its name beside a bar without an end."""
-        self._progress.update(self._run, description=escape(f"compiling {entry.name}"))
+        self._progress.update(self._run, description=escape(f"compiling {entry}"))
 
-    def start(self, run: Run) -> None:
+    def start(self, run: Run, settings: Settings) -> None:
         """Name the run and set its bar back."""
         self._step = 0
         self._progress.reset(
-            self._run, description=escape(name(run)), total=self._task.steps, remark=""
+            self._run, description=escape(name(run, settings)), total=self._task.steps, remark=""
         )
 
     def advance(self, step: int, loss: float, seconds: float) -> None:
@@ -120,15 +127,21 @@ class Bars(Display):
         self._progress.update(self._race, advance=rest, remark=self._count())
         self._progress.console.print(escape(describe(record)), highlight=False)
 
+    def remark(self, text: str) -> None:
+        """Leave it above the bars."""
+        self._progress.console.print(escape(text), highlight=False, soft_wrap=True)
+
     def _count(self) -> str:
         return f"{self._finished} of {self._runs} runs"
 
 
-def name(run: Run | Record) -> str:
+def name(run: Run | Record, settings: Settings) -> str:
     """A run as a reader calls it."""
-    return f"{run.entry}, rate {run.rate:g}, seed {run.seed}"
+    seed = f"seed {run.seed}" if run.seed >= 0 else f"tuning seed {-run.seed}"
+    return f"{run.entry}, {written(settings)}, {seed}"
 
 
 def describe(record: Record) -> str:
     """What came out of a run, in a line."""
-    return f"{name(record)}: {record.outcome()} ({record.timing['run']:.1f} s)"
+    seconds = f"{record.timing['run']:.1f} s"
+    return f"{name(record, record.settings)}: {record.outcome()} ({seconds})"

@@ -1,36 +1,54 @@
 """Who takes part: a name, and a function from a learning rate to an Optax optimizer."""
 
 import dataclasses
+import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax
 import optax
 
 from .errors import RaceError
+from .schedule import schedule
+from .space import RATE, Space, first
 
-RATE_NAMES = ("learning_rate", "lr")
+RATE_NAMES = (RATE, "lr")
 
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """A competitor: `build(rate)` makes its optimizer; the rate may be a traced scalar.
+    """A competitor: `build(rate, **settings)` makes its optimizer; the rate may be traced.
 
     Args:
         name: What the table and the records call it; unique in a race.
-        build: From a learning rate to an `optax.GradientTransformation`.
-        origin: Where it comes from (what was asked for, with which arguments, which version of
-            the file), for `config.json`: a race does not go on when it has changed.
+        build: From a learning rate, and a value for each other setting of the space, to an
+            `optax.GradientTransformation`.
+        space: What it is tuned over: a list of choices or a range for each setting. Without a
+            `learning_rate` it has those of the race.
+        schedule: The share of the learning rate that a step gets, of the step and all steps; by
+            default the race's.
+        origin: Where it comes from, for `config.json`: a race does not go on when it has changed.
+            By default the name of the function, with the arguments of a `functools.partial`.
+        about: What it is, in one line, for the notes under the table.
     """
 
     name: str
-    build: Callable[[Any], optax.GradientTransformation]
+    build: Callable[..., optax.GradientTransformation]
+    space: Space = dataclasses.field(default_factory=dict)
+    schedule: Callable[[jax.Array, int], jax.Array] = schedule
     origin: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    about: str = ""
+
+    def __post_init__(self):
+        if not self.origin:
+            object.__setattr__(self, "origin", _origin(self.build))
 
 
 def entry(
     name: str,
     factory: Any,
+    space: Space | None = None,
     origin: Mapping[str, Any] | None = None,
 ) -> Entry:
     """Make an entry of a factory, once it is seen to build an optimizer from a learning rate.
@@ -40,6 +58,7 @@ def entry(
     Args:
         name: What the table and the records call it.
         factory: A function that returns an Optax optimizer.
+        space: What it is tuned over; see `Entry`.
         origin: Where the factory comes from; see `Entry`.
 
     Raises:
@@ -56,15 +75,17 @@ def entry(
     if not callable(factory):
         raise RaceError(f"{name} is a {type(factory).__name__}, not a function of a learning rate")
     keyword = rate_parameter(factory)
-    _refuse_missing(name, factory, keyword)
+    space = space or {}
+    others = [setting for setting in space if setting != RATE]
+    _refuse_missing(name, factory, keyword, others)
 
-    def build(rate) -> Any:
+    def build(rate, **settings) -> Any:
         if keyword in RATE_NAMES:
-            return factory(**{keyword: rate})
-        return factory(rate)
+            return factory(**{keyword: rate}, **settings)
+        return factory(rate, **settings)
 
     try:
-        made = build(0.01)
+        made = build(0.01, **{setting: first(space[setting]) for setting in others})
     except Exception as error:
         raise RaceError(f"{name} fails when called: {type(error).__name__}: {error}") from error
     if not all(callable(getattr(made, method, None)) for method in ("init", "update")):
@@ -72,7 +93,7 @@ def entry(
             f"{name} returns a {type(made).__name__}, not an Optax optimizer: let it return an "
             "optax.GradientTransformation(init, update), for example an optax.chain(...)"
         )
-    return Entry(name, build, origin or {})
+    return Entry(name, build, space, origin=origin or _origin(factory))
 
 
 def rate_parameter(factory: Callable) -> str | None:
@@ -82,7 +103,9 @@ def rate_parameter(factory: Callable) -> str | None:
     return (named or [*parameters, None])[0]
 
 
-def _refuse_missing(name: str, factory: Callable, keyword: str | None) -> None:
+def _refuse_missing(
+    name: str, factory: Callable, keyword: str | None, settings: Sequence[str]
+) -> None:
     if keyword is None:
         raise RaceError(f"{name} takes no argument, so that it cannot be given a learning rate")
     missing = [
@@ -90,13 +113,21 @@ def _refuse_missing(name: str, factory: Callable, keyword: str | None) -> None:
         for parameter in _parameters(factory).values()
         if parameter.default is parameter.empty
         and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-        and parameter.name != keyword
+        and parameter.name not in (keyword, *settings)
     ]
     if missing:
         raise RaceError(
             f"{name} needs a value for {' and '.join(missing)} as well: "
             f"{' '.join(f'--arg {parameter}=VALUE' for parameter in missing)}"
         )
+
+
+def _origin(factory: Callable) -> dict[str, Any]:
+    if isinstance(factory, functools.partial):
+        arguments = [*map(repr, factory.args), *(f"{k}={v!r}" for k, v in factory.keywords.items())]
+        return {**_origin(factory.func), "arguments": arguments}
+    name = getattr(factory, "__qualname__", type(factory).__qualname__)
+    return {"function": f"{factory.__module__}.{name}"}
 
 
 def _parameters(factory: Callable) -> Mapping[str, inspect.Parameter]:

@@ -1,17 +1,18 @@
 """Refuse what cannot be raced, before anything is run, and say why."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
+from .compiled import Compiled, update_of
 from .entries import Entry
 from .errors import RaceError
+from .space import RATE
 from .tasks import Task
-from .training import Training, update_of
 
 NEEDS_A_VALUE = (
     jax.errors.ConcretizationTypeError,
@@ -25,7 +26,7 @@ def examine_task(task: Task) -> None:
 
     Raises:
         RaceError: A function of the task fails, the parameters are no floating-point arrays, or
-            the loss of a batch or of the validation batch is no scalar.
+            the loss of a batch or of a held-out batch is no scalar.
     """
     key = jax.random.key(0)
     params = _traced(f"init of task {task.name}", task.init, key)
@@ -36,7 +37,8 @@ def examine_task(task: Task) -> None:
                 f"{jax.tree_util.keystr(path)} is {_form(leaf)}"
             )
     batch = _traced(f"batch of task {task.name}", task.batch, key)
-    for data, which in ((batch, "a batch"), (task.validation, "the validation batch")):
+    held_out = ((task.selection, "the selection batch"), (task.report, "the report batch"))
+    for data, which in ((batch, "a batch"), *held_out):
         loss = _traced(f"loss of task {task.name} on {which}", task.loss, params, data)
         is_array = isinstance(loss, jax.ShapeDtypeStruct)
         if not is_array or loss.shape or not jnp.issubdtype(loss.dtype, jnp.floating):
@@ -47,7 +49,7 @@ def examine_task(task: Task) -> None:
             )
 
 
-def examine_entry(task: Task, entry: Entry) -> None:
+def examine_entry(task: Task, entry: Entry, settings: Mapping[str, Any]) -> None:
     """Trace the first step of an entry.
 
     Raises:
@@ -59,9 +61,11 @@ def examine_entry(task: Task, entry: Entry) -> None:
     batch = jax.eval_shape(task.batch, key)
 
     def first_step(rate, params, batch):
-        state = jax.tree.map(jnp.asarray, entry.build(rate).init(params))
+        tx = entry.build(rate, **{n: value for n, value in settings.items() if n != RATE})
+        state = jax.tree.map(jnp.asarray, tx.init(params))
         loss = jnp.float32(1)
-        return state, *update_of(task, entry, rate, params, state, params, loss, batch)
+        updates, after, _ = update_of(task, tx, params, state, params, loss, batch)
+        return state, updates, after
 
     try:
         before, updates, after = jax.eval_shape(first_step, jnp.float32(0.01), params, batch)
@@ -74,20 +78,20 @@ def examine_entry(task: Task, entry: Entry) -> None:
     _compare(f"{entry.name} changes the form of its state in a step", before, after, _form)
 
 
-def examine_rate(training: Training, entry: Entry) -> None:
+def examine_rate(compiled: Compiled, name: str) -> None:
     """Run a few updates with two learning rates.
 
     Raises:
         RaceError: Both lead to the same parameters.
     """
-    grads = random_like(training.abstract.params)
+    grads = random_like(compiled.abstract.params)
     seed, count = jnp.int32(0), jnp.int32(16)
     rates = (jnp.float32(0.01), jnp.float32(0.02))
-    run = training.start(rates[0], seed)
-    one, other = (training.update(run, grads, rate, seed, count) for rate in rates)
+    run = compiled.start(rates[0], seed)
+    one, other = (compiled.update(run, grads, rate, seed, count) for rate in rates)
     if all(jax.tree.leaves(jax.tree.map(lambda a, b: bool((a == b).all()), one, other))):
         raise RaceError(
-            f"the learning rate makes no difference to {entry.name}: does another parameter get "
+            f"the learning rate makes no difference to {name}: does another parameter get "
             "it (name it learning_rate or lr), or is it kept in the state, as inject_hyperparams "
             "does? The factory is called with the rate of each step and must use it in update"
         )

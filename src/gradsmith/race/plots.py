@@ -17,18 +17,17 @@ def curves_png(race: Race, records: list[Record]) -> bytes:
     _draw(along, shown)
     along.set_ylim(*window(shown))
     along.axhline(race.task.target, color="0.5", linewidth=1, linestyle=":")
-    along.set(title="At the best rate, every seed", xlabel="step", ylabel="validation loss")
+    along.set(
+        title="At the best trial, every reported seed", xlabel="step", ylabel="validation loss"
+    )
     shown = sweeps(race, records)
     _draw(over, shown, marker="o")
     over.set(
-        title="At the end, seed 0",
+        title="At the end, in tuning",
         xlabel="learning rate",
         ylabel="validation loss",
         xscale="log",
-        xticks=race.rates,
-        xticklabels=[f"{rate:g}" for rate in race.rates],
     )
-    over.minorticks_off()
     figure.legend(*over.get_legend_handles_labels(), loc="outside lower center", ncols=4)
     figure.suptitle(f"Race on {race.task.name} (dotted: target {race.task.target:g})")
     image = io.BytesIO()

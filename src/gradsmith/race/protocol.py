@@ -1,49 +1,110 @@
-"""The protocol of a race: who runs next, given what has been run.
+"""The protocol of a race: how entries are tuned, and what they are then compared on.
 
-Every entry runs the same learning rates at seed 0, then the other seeds at its best rate. What
-runs next depends on the finished records alone, so that a killed race needs no memory of its own.
+First everyone is *tuned*: the same number of trials, each at the tuning seeds, judged on the
+selection data. Then everyone runs its best trial at the *reported* seeds, judged on the report
+data. Nothing is chosen on what is reported.
+
+What runs next depends on the finished records alone, so that a killed race needs no memory of its
+own.
 """
 
 import dataclasses
 import math
+import statistics
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .entries import Entry
 from .errors import RaceError
 from .records import Record
+from .space import RATE, Settings, Space, extension, trials
 from .tasks import Task
 
 RATES = (0.002, 0.02, 0.2)  # docs/race.md says how they were chosen
 
 
 class Run(NamedTuple):
-    """One training run of one entry."""
+    """One training run: a trial of an entry at a seed.
+
+    A seed below zero is a tuning seed: such runs choose, and are not reported.
+    """
 
     entry: str
-    rate: float
+    trial: int
     seed: int
 
 
 @dataclasses.dataclass(frozen=True)
+class Protocol:
+    """How a race is held, the same for every entry.
+
+    Args:
+        search: Where the trials of a space come from: all of a `grid`, or a scrambled `sobol` or
+            `halton` sequence.
+        budget: Trials of each entry; by default what its grid has, which must be the same for all.
+        tuning_seeds: At how many seeds a trial runs. They are -1, -2, ...
+        seeds: At how many seeds the best trial of each entry runs, for the report. They are 0, 1,
+            ...
+        selection: What makes a trial the best: the lowest mean final `loss`, or the fewest mean
+            `steps` to the target, with the loss where the target is not reached. A trial that
+            diverges at a seed is worse than any that does not.
+        verdict: What is said in the end: `paired` compares entries seed by seed, with Holm's
+            adjustment over all pairs; `track` holds each to the target by the rule of
+            modded-nanogpt's optimization track.
+        extensions: How often everyone may get two more trials because somebody's best learning
+            rate is the lowest or the highest that it tried.
+
+    Raises:
+        RaceError: A number is too small, or a name is unknown.
+    """
+
+    search: str = "grid"
+    budget: int | None = None
+    tuning_seeds: int = 1
+    seeds: int = 3
+    selection: str = "loss"
+    verdict: str = "paired"
+    extensions: int = 1
+
+    def __post_init__(self):
+        known = {
+            "search": ("grid", "sobol", "halton"),
+            "selection": ("loss", "steps"),
+            "verdict": ("paired", "track"),
+        }
+        for name, values in known.items():
+            if getattr(self, name) not in values:
+                got = getattr(self, name)
+                raise RaceError(f"{name} is one of {', '.join(values)}, got {got!r}")
+        if self.budget is not None and self.budget < 1:
+            raise RaceError(f"a budget is at least one trial, got {self.budget}")
+        if self.tuning_seeds < 1:
+            raise RaceError(f"a race needs at least one tuning seed, got {self.tuning_seeds}")
+        if self.seeds < 1:
+            raise RaceError(f"a race needs at least one seed, got {self.seeds}")
+        if self.extensions < 0:
+            raise RaceError(f"extensions cannot be fewer than none, got {self.extensions}")
+
+
+@dataclasses.dataclass(frozen=True)
 class Race:
-    """What is raced: the task, the entries, the learning rates that each gets, the seeds.
+    """What is raced: the task, the entries, and the protocol.
 
     Args:
         task: The problem.
         entries: Who takes part; names are unique.
-        rates: The grid of learning rates, the same for every entry.
-        seeds: How many seeds each entry runs at its best rate.
+        rates: The learning rates of every entry whose space has none.
+        protocol: How the race is held.
 
     Raises:
-        RaceError: No entry, no rate, no seed, a rate that is not a positive number, or something
-            named twice.
+        RaceError: No entry, no rate, a rate that is not a positive number, something named twice,
+            or budgets that are not equal.
     """
 
     task: Task
     entries: tuple[Entry, ...]
     rates: tuple[float, ...] = RATES
-    seeds: int = 2
+    protocol: Protocol = Protocol()
 
     def __post_init__(self):
         if not self.entries:
@@ -52,40 +113,140 @@ class Race:
             raise RaceError(
                 "the grid of learning rates is empty: give at least one, such as --rates 0.02"
             )
-        if not all(math.isfinite(rate) and rate > 0 for rate in self.rates):
-            raise RaceError(f"learning rates must be positive numbers, got {self.rates}")
-        if self.seeds < 1:
-            raise RaceError(f"a race needs at least one seed, got {self.seeds}")
         for values in (self.rates, tuple(entry.name for entry in self.entries)):
             if len(set(values)) < len(values):
                 raise RaceError(f"a race names everything once, got {', '.join(map(str, values))}")
+        first = {entry.name: self.first_trials(entry) for entry in self.entries}
+        for name, settings in first.items():
+            rates = [one[RATE] for one in settings]
+            if not all(math.isfinite(rate) and rate > 0 for rate in rates):
+                raise RaceError(f"learning rates must be positive numbers, {name} has {rates}")
+        if len({len(settings) for settings in first.values()}) > 1:
+            counts = ", ".join(f"{name} {len(settings)}" for name, settings in first.items())
+            raise RaceError(
+                f"everyone gets the same number of trials, here are {counts}: list as many values "
+                "for each, or choose a sobol search with a budget"
+            )
+
+    def space(self, entry: Entry) -> Space:
+        """What `entry` is tuned over, the learning rate first."""
+        return {RATE: self.rates, **entry.space}
+
+    def first_trials(self, entry: Entry) -> list[Settings]:
+        """The trials of an entry, before any extension."""
+        return trials(self.space(entry), self.protocol.search, self.protocol.budget)
 
     def runs_at_most(self) -> int:
-        """How many runs it takes when no entry diverges at every rate."""
-        return len(self.entries) * (len(self.rates) + self.seeds - 1)
+        """How many runs it takes when no entry diverges at every trial, and all extensions come."""
+        protocol = self.protocol
+        extended = 2 * protocol.extensions if self._can_be_extended() else 0
+        of_each = (len(self.first_trials(self.entries[0])) + extended) * protocol.tuning_seeds
+        return len(self.entries) * (of_each + protocol.seeds)
+
+    def _can_be_extended(self) -> bool:
+        return all(len({s[RATE] for s in self.first_trials(e)}) > 1 for e in self.entries)
+
+
+def all_trials(race: Race, records: Iterable[Record]) -> dict[str, list[Settings]]:
+    """The trials of each entry as far as they are known, those of extensions at the end."""
+    records = list(records)
+    known = {entry.name: race.first_trials(entry) for entry in race.entries}
+    finished = {Run(record.entry, record.trial, record.seed) for record in records}
+    if not race._can_be_extended():
+        return known
+    for _ in range(race.protocol.extensions):
+        if not finished.issuperset(_tuning(race, known)):
+            break
+        best = {name: best_trial(race, records, name, len(own)) for name, own in known.items()}
+        if not any(_on_edge(known[name], best[name]) for name in known):
+            break
+        for name, own in known.items():
+            base = own[best[name] or 0]  # who diverged everywhere is extended from its first
+            rates = extension([one[RATE] for one in own], base[RATE])
+            own += [{**base, RATE: rate} for rate in rates]
+    return known
+
+
+def best_trial(
+    race: Race, records: Iterable[Record], entry: str, count: int | None = None
+) -> int | None:
+    """The number of the best trial of an entry, among the first `count`; None if all diverged."""
+    of_trial: dict[int, list[Record]] = {}
+    for record in records:
+        if record.entry == entry and record.seed < 0 and (count is None or record.trial < count):
+            of_trial.setdefault(record.trial, []).append(record)
+    scores = {
+        trial: (*_score(race.protocol.selection, own), trial)
+        for trial, own in of_trial.items()
+        if all(record.validation_loss is not None for record in own)
+    }
+    return min(scores, key=lambda trial: scores[trial], default=None)
+
+
+def _score(selection: str, records: list[Record]) -> tuple[float, float]:
+    """What a trial is compared by; lower is better."""
+    loss = statistics.fmean(r.validation_loss for r in records if r.validation_loss is not None)
+    if selection == "loss":
+        return loss, loss
+    steps = [math.inf if r.steps_to_target is None else r.steps_to_target for r in records]
+    return statistics.fmean(steps), loss
+
+
+def on_edge(race: Race, records: Iterable[Record], entry: str) -> bool:
+    """Whether the best learning rate is the lowest or highest tried: a better may lie outside."""
+    records = list(records)
+    return _on_edge(all_trials(race, records)[entry], best_trial(race, records, entry))
+
+
+def _on_edge(own: list[Settings], best: int | None) -> bool:
+    rates = [one[RATE] for one in own]
+    return best is not None and rates[best] in (min(rates), max(rates))
+
+
+def _tuning(race: Race, known: dict[str, list[Settings]]) -> list[Run]:
+    most = max(map(len, known.values()))
+    return [
+        Run(entry, trial, -1 - seed)
+        for trial in range(most)
+        for seed in range(race.protocol.tuning_seeds)
+        for entry in known
+    ]
 
 
 def next_run(race: Race, records: Iterable[Record]) -> Run | None:
-    """What to run now, given what is finished; None when the race is over."""
+    """What to run now, given what is finished; None when the race is over.
+
+    The entries alternate, so that a machine that is busy for a while disturbs all alike.
+    """
     records = list(records)
-    finished = {Run(record.entry, record.rate, record.seed) for record in records}
-    for entry in race.entries:
-        runs = [Run(entry.name, rate, 0) for rate in race.rates]
-        if finished.issuperset(runs):
-            best = best_rate(record for record in records if record.entry == entry.name)
-            if best is not None:  # else it diverged everywhere, and more seeds tell nothing
-                runs = [Run(entry.name, best, seed) for seed in range(race.seeds)]
-        for run in runs:
-            if run not in finished:
-                return run
-    return None
+    finished = {Run(record.entry, record.trial, record.seed) for record in records}
+    known = all_trials(race, records)
+    runs = _tuning(race, known)
+    if finished.issuperset(runs):  # who diverged everywhere has no best trial to report
+        best = {name: best_trial(race, records, name) for name in known}
+        runs = [
+            Run(name, trial, seed)
+            for seed in range(race.protocol.seeds)
+            for name, trial in best.items()
+            if trial is not None
+        ]
+    return next((run for run in runs if run not in finished), None)
 
 
-def best_rate(records: Iterable[Record]) -> float | None:
-    """The rate of the lowest final validation loss at seed 0; None if all of them diverged."""
-    losses = {
-        record.rate: record.validation_loss
-        for record in records
-        if record.seed == 0 and record.validation_loss is not None
+def written(settings: Settings) -> str:
+    """Settings as a reader writes them, without the learning rate's long name.
+
+    Examples:
+        >>> written({"learning_rate": 0.02, "momentum": 0.9})
+        'rate 0.02, momentum=0.9'
+    """
+    others = [f"{name}={value}" for name, value in settings.items() if name != RATE]
+    return ", ".join([f"rate {settings[RATE]:g}", *others])
+
+
+def in_json(space: Space) -> dict[str, Any]:
+    """A space as it stands in `config.json`."""
+    return {
+        name: list(part) if isinstance(part, list | tuple) else str(part)
+        for name, part in space.items()
     }
-    return min(losses, key=lambda rate: (losses[rate], rate), default=None)

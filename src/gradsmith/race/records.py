@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import RaceError
+from .space import RATE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,6 +15,7 @@ class Curve:
     """The losses along a run; a loss that is not finite is None."""
 
     step: list[int]
+    passes: list[int]  # forward and backward passes through the model until then, together
     training_loss: list[float | None]  # mean over the steps since the point before
     validation_loss: list[float | None]
 
@@ -24,28 +26,42 @@ class Record:
 
     Args:
         entry: Who ran.
-        rate: Its peak learning rate.
-        seed: Seed of its parameters and batches.
-        validation_loss: After the last step; None if the run diverged.
+        trial: The number of its settings among those that the entry tried.
+        settings: The peak learning rate, and what else was chosen.
+        seed: Seed of its parameters and batches; below zero in tuning.
+        validation_loss: After the last step; None if the run diverged. Of the selection data in
+            tuning, of the report data otherwise.
         steps_to_target: The first point of the curve at or below the target; None if none is.
         diverged_at: The step whose training loss, or the validation loss after it, was not finite
             or above the bound; None if none was.
+        passes: `forward` and `backward` passes through the model in all. A plain optimizer takes
+            one of each a step; a line search takes more.
         curve: The losses on the way.
+        program: Fingerprint of the program that ran; None if it had none.
         config: The configuration of the race.
         versions: Of Python, the packages and the device.
-        timing: Seconds: `run` (all of it), `step` and `update` (medians, see `timing.py`).
+        timing: Seconds: `run` (all of it), `step` (the mean of its steps, without validation) and
+            `update` (see `timing.py`).
     """
 
     entry: str
-    rate: float
+    trial: int
+    settings: dict[str, Any]
     seed: int
     validation_loss: float | None
     steps_to_target: int | None
     diverged_at: int | None
+    passes: dict[str, int]
     curve: Curve
+    program: str | None
     config: dict[str, Any]
     versions: dict[str, str]
     timing: dict[str, float]
+
+    @property
+    def rate(self) -> float:
+        """The peak learning rate."""
+        return self.settings[RATE]
 
     def outcome(self) -> str:
         """How the run ended, in words."""
@@ -74,10 +90,10 @@ def append_record(path: Path, record: Record) -> None:
 
 
 def read_records(path: Path) -> list[Record]:
-    """All finished records; a last line cut short by a kill is removed from the file.
+    """All finished records, each run once; a last line cut short by a kill is removed.
 
     Raises:
-        RaceError: A whole line is no record.
+        RaceError: A whole line is no record; or two lines tell different outcomes of one run.
     """
     if not path.exists():
         return []
@@ -85,10 +101,17 @@ def read_records(path: Path) -> list[Record]:
     whole = content.rfind(b"\n") + 1
     if whole < len(content):
         os.truncate(path, whole)
-    return [
-        _parse(line, f"{path}, line {number}")
-        for number, line in enumerate(content[:whole].splitlines(), start=1)
-    ]
+    records: dict[tuple, tuple[str, Record]] = {}
+    for number, line in enumerate(content[:whole].splitlines(), start=1):
+        where = f"{path}, line {number}"
+        record = _parse(line, where)
+        run = (record.entry, record.trial, record.seed)
+        first, earlier = records.setdefault(run, (where, record))
+        if dataclasses.replace(record, timing={}) != dataclasses.replace(earlier, timing={}):
+            raise RaceError(
+                f"{where} tells another outcome of the run of {first}: remove the wrong one"
+            )
+    return [record for _, record in records.values()]
 
 
 def _parse(line: bytes, where: str) -> Record:

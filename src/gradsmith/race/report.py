@@ -10,10 +10,10 @@ from typing import Any
 
 from .folder import replace_bytes
 from .plots import curves_png
-from .protocol import Race
+from .protocol import Race, written
 from .records import Record
+from .rows import rows
 from .series import Series, curves, sweeps, window
-from .statistics import rows
 from .table import cells, headings, notes
 
 
@@ -24,27 +24,27 @@ def write_report(race: Race, records: list[Record], path: Path) -> list[Path]:
     the configuration and the versions. It loads nothing from anywhere.
     """
     image, page = path / "curves.png", path / "report.html"
-    replace_bytes(image, curves_png(race, records))
     replace_bytes(page, _page(race, records).encode())
+    replace_bytes(image, curves_png(race, records))
     return [image, page]
 
 
 def _page(race: Race, records: list[Record]) -> str:
     from plotly.offline import get_plotlyjs
 
-    task, first = race.task, records[0]
+    task, first, trials = race.task, records[0], race.first_trials(race.entries[0])
     template = resources.files("gradsmith.race").joinpath("report.html").read_text(encoding="utf-8")
     return string.Template(template).substitute(
         title=html.escape(f"Race on {task.name}"),
         subtitle=html.escape(
-            f"{len(race.entries)} optimizers, each at {len(race.rates)} learning rates with seed 0 "
-            f"and with {race.seeds} seeds at its best; {task.steps} steps of "
+            f"{len(race.entries)} optimizers, each tuned by {len(trials)} "
+            f"trials and reported at {race.protocol.seeds} other seeds; {task.steps} steps of "
             f"{task.examples_per_step:,} {task.unit}"
         ),
         table=_table(headings(race), (cells(row) for row in rows(race, records))),
         notes="".join(f"<li>{html.escape(note)}</li>" for note in notes(race, records)),
         runs=_table(
-            ["entry", "rate", "seed", "outcome", f"steps to {task.target:g}", "seconds"],
+            ["entry", "settings", "seed", "outcome", f"steps to {task.target:g}", "seconds"],
             map(_run_cells, records),
         ),
         config=html.escape(json.dumps(first.config, indent=2)),
@@ -65,8 +65,8 @@ def _table(head: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
 def _run_cells(record: Record) -> list[str]:
     return [
         record.entry,
-        f"{record.rate:g}",
-        str(record.seed),
+        written(record.settings),
+        str(record.seed) if record.seed >= 0 else f"tuning {-record.seed}",
         record.outcome(),
         "not reached" if record.steps_to_target is None else str(record.steps_to_target),
         f"{record.timing['run']:.1f}",
@@ -87,8 +87,6 @@ def _plots(race: Race, records: list[Record]) -> dict[str, Any]:
     rates = {
         "title": {"text": "learning rate"},
         "type": "log",
-        "tickvals": race.rates,
-        "ticktext": [f"{rate:g}" for rate in race.rates],
     }
     along, over = curves(race, records), sweeps(race, records)
     steps = {"title": {"text": "step"}}

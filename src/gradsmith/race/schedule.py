@@ -7,7 +7,9 @@ WARM_UP = 0.1  # of the steps
 
 
 def schedule(step: Int[Array, ""], steps: int) -> Float[Array, ""]:
-    """The share of the learning rate that step `step` (from 0) of `steps` gets.
+    """Linear warm-up over a tenth of the steps, then linear to zero.
+
+    This is the share of the learning rate that step `step` (from 0) of `steps` gets.
 
     Rises linearly over the first tenth of the steps, then falls linearly to zero, which is
     where one more step would be (Defazio et al. 2023, arXiv:2310.07831, find linear decay the

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from .protocol import Race, best_rate
+from .protocol import Race, written
 from .records import Record
 
 # Told apart by most colour-blind people, on white and on black: the "bright" scheme of
@@ -21,26 +21,26 @@ class Series(NamedTuple):
 
 
 def curves(race: Race, records: list[Record]) -> list[Series]:
-    """Validation loss along the run, for every seed at the best rate of each entry."""
+    """Loss on the report data along the run, for every reported seed of each entry."""
     return [
         Series(
             entry,
             colour,
-            f"{entry}, rate {record.rate:g}, seed {record.seed}",
+            f"{entry}, {written(record.settings)}, seed {record.seed}",
             [float(step) for step in record.curve.step],
             record.curve.validation_loss,
         )
         for entry, colour, own in _by_entry(race, records)
         for record in own
-        if record.rate == best_rate(own)
+        if record.seed >= 0
     ]
 
 
 def sweeps(race: Race, records: list[Record]) -> list[Series]:
-    """Final validation loss at seed 0 over the grid of learning rates, for every entry."""
+    """Final loss on the selection data over the learning rates tried, for every entry."""
     series = []
     for entry, colour, own in _by_entry(race, records):
-        grid = sorted((r for r in own if r.seed == 0), key=lambda record: record.rate)
+        grid = sorted((r for r in own if r.seed < 0), key=lambda record: record.rate)
         rates, losses = [r.rate for r in grid], [r.validation_loss for r in grid]
         series.append(Series(entry, colour, entry, rates, losses))
     return series

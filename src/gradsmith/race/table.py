@@ -1,20 +1,24 @@
 """The table of a race, as text: what the terminal shows and the report repeats."""
 
+import math
+
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from .protocol import Race
+from .inference import Interval
+from .protocol import Race, written
 from .records import Record, in_digits
-from .statistics import Row, rows
+from .rows import Row, rows
+from .verdict import verdict
 
 
 def headings(race: Race) -> list[str]:
     """The names of the columns."""
-    seeds = "1 seed" if race.seeds == 1 else f"mean (range) of {race.seeds} seeds"
+    seeds = race.protocol.seeds
     return [
         "entry",
-        "best rate",
-        f"validation loss, {seeds}",
+        "best trial",
+        f"loss, {'1 seed' if seeds == 1 else f'mean of {seeds} seeds'}",
         f"steps to {race.task.target:g}",
         "time a step",
         "update / step",
@@ -24,28 +28,41 @@ def headings(race: Race) -> list[str]:
 def cells(row: Row) -> list[str]:
     """One line of the table."""
     return [
-        row.entry,
-        "none" if row.rate is None else f"{row.rate:g}{' *' if row.on_edge else ''}",
+        f"{row.entry}{' =' if row.tied else ''}",
+        "none" if row.settings is None else f"{written(row.settings)}{' *' if row.on_edge else ''}",
         _losses(row),
-        "not reached" if row.steps_to_target is None else f"{row.steps_to_target:g}",
+        _steps(row.steps_to_target),
         _duration(row.step),
         f"{row.update_share:.1%}",
     ]
 
 
 def notes(race: Race, records: list[Record]) -> list[str]:
-    """What has to be said about the table: edges, divergence, and what it is worth."""
-    said = []
-    edges = [row.entry for row in rows(race, records) if row.on_edge]
-    if edges:
-        grid = ", ".join(f"{rate:g}" for rate in race.rates)
-        where = f"at the edge of the grid ({grid})" if len(race.rates) > 1 else "the only rate"
+    """What has to be said about the table: the verdict, ties, edges, divergence, its worth."""
+    shown = rows(race, records)
+    said = verdict(race, records)
+    tied = [row.entry for row in shown if row.tied]
+    if tied:
         said.append(
-            f"* {where}: a better one for {' and '.join(edges)} may lie outside; race again with "
-            "wider --rates"
+            f"= {' and '.join(tied)}: no entry is shown to be better; their order is chance"
+        )
+    said += [f"{entry.name}: {entry.about}" for entry in race.entries if entry.about]
+    said += [
+        f"{row.entry} takes {row.passes[0]:.3g} forward and {row.passes[1]:.3g} backward passes "
+        "through the model in a step, where others take one of each: steps do not compare; it "
+        f"comes to the target after {_steps(row.passes_to_target)} passes"
+        for row in shown
+        if max(row.passes) > 1
+    ]
+    edges = [row.entry for row in shown if row.on_edge]
+    if edges:
+        said.append(
+            f"* the lowest or highest learning rate tried: a better one for {' and '.join(edges)} "
+            "may lie outside; race again with wider rates"
         )
     said += [
-        f"{r.entry} with rate {r.rate:g} and seed {r.seed} {r.outcome()}"
+        f"{r.entry} with {written(r.settings)} and "
+        f"{f'seed {r.seed}' if r.seed >= 0 else f'tuning seed {-r.seed}'} {r.outcome()}"
         for r in records
         if r.diverged_at is not None
     ]
@@ -54,15 +71,13 @@ def notes(race: Race, records: list[Record]) -> list[str]:
 
 def worth(race: Race) -> str:
     """What the race shows, and what it does not."""
-    rates, seeds = len(race.rates), race.seeds
+    budget, protocol = len(race.first_trials(race.entries[0])), race.protocol
     return (
-        f"This is a demonstration, not evidence: one task, {race.task.steps} steps, "
-        f"{rates} learning rate{'s' * (rates > 1)} at one seed each, "
-        f"{seeds} seed{'s' * (seeds > 1)} at the best. Evidence that one optimizer is better than "
-        "another would take, for every entry, a grid that brackets its best rate in steps of 2 or "
-        "less and the same search over its other settings; five seeds or more, none of them used "
-        "for tuning, with a confidence interval of the difference; and tasks, sizes and lengths "
-        "like those that the claim is about."
+        f"It holds for this task, {race.task.steps} steps and entries tuned by {budget} "
+        f"trial{'s' * (budget > 1)} at {protocol.tuning_seeds} "
+        f"seed{'s' * (protocol.tuning_seeds > 1)}; nothing was chosen on what is reported. A claim "
+        "about other tasks, sizes or lengths needs a race on them; one about well-tuned optimizers "
+        "a larger budget over all settings that matter."
     )
 
 
@@ -77,15 +92,27 @@ def table(race: Race, records: list[Record]) -> RichTable:
 
 
 def _losses(row: Row) -> str:
-    if row.rate is None:
-        return "diverged at every rate"
-    finite = [loss for loss in row.losses if loss is not None]
-    if len(finite) < len(row.losses):
-        return f"{len(row.losses) - len(finite)} of {len(row.losses)} diverged"
+    if row.settings is None:
+        return "diverged at every trial"
+    diverged = row.losses.count(None)
+    if diverged:
+        return f"{diverged} of {len(row.losses)} diverged"
+    if not row.losses:
+        return "to come"
     mean = in_digits(row.loss)
-    if len(finite) == 1:
+    if len(row.losses) == 1:
         return mean
-    return f"{mean} ({in_digits(min(finite))} to {in_digits(max(finite))})"
+    return f"{mean} ± {(row.interval[1] - row.interval[0]) / 2:.2g}"
+
+
+def _steps(time: Interval | None) -> str:
+    """A median with its interval; what lies beyond the end of the runs is not reached."""
+    if time is None or math.isinf(time.estimate):
+        return "not reached"
+    if time.low == time.high:
+        return f"{time.estimate:.0f}"
+    high = "never" if math.isinf(time.high) else f"{time.high:.0f}"
+    return f"{time.estimate:.0f} ({time.low:.0f} to {high})"
 
 
 def _duration(seconds: float) -> str:

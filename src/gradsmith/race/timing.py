@@ -1,45 +1,52 @@
-"""How long a step takes, and how much of it is the optimizer."""
+"""How long the update of each entry takes by itself."""
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
 
+from .compiled import Compiled
 from .examine import random_like
-from .training import Training
 
-REPETITIONS = 5
-SECONDS = 0.2  # of one repetition, about
-MOST_STEPS = 32  # in one repetition
+ROUNDS = 3
+SECONDS = 1.0  # of one timing, at most about
 
 
-def measure(training: Training) -> dict[str, float]:
-    """Seconds of a whole `step` and of the `update` alone, without compilation.
+def measure(entries: Mapping[str, Compiled], steps: int) -> dict[str, float]:
+    """Seconds of one update of each entry, without the model and without compilation.
 
-    Both are loops on the device: the step draws its batch, computes the gradient and updates; the
-    update repeats with given gradients. They are timed in turn, so that a busy machine disturbs
-    both alike; each figure is the median of five such timings. The learning rate is tiny, that
-    nothing diverges.
+    One timing is a loop on the device over the first `steps` updates, or over as many as fit in a
+    second: an optimizer that does more from time to time is charged for all of it. Three rounds go
+    over all entries, so that a busy machine disturbs all alike; each figure is the median of
+    three. The learning rate is tiny, that nothing diverges.
+
+    Args:
+        entries: The compiled entries by name.
+        steps: Steps of a run.
     """
     rate, seed = jnp.float32(1e-8), jnp.int32(0)
-    grads = random_like(training.abstract.params)
 
-    def step(count: int) -> float:
-        run = jax.block_until_ready(training.start(rate, seed))
-        return _seconds(lambda: training.advance(run, rate, seed, jnp.int32(count)))
+    def seconds(compiled: Compiled, count: int) -> float:
+        run = compiled.start(rate, seed)
+        noise = random_like(compiled.abstract.params)
+        jax.block_until_ready((run, noise))
+        return _seconds(lambda: compiled.update(run, noise, rate, seed, jnp.int32(count)))
 
-    def update(count: int) -> float:
-        run = jax.block_until_ready(training.start(rate, seed))
-        return _seconds(lambda: training.update(run, grads, rate, seed, jnp.int32(count)))
-
-    step(1)  # the first call of a program is slower
-    update(1)
-    count = max(1, min(MOST_STEPS, round(SECONDS / step(1))))
-    timings = [(step(count) / count, update(count) / count) for _ in range(REPETITIONS)]
-    steps, updates = zip(*timings, strict=True)
-    return {"step": statistics.median(steps), "update": statistics.median(updates)}
+    counts = dict.fromkeys(entries, 1)
+    for name, compiled in entries.items():
+        seconds(compiled, 1)  # the first call of a program is slower
+        while counts[name] < steps and seconds(compiled, counts[name]) < SECONDS / 2:
+            counts[name] = min(2 * counts[name], steps)
+    timings = [
+        {name: seconds(compiled, counts[name]) for name, compiled in entries.items()}
+        for _ in range(ROUNDS)
+    ]
+    return {
+        name: statistics.median(timing[name] for timing in timings) / counts[name]
+        for name in entries
+    }
 
 
 def _seconds(function: Callable) -> float:

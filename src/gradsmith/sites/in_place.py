@@ -13,26 +13,26 @@ XLA's partitioner does it: of a product over a split axis it makes partial sums 
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import AbstractMesh, Mesh
+from jax.sharding import AbstractMesh, Mesh, PartitionSpec
 from jaxtyping import Array
 
-from ..layout.bucket import Bucket, plan_buckets
+from ..layout.bucket import Bucket
 from ..layout.declare import MatrixLeaf
-from ..layout.gathering import gather, scatter
+from ..layout.gathering import join, split
 from ..xla.trace_without_mesh import trace_without_mesh
-from .owners import AtOwners
 from .shards import Split, in_auto_axes, move, spec_of
+from .site import Make, Members, Run
 
 
 @dataclass(frozen=True)
-class Divided:
-    """A site that leaves every matrix split as it is.
+class InPlace:
+    """A site that leaves every matrix split as it is. The state is the same on all devices.
 
     Attributes:
         mesh: The mesh.
@@ -44,38 +44,45 @@ class Divided:
     homes: Sequence[Split]
     buckets: Sequence[Bucket]
 
+    def init(self, make: Make, leaves: Sequence[MatrixLeaf]) -> list[Any]:
+        """As `Site.init`."""
+        return make([Members([stack]) for stack in _shapes(leaves)])
+
     def update(
         self,
-        step: Callable,
-        make: Callable,
+        run: Run,
+        make: Make,
         leaves: Sequence[MatrixLeaf],
         params: Sequence[MatrixLeaf] | None,
-        state: list[Any],
+        states: list[Any],
     ) -> tuple[list[Array], list[Any]]:
-        """Return the leaves after `step` on each of them, and the state as it was."""
+        """As `Site.update`."""
         del make, params
+        kept, structure = jax.tree.flatten(states)
         specs = [spec_of(home) for home in self.homes]
-        kinds = zip(self.buckets, leaves, strict=True)
-        stacks = [jax.ShapeDtypeStruct(bucket.shape, own.leaf.dtype) for bucket, own in kinds]
-        run, values = trace_without_mesh(
-            lambda stacks: step(stacks, None, state, [None] * len(stacks)), stacks
-        )
 
-        def there(values, arrays):
+        def step(stacks, states):
+            outs, states = run([Members([x]) for x in stacks], None, states)
+            return [out for (out,) in outs], states
+
+        traced, values = trace_without_mesh(step, _shapes(leaves), states)
+
+        def there(values, arrays, kept):
             ambient = jax.sharding.get_abstract_mesh()
             mesh = self.mesh if ambient.empty else ambient
-            pairs = zip(leaves, arrays, specs, strict=True)
-            own = [leaf._replace(leaf=move(x, spec, mesh)) for leaf, x, spec in pairs]
-            outs, _ = run(values, gather(self.buckets, own))
-            return scatter(self.buckets, outs, own)
+            moved = [move(x, spec, mesh) for x, spec in zip(arrays, specs, strict=True)]
+            outs, states = traced(values, split(leaves, moved), jax.tree.unflatten(structure, kept))
+            shapes = [own.leaf.shape for own in leaves]
+            return [*join(dict(enumerate(outs)), leaves, shapes), *jax.tree.leaves(states)]
 
-        values = [jnp.asarray(value) for value in values]
+        everywhere = [PartitionSpec(*[None] * jnp.ndim(x)) for x in kept]
         # Outside `jit`, numbers that the formula holds would lie on the mesh of Explicit axes.
-        divided = jax.jit(in_auto_axes(there, specs, self.mesh))
-        return divided(values, [own.leaf for own in leaves]), state
+        there = jax.jit(in_auto_axes(there, [*specs, *everywhere], self.mesh))
+        done = there([jnp.asarray(x) for x in values], [own.leaf for own in leaves], kept)
+        return done[: len(leaves)], jax.tree.unflatten(structure, done[len(leaves) :])
 
 
-def lone(site: AtOwners, leaves: Sequence[MatrixLeaf]) -> list[int]:
+def lone_leaves(leaves: Sequence[MatrixLeaf], homes: Sequence[Split]) -> list[int]:
     """Return which leaves are one matrix each, alone of its size and whole along its short side."""
     counts = Counter()
     for own in leaves:
@@ -83,18 +90,17 @@ def lone(site: AtOwners, leaves: Sequence[MatrixLeaf]) -> list[int]:
             counts[min(m, n), max(m, n)] += k
     return [
         index
-        for index, (own, home) in enumerate(zip(leaves, site.homes, strict=True))
+        for index, (own, home) in enumerate(zip(leaves, homes, strict=True))
         if (short := _short_axis(own)) is not None
         and counts[min(own.leaf.shape), max(own.leaf.shape)] == 1
         and not home[short]
     ]
 
 
-def divided(site: AtOwners, leaves: Sequence[MatrixLeaf], which: Sequence[int]) -> Divided:
-    """Return the site of those of the leaves of another site."""
-    own = [leaves[index] for index in which]
-    shapes = [shape for x in own for shape in x.axes.stack_shapes(x.leaf.shape)]
-    return Divided(site.mesh, [site.homes[index] for index in which], plan_buckets(shapes))
+def _shapes(leaves: Sequence[MatrixLeaf]) -> list[jax.ShapeDtypeStruct]:
+    """Return the shapes of the stacks: one of each leaf."""
+    shapes = [(own.axes.stack_shapes(own.leaf.shape), own.leaf.dtype) for own in leaves]
+    return [jax.ShapeDtypeStruct(shape, dtype) for (shape,), dtype in shapes]
 
 
 def _short_axis(own: MatrixLeaf) -> int | None:

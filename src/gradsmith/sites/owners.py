@@ -14,14 +14,15 @@ from jax.sharding import AbstractMesh, Mesh, PartitionSpec
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool
 
-from ..layout.axes import Run
+from ..layout import axes as layout_axes
 from ..layout.bucket import Bucket
 from ..layout.decision_log import decision_log
 from ..layout.declare import MatrixLeaf
-from ..layout.gathering import dtypes, join, split, turned
+from ..layout.gathering import dtypes, join, split, transposed
 from ..xla.trace_without_mesh import shape_without_mesh, trace_without_mesh
 from .exchange import Exchange, MeshAxes, Piece
 from .shards import Split, check_mesh, move, sizes_of, spec_of
+from .site import Make, Members, Run
 
 _EVERYWHERE = PartitionSpec()
 
@@ -35,8 +36,9 @@ class AtOwners:
         homes: How each leaf is split.
         splits: How it is split where it enters the exchange.
         exchanges: The way of each bucket.
-        buckets: Which stacks it gathers.
-        turned: Which matrices of each bucket are transposed; None where none is.
+        buckets: Which stacks meet.
+        transposed: Which matrices of each bucket come with their axes swapped; None where none
+            does.
     """
 
     mesh: Mesh | AbstractMesh
@@ -44,17 +46,20 @@ class AtOwners:
     splits: Sequence[Split]
     exchanges: Sequence[Exchange]
     buckets: Sequence[Bucket]
-    turned: Sequence[Bool[np.ndarray, " _"] | None]
+    transposed: Sequence[Bool[np.ndarray, " _"] | None]
 
-    def init(self, make: Callable, leaves: Sequence[MatrixLeaf]) -> list[Any]:
-        """Return the state that `make` makes of the stacks of all owners, split among them."""
+    def init(self, make: Make, leaves: Sequence[MatrixLeaf]) -> list[Any]:
+        """As `Site.init`: the state of all owners, split among them."""
         stacks = self._stacks(leaves)
-        whole = [
+        everyones = [
             jax.ShapeDtypeStruct((self._devices * x.shape[0], *x.shape[1:]), x.dtype)
             for x in stacks
         ]
-        specs = self._specs_of(shape_without_mesh(make, stacks), shape_without_mesh(make, whole))
-        run, values = trace_without_mesh(make, stacks)
+        made = lambda stacks: make([Members([stack]) for stack in stacks])
+        specs = self._specs_of(
+            shape_without_mesh(made, stacks), shape_without_mesh(made, everyones)
+        )
+        run, values = trace_without_mesh(made, stacks)
         here = lambda values, own: run(values, self._spread(leaves, own))
         state = self._on_each(here, (_EVERYWHERE, self._specs), specs)(
             self._everywhere(values), self._land(leaves)
@@ -64,38 +69,47 @@ class AtOwners:
 
     def update(
         self,
-        step: Callable,
-        make: Callable,
+        run: Run,
+        make: Make,
         leaves: Sequence[MatrixLeaf],
         params: Sequence[MatrixLeaf] | None,
-        state: list[Any],
+        states: list[Any],
     ) -> tuple[list[Array], list[Any]]:
-        """Return the leaves after `step` on every owner's stacks, back home; and the state."""
+        """As `Site.update`."""
         stacks = self._stacks(leaves)
         param_stacks = None if params is None else self._stacks(params)
-        small = shape_without_mesh(make, stacks)
-        specs = self._specs_of(small, state)
+        small = shape_without_mesh(
+            lambda stacks: make([Members([stack]) for stack in stacks]), stacks
+        )
+        specs = self._specs_of(small, states)
         masks = [
             None if table is None else jax.ShapeDtypeStruct(stack.shape[:1], bool)
-            for table, stack in zip(self.turned, stacks, strict=True)
+            for table, stack in zip(self.transposed, stacks, strict=True)
         ]
-        run, values = trace_without_mesh(step, stacks, param_stacks, small, masks)
 
-        def here(values, own, own_params, state):
+        def step(stacks, param_stacks, states, masks):
+            members = [Members([x], mask) for x, mask in zip(stacks, masks, strict=True)]
+            theirs = None if param_stacks is None else [Members([x]) for x in param_stacks]
+            outs, states = run(members, theirs, states)
+            pairs = zip(outs, stacks, strict=True)
+            return [out.astype(stack.dtype) for (out,), stack in pairs], states
+
+        traced, values = trace_without_mesh(step, stacks, param_stacks, small, masks)
+
+        def here(values, own, own_params, states):
             theirs = None if params is None else self._spread(params, own_params)
-            out, state = run(values, self._spread(leaves, own), theirs, state, self._masks())
-            out = [x.astype(stack.dtype) for x, stack in zip(out, stacks, strict=True)]
-            return self._collect(leaves, out), state
+            outs, states = traced(values, self._spread(leaves, own), theirs, states, self._masks())
+            return self._collect(leaves, outs), states
 
         param_specs = None if params is None else self._specs
         in_specs = (_EVERYWHERE, self._specs, param_specs, specs)
-        out, state = self._on_each(here, in_specs, (self._specs, specs))(
+        outs, states = self._on_each(here, in_specs, (self._specs, specs))(
             self._everywhere(values),
             self._land(leaves),
             None if params is None else self._land(params),
-            jax.tree.map(lambda x, spec: move(x, spec, self.mesh), state, specs),
+            jax.tree.map(lambda x, spec: move(x, spec, self.mesh), states, specs),
         )
-        return [self._home(i, x) for i, x in enumerate(out)], state
+        return [self._home(i, x) for i, x in enumerate(outs)], states
 
     @property
     def _devices(self) -> int:
@@ -140,7 +154,7 @@ class AtOwners:
         ]
 
     def _masks(self) -> list[Array | None]:
-        pairs = zip(self.exchanges, self.turned, strict=True)
+        pairs = zip(self.exchanges, self.transposed, strict=True)
         return [None if table is None else exchange.mine(table) for exchange, table in pairs]
 
     def _collect(self, leaves: Sequence[MatrixLeaf], stacks: Sequence[Array]) -> list[Array]:
@@ -173,7 +187,7 @@ class AtOwners:
         ]
 
     def _spec_of(self, bucket: Bucket, owners: MeshAxes, path: tuple, small: Any, large: Any):
-        name = f"the state of bucket {bucket.name}{jax.tree_util.keystr(path)}"
+        name = f"the state of bucket {bucket.key('').shape_name}{jax.tree_util.keystr(path)}"
         check_mesh(large, self.mesh, name)
         here, there = tuple(small.shape), tuple(np.shape(large))
         if here == there:
@@ -208,7 +222,7 @@ def at_owners(
     for bucket in buckets:
         first = runs[bucket.members[0]][0]
         stack = ()
-        if len(bucket.members) == 1 and sum(bucket.counts) % math.prod(sizes.values()) == 0:
+        if len(bucket.members) == 1 and bucket.count % math.prod(sizes.values()) == 0:
             # A leaf that has a bucket to itself may stay split among its matrices, if evenly.
             stack = _stack_axes(leaves[first], splits[first])
             landed[first] = splits[first] if stack else landed[first]
@@ -218,7 +232,7 @@ def at_owners(
             flipped = run.stack_shape[1:] != bucket.matrix_shape
             pieces.append(Piece(run.stack_shape[0], rows, columns, flipped))
         exchanges.append(Exchange(sizes, stack, tuple(pieces), transfer_dtype))
-    return AtOwners(mesh, splits, landed, exchanges, buckets, turned(buckets, leaves))
+    return AtOwners(mesh, splits, landed, exchanges, buckets, transposed(buckets, leaves))
 
 
 def _landing(own: MatrixLeaf, split: Split, sizes: dict[str, int]) -> Split:
@@ -247,7 +261,7 @@ def _stack_axes(own: MatrixLeaf, split: Split) -> MeshAxes:
     return split[batch[0]]
 
 
-def _sides(own: MatrixLeaf, run: Run, split: Split) -> tuple:
+def _sides(own: MatrixLeaf, run: layout_axes.Run, split: Split) -> tuple:
     """Return size and mesh axes of each fan-in axis and of each fan-out axis of one run."""
     _, rows, columns = own.axes.sides(own.leaf.ndim)
     size = lambda axis: run.shape[axis + 1] if axis in _cut(own) else own.leaf.shape[axis]

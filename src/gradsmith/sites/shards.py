@@ -1,12 +1,12 @@
 """Where leaves lie: the mesh, and which of its axes split which axis of a leaf."""
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.core
-import numpy as np
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array
 
@@ -18,21 +18,41 @@ Split = tuple[MeshAxes, ...]
 """The mesh axes that split each axis of an array."""
 
 
-def mesh_of(leaves: Sequence[Any], param_specs: Any = None) -> Mesh | AbstractMesh | None:
-    """Return the mesh to compute on: the ambient one, else that of explicitly sharded leaves.
+def mesh_of(leaves: Sequence[MatrixLeaf], param_specs: Any = None) -> Mesh | AbstractMesh | None:
+    """Return the mesh to compute on: the ambient one, else that of the specs or of Explicit leaves.
 
     None where there is no mesh of several devices, and inside `jax.shard_map`, where arrays are
-    the shards of one device.
+    the shards of one device. Warns where there is a mesh, or specs for one, that nobody has set:
+    then every device computes all matrices that it has.
     """
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty:
         given = jax.tree.leaves(param_specs, is_leaf=_is_spec)
         named = [spec.mesh for spec in given if isinstance(spec, NamedSharding)]
-        typed = [typed.mesh for leaf in leaves if (typed := _explicit(leaf)) is not None]
+        typed = [sharding.mesh for own in leaves if (sharding := _explicit(own.leaf)) is not None]
         mesh = next(iter(named + typed), mesh)
+    if mesh.empty:
+        _warn_of_unset_mesh(leaves, param_specs)
     if mesh.size == 1 or mesh.empty or AxisType.Manual in mesh.axis_types:
         return None
     return mesh
+
+
+def _warn_of_unset_mesh(leaves: Sequence[MatrixLeaf], param_specs: Any) -> None:
+    on_mesh = [own for own in leaves if _mesh_type(own.leaf).size > 1]
+    if on_mesh:
+        path, mesh = on_mesh[0].path, _mesh_type(on_mesh[0].leaf)
+        why = f"leaf {path!r} lies on a mesh of Auto axes, {_show(mesh)}, and no mesh is set"
+    elif param_specs is not None:
+        why = "Owners(param_specs=...) says how parameters are split, and no mesh is set"
+    else:
+        return
+    warnings.warn(
+        f"{why}, so every device computes all matrices that it has. Set it around init and update, "
+        f"with jax.set_mesh(mesh): ..., and say placement=gradsmith.Owners(param_specs=...). If it "
+        f"is meant, say placement='replicated'",
+        stacklevel=2,
+    )
 
 
 def sizes_of(mesh: Mesh | AbstractMesh) -> dict[str, int]:
@@ -158,12 +178,17 @@ def _part(
     return spec_of(tuple(of_kind(axes) for axes in _axes_of(spec, rank)))
 
 
+def spec_paths(param_specs: Any) -> dict[str, Any]:
+    """Return the specs of a tree of them, by path."""
+    leaves = jax.tree_util.tree_leaves_with_path(param_specs, is_leaf=_is_spec)
+    return {path_name(path): spec for path, spec in leaves}
+
+
 def _lookup(param_specs: Any):
     """Return a function of path and leaf that finds the spec of a leaf, or of a node above it."""
     if callable(param_specs):
         return param_specs
-    leaves = jax.tree_util.tree_leaves_with_path(param_specs, is_leaf=_is_spec)
-    specs = {path_name(path): spec for path, spec in leaves}
+    specs = spec_paths(param_specs)
 
     def find(path: str, leaf: Any) -> Any:
         del leaf
@@ -178,13 +203,16 @@ def _is_spec(node: Any) -> bool:
     return isinstance(node, PartitionSpec | NamedSharding)
 
 
+def _mesh_type(leaf: Any) -> AbstractMesh:
+    """Return the mesh that the type of a leaf tells, inside `jit` as well; it may be empty."""
+    sharding = getattr(jax.typeof(leaf), "sharding", None) if hasattr(leaf, "dtype") else None
+    return AbstractMesh((), ()) if sharding is None else sharding.mesh
+
+
 def _explicit(leaf: Any) -> NamedSharding | None:
-    if not isinstance(leaf, jax.Array | np.ndarray):
+    if AxisType.Explicit not in _mesh_type(leaf).axis_types:
         return None
-    sharding = getattr(jax.typeof(leaf), "sharding", None)
-    if sharding is None or AxisType.Explicit not in sharding.mesh.axis_types:
-        return None
-    return sharding
+    return jax.typeof(leaf).sharding
 
 
 def _same(one: Mesh | AbstractMesh, other: Mesh | AbstractMesh) -> bool:

@@ -14,7 +14,7 @@ from jaxtyping import Array, Inexact
 
 from ..xla.arithmetic import adjoint, adjoint_times, matmul, times_adjoint
 from ..xla.chunks import can_loop, largest_divisor
-from ..xla.targets import GRAM_BLOCK, LEAST_GRAM_BLOCK, platform
+from ..xla.targets import current_target
 from .arguments import check_choice, check_fixed
 
 Sides = Literal["both", "fan_in", "fan_out", "smaller"]
@@ -103,8 +103,9 @@ def _with_gram(
 ) -> Inexact[Array, "k n n"]:
     product = times_adjoint if axis == -2 else adjoint_times
     k, n, _ = factor.shape
-    side = largest_divisor(n, GRAM_BLOCK[platform()])
-    if n <= side or side < LEAST_GRAM_BLOCK or not can_loop(step, factor, factor):
+    target = current_target()
+    side = largest_divisor(n, target.gram_block)
+    if n <= side or side < target.least_gram_block or not can_loop(step, factor, factor):
         return step(factor, product(x, x))
 
     def starts(mask):  # of the blocks there, all those of one matrix before the next one's

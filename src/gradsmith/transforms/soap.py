@@ -14,7 +14,7 @@ from ..matrix.bases import Refresh, follow_basis
 from ..xla.arithmetic import matmul
 from ..xla.chunks import in_chunks
 from ..xla.dtypes import wide_dtype
-from ..xla.targets import CHUNK_BYTES, platform
+from ..xla.targets import current_target
 from .adam import scale_by_adam
 from .arguments import check_cadence, check_choice, check_fractions
 from .averages import average
@@ -136,7 +136,7 @@ def scale_by_soap(
 
         moments = lambda adam: (adam.mu, adam.nu)
         moving = (gradient, *moments(state.adam))
-        out, mean, mean_square = in_chunks(step, CHUNK_BYTES[platform()], moving, state.bases)
+        out, mean, mean_square = in_chunks(step, current_target().chunk_bytes, moving, state.bases)
         count = jnp.asarray(optax.safe_increment(state.adam.count))
         adam = optax.ScaleByAdamState(count, mean, mean_square)
         out = out.astype(updates.dtype)
@@ -231,7 +231,7 @@ def _in_due_bases(
 def _turn(state: SoapState, refresh: Refresh) -> SoapState:
     """Return the state in bases that follow the factors: mean turned, mean square permuted."""
     turned = (state.bases, state.eigenvalues, state.adam.mu, state.adam.nu)
-    limit = CHUNK_BYTES[platform()]
+    limit = current_target().chunk_bytes
     update = lambda turned, factors: _followed(factors, refresh, *turned)
     bases, values, mean, square = in_chunks(update, limit, turned, state.factors)
     adam = state.adam._replace(mu=mean, nu=square)

@@ -1,21 +1,46 @@
-"""What is computed when."""
+"""What is computed when.
 
+XLA on CPUs orders a program so that much of it can run at the same time, and keeps all of that in
+memory. It removes `optimization_barrier` before it orders. So what shall come later is made to
+depend on what shall come first, in a way that changes no value and that XLA cannot see through.
+"""
+
+from typing import Any, TypeVar
+
+import jax
 import jax.numpy as jnp
+from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Inexact, Int
 
-from .targets import platform
+from .targets import current_target
+
+Tree = TypeVar("Tree")
 
 
-def after(turn: int | Int[Array, ""], result: Inexact[Array, "..."]) -> Int[Array, ""]:
-    """Return `turn`, which is at least zero, once `result` is there.
+def hold(values: Tree, until: Inexact[Array, "..."] | None) -> Tree:
+    """Return `values`, which are there only once `until` is computed. Costs one select a value.
 
-    What depends on it then comes later than `result`. XLA on CPUs orders a program so that much of
-    it can run at the same time, and has all of that in memory. It cannot know that nothing in
-    `result` changes a maximum with what is at most zero; nor does it compute the maximum of several
-    numbers again wherever one is used, as it would a single one.
+    Give it something small on which the later work depends: a scale, or a place in an array. On a
+    target that orders well by itself, and where `until` is None or empty, nothing happens.
     """
-    turn = jnp.asarray(turn, jnp.int32)
-    if platform() != "cpu" or result.size == 0:
-        return turn
-    some = result.real.ravel()[:8].astype(jnp.int32)
-    return jnp.max(jnp.maximum(turn, jnp.minimum(some, 0)))
+    if until is None or until.size == 0 or not current_target().forces_order:
+        return values
+    never = _at_most_zero(jax.lax.stop_gradient(until)) > 0
+    return jax.tree.map(lambda x: jnp.where(never, jnp.zeros_like(x), x), values)
+
+
+@custom_vmap
+def _at_most_zero(result: Any) -> Int[Array, ""]:
+    """Return a number that is at most zero, made of some of the numbers in `result`.
+
+    Of several, because XLA computes the maximum of a single one again wherever it is used.
+    """
+    some = result.ravel()[:8].real.astype(jnp.int32)
+    return jnp.max(jnp.minimum(some, 0))
+
+
+@_at_most_zero.def_vmap
+def _(axis_size: int, in_batched: Any, result: Any) -> tuple[Int[Array, ""], bool]:
+    """Wait for the whole batch: a place that differed in a batch would make gathers of slices."""
+    del axis_size, in_batched
+    return _at_most_zero(result), False

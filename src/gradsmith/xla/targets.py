@@ -1,38 +1,131 @@
-"""Numbers that were measured on machines, in one place; `benchmarks/README.md` says how."""
+"""What a program is compiled for, and the numbers that decide its form there.
 
+No number changes a result by more than rounding. `benchmarks/README.md` says how they were
+measured.
+"""
+
+import contextlib
 import sys
+from dataclasses import dataclass
 
 import jax
 
 NEVER = sys.maxsize
-BLOCKS_FROM = {"cpu": 512, "gpu": NEVER, "tpu": NEVER}
-"""From this size on, products of symmetric matrices are faster in two by two blocks."""
-RATIONAL_FROM = {"cpu": 96, "gpu": NEVER, "tpu": NEVER}
-"""From this size on, two inverses by blocks are faster than the products of a polynomial. Not
-measured on accelerators, where the elimination of the small blocks is many tiny kernels."""
-
-SMALL_RATIONAL_SLOWNESS = 10.0
-"""Below, their flops take about so many times longer than those of products."""
-
-SVD_SLOWNESS = 20.0
-"""So many times longer take the flops of a singular value decomposition."""
-
-CHUNK_BYTES = {"cpu": 512 << 10, "gpu": 512 << 20, "tpu": 512 << 20}
-"""So many bytes of matrices at once: on CPUs what stays in cache is up to a third faster."""
-
-PARTS = {"cpu": 8, "gpu": 1, "tpu": 1}
-"""Into so many parts an update is cut that come one after the other; elsewhere XLA itself minds
-what is in memory. With 4, GPT-2's temporaries are half as many again; with 16, compiling it takes a
-tenth longer."""
-
-GRAM_BLOCK = {"cpu": 384, "gpu": 0, "tpu": 0}
-"""Running Gram matrices are moved in blocks of at most this side. 384 and 768 are a sixth faster
-than 256, 512 and 1024: a power of two is slow to transpose."""
-
-LEAST_GRAM_BLOCK = 128
-"""In smaller ones it is not worth it."""
+"""A size that no matrix has."""
 
 
-def platform() -> str:
-    """Return the platform that is compiled for: 'cpu', 'gpu' or 'tpu'."""
+@dataclass(frozen=True)
+class Target:
+    """What a program is compiled for. The defaults are those of a target that nobody measured.
+
+    Attributes:
+        name: 'cpu', 'gpu', 'tpu', or what a plugin of JAX calls its platform.
+        chunk_bytes: How many bytes of matrices are computed at once. On CPUs, what stays in the
+            cache is up to a third faster.
+        forces_order: Whether a program needs data dependences to compute one thing after another
+            (`xla/order.py`). XLA for CPUs orders for concurrency, at the cost of memory.
+        parts: In how many parts, one after the other, an update is computed. On CPUs 8 parts take
+            a third of the memory. With 4 parts, GPT-2's temporaries are half as many again; with
+            16, compiling it takes a tenth longer. Elsewhere XLA itself minds what is in memory.
+        one_decomposition: Whether eigenvalue and singular value decompositions are computed one
+            matrix at a time (`xla/decompositions.py`).
+        blocks_from: The size from which on products of symmetric matrices are faster in two by two
+            blocks.
+        rational_from: The size from which on two inverses by blocks are faster than the products of
+            a polynomial. On accelerators, where eliminating the small blocks is many tiny kernels,
+            this is not measured.
+        small_rational_slowness: How many times longer a flop of an inverse takes below that size
+            than a flop of a product.
+        svd_slowness: How many times longer a flop of a singular value decomposition takes.
+        gram_block: The largest side of the blocks in which running Gram matrices are averaged in
+            place; 0 for whole matrices. On CPUs 384 and 768 are a sixth faster than 256, 512 and
+            1024, because a power of two is slow to transpose.
+        least_gram_block: The side below which such blocks are not worth it.
+    """
+
+    name: str
+    chunk_bytes: int = 512 << 20
+    forces_order: bool = False
+    parts: int = 1
+    one_decomposition: bool = False
+    blocks_from: int = NEVER
+    rational_from: int = NEVER
+    small_rational_slowness: float = 10.0
+    svd_slowness: float = 20.0
+    gram_block: int = 0
+    least_gram_block: int = 128
+
+
+_TARGETS = {
+    "cpu": Target(
+        "cpu",
+        chunk_bytes=512 << 10,
+        forces_order=True,
+        parts=8,
+        one_decomposition=True,
+        blocks_from=512,
+        rational_from=96,
+        gram_block=384,
+    ),
+    "gpu": Target("gpu"),
+    "tpu": Target("tpu"),
+}
+_OTHER_NAMES = {"cuda": "gpu", "rocm": "gpu"}
+
+# JAX keeps one trace and one compiled program for each value of this context.
+_said = jax.make_user_context(default_value=None)
+
+
+def target(which: str | Target) -> contextlib.AbstractContextManager[None]:
+    """Say what is compiled for, where that is not the default backend.
+
+    A context manager, for exporting, lowering and pricing programs for other machines, and for
+    tests. Without it, the target is the platform of the ambient mesh, else that of
+    `jax.default_device`, else the default backend.
+
+    The target counts while a function is traced. `jax.jit` keeps a program for each, so that the
+    same function may be called inside and outside. Results differ by rounding only.
+
+    Args:
+        which: 'cpu', 'gpu' ('cuda', 'rocm') or 'tpu'; or a `Target` with numbers of your own.
+
+    Raises:
+        ValueError: No target has that name.
+
+    Examples:
+        >>> import jax, jax.numpy as jnp
+        >>> import gradsmith as gs
+        >>> x = jax.ShapeDtypeStruct((128, 512), jnp.float32)
+        >>> with gs.target("cuda"):
+        ...     traced = jax.jit(gs.matrix.orthogonalize).trace(x)
+        >>> lowered = traced.lower(lowering_platforms=("cuda",))
+    """
+    if isinstance(which, Target):
+        return _said(which)
+    name = _OTHER_NAMES.get(which, which)
+    if name not in _TARGETS:
+        known = ", ".join((*_TARGETS, *_OTHER_NAMES))
+        raise ValueError(
+            f"no target is called {which!r}; there are {known}. For another platform give its "
+            f"numbers: gradsmith.target(gradsmith.Target({which!r}))"
+        )
+    return _said(_TARGETS[name])
+
+
+def current_target() -> Target:
+    """Return what is compiled for."""
+    if _said.value is not None:
+        return _said.value
+    platform = _platform()
+    return _TARGETS.get(_OTHER_NAMES.get(platform, platform), Target(platform))
+
+
+def _platform() -> str:
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    of_mesh = getattr(device, "platform", None)  # not there before JAX 0.10.2
+    if of_mesh is not None:
+        return of_mesh
+    chosen = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]
+    if chosen is not None:
+        return chosen if isinstance(chosen, str) else chosen.platform
     return jax.default_backend()

@@ -1,11 +1,14 @@
 """Trace a formula apart from any mesh."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jax.sharding import AbstractMesh
+
+from .targets import current_target, target
 
 _NO_MESH = AbstractMesh((), ())
 
@@ -24,7 +27,7 @@ def trace_without_mesh(f: Callable, *examples: Any) -> tuple[Callable, list[Any]
     Returns:
         A function of the values that `f` closes over and of its arguments; and these values.
     """
-    with jax.sharding.use_abstract_mesh(_NO_MESH):
+    with _without_mesh():
         closed, shape = jax.make_jaxpr(f, return_shape=True)(*examples)
     structure = jax.tree.structure(shape)
 
@@ -35,7 +38,14 @@ def trace_without_mesh(f: Callable, *examples: Any) -> tuple[Callable, list[Any]
     return run, closed.consts
 
 
+@contextlib.contextmanager
+def _without_mesh() -> Iterator[None]:
+    """Set no mesh, but compile for what the mesh is made of."""
+    with target(current_target()), jax.sharding.use_abstract_mesh(_NO_MESH):
+        yield
+
+
 def shape_without_mesh(f: Callable, *examples: Any) -> Any:
     """Return the shapes of what `f` gives where no mesh is set."""
-    with jax.sharding.use_abstract_mesh(_NO_MESH):
+    with _without_mesh():
         return jax.eval_shape(lambda *args: f(*args), *examples)

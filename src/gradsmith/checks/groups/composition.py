@@ -1,6 +1,5 @@
-"""Inside Optax's wrappers, under schedules, and in the training loops of other libraries."""
+"""Inside Optax's wrappers."""
 
-import importlib
 import inspect
 from typing import Any
 
@@ -8,27 +7,18 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ..bench import (
-    STEPS,
-    Bench,
-    at,
-    cast,
-    fail_if_far,
-    fail_if_not_finite,
-    gradient,
-    mirrors,
-    param_leaves,
-    sample,
-)
-from ..registry import check
+from ..bench import STEPS, Bench
+from ..check import check
+from ..compare import at, fail_if_far, fail_if_not_finite
+from ..mirrors import mirrors, param_leaves
+from ..problem import cast
+from ..steps import STEP_IS_SOUND, fail_if_step_differs
 from ..verdicts import CheckFailure, NotApplicable
-
-_NEEDS = ("core_runs", "updates_like_params", "state_stable")
 
 
 @check(
     requires=("factory", "learning_rate"),
-    needs=(*_NEEDS, "no_recompile"),
+    needs=(*STEP_IS_SOUND, "no_recompile"),
     call="i = optax.inject_hyperparams(FACTORY)(0.01); print(i.update(p, i.init(p), p)[0])",
     cause="the factory looks at the learning rate (an `if`, float(), a format string), and "
     "injected it is a traced array",
@@ -57,8 +47,16 @@ def check_inject_learning_rate(bench: Bench) -> None:
     states = tx.init(bench.params), plain.init(bench.params)
     for step in bench.trajectory:
         updates, expected, states = update(step.grads, states, step.params)
-        fail_if_far(
-            "the update with an injected rate", updates, expected, "with the same rate", 1e-3
+        fail_if_step_differs(
+            "an injected rate",
+            (updates, states[0].inner_state),
+            (expected, states[1]),
+            "the same rate",
+            1e-3,
+            bench.step,
+            step.grads,
+            step.state,
+            step.params,
         )
     if traces != 1:
         raise CheckFailure(f"`update` was traced {traces} times in {STEPS} steps")
@@ -68,7 +66,7 @@ def check_inject_learning_rate(bench: Bench) -> None:
     phase="abstract",
     tier="advisory",
     requires=("factory",),
-    needs=_NEEDS,
+    needs=STEP_IS_SOUND,
     call="i = optax.inject_hyperparams(FACTORY)(0.01); i.update(p, i.init(p), p)",
     cause="the factory looks at a number (an `if`, float(), a loop count); injected, it is traced",
     change="use it in arithmetic only; check it under `if isinstance(x, float)`",
@@ -81,7 +79,7 @@ def check_inject_all_floats(bench: Bench) -> None:
 
 @check(
     requires=("factory",),
-    needs=(*_NEEDS, "bf16_finite", "inject_all_floats"),
+    needs=(*STEP_IS_SOUND, "bf16_finite"),
     call='p = {"w": jnp.ones((4, 3), jnp.bfloat16)}; i = optax.inject_hyperparams(FACTORY)(0.01); '
     "print(i.update(p, i.init(p), p)[0])",
     cause="inject_hyperparams converts every number to the dtype of the parameters, in which "
@@ -99,7 +97,13 @@ def check_inject_bf16(bench: Bench) -> None:
         _, state = bench.update(grads, state, params, tx=tx)
         return bench.update(grads, state, params, tx=tx)[0]
 
-    updates = run(grads, tx.init(params), params)
+    try:
+        updates = run(grads, tx.init(params), params)
+    except Exception as error:
+        raise NotApplicable(
+            f"not every float can be injected ({type(error).__name__}); the check "
+            "`inject_all_floats` says why"
+        ) from None
     fail_if_not_finite("the update", updates)
     plain = bench.step(grads, bench.step(grads, bench.tx.init(params), params)[1], params)[0]
     for (path, leaf), other in zip(
@@ -125,76 +129,7 @@ def _inject_floats(bench: Bench) -> Any:
 
 
 @check(
-    tier="advisory",
-    requires=("factory", "learning_rate"),
-    needs=(*_NEEDS, "no_recompile"),
-    unless=("no_schedule",),
-    call="i = FACTORY(lambda count: 0.01); print(i.update(p, i.init(p), p)[0])",
-    cause="the learning rate is used in arithmetic where a schedule is a function of the count, or "
-    "the count is incremented before the schedule sees it",
-    change="end the chain with optax.scale_by_learning_rate(lr), which takes both",
-)
-def check_schedule(bench: Bench) -> None:
-    """A schedule works as learning rate: it is asked for counts 0, 1, 2, and followed.
-
-    A constant schedule gives the steps of the constant. One that falls to zero at count 2 gives the
-    same first two updates, and another third one.
-    """
-    rate, value = str(bench.subject.rate_name), bench.subject.rate_value
-
-    def updates_under(schedule: Any) -> list[Any]:
-        tx = bench.subject.build(**{rate: schedule})
-        update = jax.jit(lambda g, s, p: bench.update(g, s, p, tx=tx))
-        state, taken = tx.init(bench.params), []
-        for step in bench.trajectory:
-            updates, state = update(step.grads, state, step.params)
-            taken.append(updates)
-        return taken
-
-    constant = updates_under(lambda count: jnp.where(count < 99, value, 0.0))
-    stepped = updates_under(lambda count: jnp.where(count < 2, value, 0.0))
-    if bench.subject.call_arguments.get(rate) == value:
-        for number, step in enumerate(bench.trajectory):
-            what = f"update {number + 1} under a constant schedule"
-            fail_if_far(what, constant[number], step.updates, "with the constant", rtol=1e-3)
-    for number in range(2):
-        what = f"update {number + 1} under a schedule that falls to zero at count 2"
-        fail_if_far(what, stepped[number], constant[number], "without the fall", rtol=1e-3)
-    last = zip(jax.tree.leaves(constant[2]), jax.tree.leaves(stepped[2]), strict=True)
-    if not any(bool(jnp.any(a != b)) for a, b in last):
-        raise CheckFailure("the schedule falls to zero at count 2, and update 3 does not change")
-
-
-@check(
-    requires=("factory", "learning_rate"),
-    needs=(*_NEEDS, "schedule"),
-    unless=("no_schedule",),
-    call="i = FACTORY(lambda count: 0.01 * (count > 0)); print(i.update(p, i.init(p), p))",
-    cause="an average weighted by the learning rate, or a quantity divided by it, begins at 0 / 0",
-    change="divide where the sum of the weights is positive: jnp.where on argument and result",
-)
-def check_warmup(bench: Bench) -> None:
-    """Under a schedule that starts at zero, as a linear warmup does, two steps are finite."""
-    value = bench.subject.rate_value
-    tx = bench.subject.build(
-        **{str(bench.subject.rate_name): lambda count: jnp.where(count > 0, value, 0.0)}
-    )
-
-    @jax.jit
-    def run(grads, state, params):
-        first, state = bench.update(grads, state, params, tx=tx)
-        second, state = bench.update(grads, state, params, tx=tx)
-        return first, second, state
-
-    taken = run(bench.grads, tx.init(bench.params), bench.params)
-    for what, tree in zip(
-        ("the first update", "the second update", "the state"), taken, strict=True
-    ):
-        fail_if_not_finite(what, tree)
-
-
-@check(
-    needs=(*_NEEDS, "no_recompile", "no_callbacks"),
+    needs=(*STEP_IS_SOUND, "no_recompile", "no_callbacks", "pure"),
     unless=("no_accumulation",),
     call="m = optax.MultiSteps(tx, 2); t = m.init(p); _, t = m.update(p, t, p); "
     "print(m.update(p, t, p)[0])",
@@ -222,16 +157,16 @@ def _fail_if_accumulation_differs(bench: Bench) -> None:
     @jax.jit
     def run(grads, params):
         _, state = bench.update(grads, tx.init(params), params, tx=tx)
-        return bench.update(grads, state, params, tx=tx)[0]
+        updates, state = bench.update(grads, state, params, tx=tx)
+        return updates, state.inner_opt_state
 
-    expected, _ = bench.step(bench.grads, bench.state, bench.params)
-    fail_if_far(
-        "the accumulated update", run(bench.grads, bench.params), expected, "the plain one", 1e-3
-    )
+    given = (bench.grads, bench.state, bench.params)
+    seen, like = run(bench.grads, bench.params), bench.step(*given)
+    fail_if_step_differs("accumulation", seen, like, "a plain step", 1e-3, bench.step, *given)
 
 
 @check(
-    needs=(*_NEEDS, "no_recompile"),
+    needs=(*STEP_IS_SOUND, "no_recompile"),
     call="a = optax.apply_if_finite(tx, 5); g = jax.tree.map(lambda x: x * jnp.nan, p); "
     "print(a.update(g, a.init(p), p))",
     cause="the state or the update changes its type in a step, so the two branches of a cond "
@@ -246,9 +181,10 @@ def check_apply_if_finite(bench: Bench) -> None:
     updates, state = update(nans, tx.init(bench.params), bench.params)
     fail_if_not_finite("the update of a NaN gradient", updates)
     fail_if_far("the inner state", state.inner_state, bench.state, "the fresh one", rtol=0.0)
-    updates, _ = update(bench.grads, state, bench.params)
-    expected, _ = bench.step(bench.grads, bench.state, bench.params)
-    fail_if_far("the next update", updates, expected, "that of a clean run", rtol=1e-3)
+    given = (bench.grads, bench.state, bench.params)
+    updates, state = update(bench.grads, state, bench.params)
+    seen, like = (updates, state.inner_state), bench.step(*given)
+    fail_if_step_differs("the next step", seen, like, "a clean run", 1e-3, bench.step, *given)
 
 
 @check(
@@ -268,66 +204,3 @@ def check_tree_map_params(bench: Bench) -> None:
     for path, mirror in mirrors(state, bench.params):
         if not all(id(x) in visited for x in jax.tree.leaves(mirror)):
             raise CheckFailure(f"the state at {at(path)} has the parameters' tree, but is missed")
-
-
-@check(
-    requires=("flax",),
-    needs=(*_NEEDS, "containers"),
-    call="from flax import nnx; m = nnx.Linear(4, 3, rngs=nnx.Rngs(0)); "
-    "o = nnx.Optimizer(m, tx, wrt=nnx.Param); o.update(m, nnx.state(m, nnx.Param))",
-    cause="the tree is taken for a dict of arrays; Flax hands over an nnx.State of variables",
-    change="visit trees with jax.tree.map alone",
-)
-def check_nnx_optimizer(bench: Bench) -> None:
-    """Two updates of a Flax NNX model under nnx.jit run, and leave it finite."""
-    bench.require_own_trees()
-    from flax import nnx
-
-    class Layer(nnx.Module):
-        def __init__(self):
-            self.kernel = nnx.Param(sample((4, 3)))
-            self.bias = nnx.Param(sample((3,)))
-
-    model = Layer()
-    optimizer = nnx.Optimizer(model, bench.tx, wrt=nnx.Param)
-
-    @nnx.jit
-    def step(model, optimizer, grads):
-        params = nnx.state(model, nnx.Param)
-        optimizer.update(model, grads, **bench.extra_args(params, grads))
-
-    for _ in range(2):
-        grads = gradient(nnx.state(model, nnx.Param))
-        step(model, optimizer, grads)
-    fail_if_not_finite("the model", nnx.state(model, nnx.Param))
-
-
-@check(
-    requires=("equinox",),
-    needs=(*_NEEDS, "none_leaf"),
-    call="import equinox as eqx; m = eqx.nn.Linear(4, 3, key=jax.random.key(0)); "
-    "q = eqx.filter(m, eqx.is_array); print(tx.update(q, tx.init(q), q))",
-    cause="Equinox models hold None and functions among their leaves",
-    change="visit trees with jax.tree.map alone",
-)
-def check_equinox(bench: Bench) -> None:
-    """Two steps on an Equinox model under eqx.filter_jit run, and leave it finite."""
-    bench.require_own_trees()
-    eqx = importlib.import_module("equinox")
-
-    class Layer(eqx.Module):
-        kernel: jax.Array
-        bias: jax.Array
-        activation: Any
-
-    model = Layer(sample((4, 3)), sample((3,)), jax.nn.relu)
-    state = bench.tx.init(eqx.filter(model, eqx.is_array))
-
-    @eqx.filter_jit
-    def step(model, state, grads):
-        updates, state = bench.update(grads, state, eqx.filter(model, eqx.is_array))
-        return eqx.apply_updates(model, updates), state
-
-    for _ in range(2):
-        model, state = step(model, state, gradient(eqx.filter(model, eqx.is_array)))
-    fail_if_not_finite("the model", eqx.filter(model, eqx.is_array))

@@ -9,20 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ..bench import (
-    Bench,
+from ..bench import Bench
+from ..check import check
+from ..compare import (
     at,
-    fail_if_far,
-    fail_if_structure_differs,
-    fail_if_types_differ,
     fail_if_unlike,
-    host,
-    mirrors,
-    sample,
     short,
 )
-from ..diagnosis import describe_function, is_library
-from ..registry import check
+from ..places import describe_function, is_library
+from ..steps import fail_if_state_changes
 from ..verdicts import CheckFailure
 
 SIGNATURE = "def update_fn(updates, state, params=None):"
@@ -202,13 +197,6 @@ def check_state_stable(bench: Bench) -> None:
     fail_if_state_changes(bench, bench.params, bench.grads)
 
 
-def fail_if_state_changes(bench: Bench, params: Any, grads: Any) -> None:
-    """Compare the types of the state before and after a step, abstractly."""
-    before = bench.tx.init(params)
-    _, after = jax.eval_shape(bench.update, grads, before, params)
-    fail_if_types_differ("the state after a step", after, before, "at `init` it")
-
-
 @check(
     phase="abstract",
     call="optax.with_extra_args_support(tx).update(p, s, p, stranger=1.0)",
@@ -249,166 +237,3 @@ def check_params_optional(bench: Bench) -> None:
     except ValueError as error:
         if "params" not in str(error):
             raise
-
-
-@check(
-    phase="abstract",
-    call="before = str(s); tx.update(p, s, p); print(before == str(s))",
-    cause="`update` writes into the state or gradient it was given: state[key] = ..., .pop, "
-    ".append, or a counter kept in an attribute",
-    change="build a new container and return it; keep everything that changes in the state",
-)
-def check_inputs_not_mutated(bench: Bench) -> None:
-    """`update` leaves the containers it is given as they were."""
-
-    def update(*given):
-        before = jax.tree.flatten(given)
-        returned = bench.update(*given)
-        after = jax.tree.flatten(given)
-        if before[1] != after[1] or any(
-            a is not b for a, b in zip(before[0], after[0], strict=True)
-        ):
-            for what, old, new in zip(
-                ("gradients", "state", "params"),
-                jax.tree.unflatten(before[1], before[0]),
-                given,
-                strict=True,
-            ):
-                fail_if_structure_differs(f"the {what} after `update`", new, old, "before, they")
-            raise CheckFailure("a leaf that was passed in was replaced by another")
-        return returned
-
-    jax.eval_shape(update, bench.grads, bench.state, bench.params)
-
-
-@check(
-    phase="abstract",
-    needs=("core_runs", "inputs_not_mutated"),
-    call="print(tx.update(p, s, p), tx.update(p, s, p))",
-    cause="something outside the state changes from call to call: an attribute, a global, "
-    "a random number of numpy",
-    change="keep what changes in the state; draw random numbers from a key kept there",
-)
-def check_pure(bench: Bench) -> None:
-    """The same call, made twice, gives the same bits."""
-    args = (bench.grads, bench.state, bench.params)
-    if bench.program(*args).same_as(bench.program(*args)):
-        return
-    first, second = bench.update(*args), bench.update(*args)
-    fail_if_far("the second call's result", second, first, "the first call's", rtol=0.0)
-
-
-@check(
-    phase="abstract",
-    needs=("core_runs", "pure"),
-    requires=("factory",),
-    call="print(s, FACTORY(0.01).init(p))",
-    cause="instances share something that changes, or each draws its own random numbers when it "
-    "is built",
-    change="take a key or seed as an argument of the factory, with a fixed default",
-)
-def check_deterministic_instances(bench: Bench) -> None:
-    """Two instances built alike start from the same state and take the same step."""
-    other = bench.subject.build()
-    state = bench.state
-    fail_if_far(
-        "the second instance's state", other.init(bench.params), state, "the first's", rtol=0.0
-    )
-    args = (bench.grads, state, bench.params)
-    if bench.program(*args).same_as(bench.program(*args, tx=other)):
-        return
-    fail_if_far(
-        "the second instance's update",
-        bench.update(*args, tx=other)[0],
-        bench.update(*args)[0],
-        "the first's",
-        rtol=0.0,
-    )
-
-
-@check(
-    phase="abstract",
-    needs=("core_runs", "pure"),
-    call="q = [jnp.ones(2)]; tx.update(q, tx.init(q), q); tx.update(p, s, p)",
-    cause="`init` writes what it learnt of the parameters (shapes, a mask, a step count) into the "
-    "transformation itself",
-    change="keep it in the state, or compute it anew in `update`",
-)
-def check_two_models(bench: Bench) -> None:
-    """Using one instance on a second model leaves the first undisturbed."""
-    bench.require_own_trees()
-    args = (bench.grads, bench.state, bench.params)
-    before = bench.program(*args)
-    other = sample([(5, 2), (6,)])
-    jax.eval_shape(bench.update, other, bench.tx.init(other), other)
-    after = bench.program(*args)
-    if not before.same_as(after):
-        raise CheckFailure("after a second model, `update` of the first does something else")
-    fail_if_far("a fresh state", bench.state, args[1], "before the second model", rtol=0.0)
-
-
-@check(
-    phase="abstract",
-    call="c = optax.chain(optax.identity(), tx); print(c.update(p, c.init(p), p))",
-    cause="`update` depends on being the outermost transformation: it looks at the stack, or at "
-    "the type of the state it is handed",
-    change="use nothing but the arguments of `update`",
-)
-def check_chain(bench: Bench) -> None:
-    """Behind `optax.identity` in an `optax.chain` it does the same."""
-    chain = optax.chain(optax.identity(), bench.tx)
-    args = (bench.grads, bench.state, bench.params)
-    chained = (bench.grads, chain.init(bench.params), bench.params)
-    if bench.program(*args).same_as(bench.program(*chained, tx=chain)):
-        return
-    fail_if_far(
-        "the update in a chain",
-        bench.update(*chained, tx=chain)[0],
-        bench.update(*args)[0],
-        "the update alone",
-        rtol=1e-6,
-    )
-
-
-@check(
-    tier="advisory",
-    needs=("core_runs", "updates_like_params", "state_stable", "no_recompile"),
-    call="print(s, tx.update(p, s, p)[1])",
-    cause="`update` returns the state it was given, or computes a new moment and drops it",
-    change="return the new state: `return updates, State(new_moment)`",
-)
-def check_state_moves(bench: Bench) -> None:
-    """Three steps change the state, and leave no accumulator at zero.
-
-    An accumulator is a part of the state that has the parameters' tree and shapes, and is zero at
-    `init`. A state without leaves passes.
-    """
-    before, after = bench.trajectory[0].state, bench.trajectory[-1].new_state
-    pairs = list(zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True))
-    if pairs and all(np.array_equal(host(old), host(new), equal_nan=True) for old, new in pairs):
-        raise CheckFailure("after three steps every leaf of the state is as `init` made it")
-    starts, ends = mirrors(before, bench.params), mirrors(after, bench.params)
-    for (path, start), (_, end) in zip(starts, ends, strict=True):
-        if not any(np.any(host(leaf)) for leaf in jax.tree.leaves((start, end))):
-            raise CheckFailure(f"the state at {at(path)} is still zero after three steps")
-
-
-@check(
-    needs=("core_runs", "jit_equals_eager", "updates_like_params"),
-    call="q = jax.device_get(p); print(tx.update(q, tx.init(q), q)[0])",
-    cause="`update` writes into an array (updates *= ...), or calls a method that numpy lacks "
-    "(.at)",
-    change="make new arrays; begin with jnp.asarray where a method of JAX is used",
-)
-def check_numpy_inputs(bench: Bench) -> None:
-    """Read-only numpy arrays give the same updates as JAX arrays."""
-
-    def frozen(x: Any) -> np.ndarray:
-        copy = np.array(x)
-        copy.flags.writeable = False
-        return copy
-
-    params, grads = jax.tree.map(frozen, (bench.params, bench.grads))
-    updates, _ = bench.update(grads, bench.tx.init(params), params)
-    expected, _ = bench.update(bench.grads, bench.state, bench.params)
-    fail_if_far("the update of numpy arrays", updates, expected, "of JAX arrays", rtol=1e-6)

@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..bench import Bench
-from ..registry import check
+from ..check import check
+from ..steps import STEP_IS_SOUND
 from ..verdicts import CheckFailure, NotApplicable
 
-_NEEDS = ("core_runs", "updates_like_params", "state_stable")
 _SINGULAR_VALUES = (1.0, 0.5, 0.2)
 
 
@@ -57,7 +57,7 @@ def _fail_if_far(what: str, seen: np.ndarray, expected: np.ndarray, rtol: float)
 
 @check(
     tier="trait",
-    needs=_NEEDS,
+    needs=STEP_IS_SOUND,
     call='g = {"w": jnp.diag(jnp.array([1.0, 0.5, 0.2]))}; s = tx.init(g); '
     'print(jnp.linalg.svd(tx.update(g, s, g)[0]["w"])[1])',
     cause="too few or wrong Newton-Schulz coefficients, a norm that does not bound the spectral "
@@ -90,7 +90,7 @@ def check_polar_factor(bench: Bench) -> None:
 
 @check(
     tier="trait",
-    needs=_NEEDS,
+    needs=STEP_IS_SOUND,
     call='print(tx.update(p, s, p)[0]["w"])',
     cause="entries, rows or columns are treated one by one (a sign, a row norm) where the "
     "formula speaks of the matrix as a whole",
@@ -105,7 +105,7 @@ def check_orthogonal_equivariance(bench: Bench) -> None:
 
 @check(
     tier="trait",
-    needs=_NEEDS,
+    needs=STEP_IS_SOUND,
     call='print(tx.update({"w": 100 * p["w"], "b": p["b"]}, s, p)[0]["w"])',
     cause="an eps that is not small beside the gradient, or a missing normalisation",
     change="divide by a norm of the gradient first",
@@ -119,7 +119,7 @@ def check_scale_invariance(bench: Bench) -> None:
 
 @check(
     tier="trait",
-    needs=_NEEDS,
+    needs=STEP_IS_SOUND,
     call='print(tx.update(p, s, p)[0]["w"])',
     cause="the wide and the tall case are two branches, and one of them is wrong",
     change="transpose on entry and again on return, under the same condition",
@@ -139,7 +139,7 @@ def check_transposition(bench: Bench) -> None:
 
 @check(
     tier="trait",
-    needs=_NEEDS,
+    needs=STEP_IS_SOUND,
     call="print(tx.update(p, s, p)[0])",
     cause="a norm or mean is taken over the whole stack instead of over each matrix",
     change="reduce over axis=(-2, -1) with keepdims=True; use .mT, never .T",

@@ -6,8 +6,12 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from ..bench import Bench, at, fail_if_far, fail_if_types_differ, gradient, param_leaves, sample
-from ..registry import check
+from ..bench import Bench
+from ..check import check
+from ..compare import at, fail_if_types_differ
+from ..mirrors import param_leaves
+from ..problem import gradient, sample
+from ..steps import fail_if_step_differs
 from ..verdicts import CheckFailure, NotApplicable
 
 _NEEDS = ("core_runs", "updates_like_params", "state_stable", "tree_map_params")
@@ -74,7 +78,7 @@ def check_sharded_init(bench: Bench) -> None:
 
 
 @check(
-    needs=(*_NEEDS, "sharded_init", "no_recompile"),
+    needs=(*_NEEDS, "sharded_init", "no_recompile", "pure"),
     requires=("eight_devices",),
     call=f"{_SPLIT}; print(jax.jit(tx.update)(p, tx.init(p), p)[0])",
     cause="a reduction counts local values, or the state is gathered by a sharding constraint",
@@ -83,18 +87,21 @@ def check_sharded_init(bench: Bench) -> None:
 def check_sharded_step(bench: Bench) -> None:
     """Two steps on eight devices equal those on one, and keep the shardings of the state."""
     alone = _params(bench)
-    expected, _ = bench.two_steps(alone)
+    given = (gradient(alone), bench.tx.init(alone), alone)
+    two_steps = bench.two_steps()
     params = _shard(alone, _mesh(AxisType.Auto))
     grads, state = _shard(gradient(alone), _mesh(AxisType.Auto)), bench.tx.init(params)
     step = jax.jit(bench.update)
     for number in (1, 2):
         updates, state = step(grads, state, params)
         _fail_if_state_strays(bench, state, params, f"after step {number}")
-    fail_if_far("the update on eight devices", updates, expected, "on one", rtol=1e-3)
+    fail_if_step_differs(
+        "eight devices", (updates, state), two_steps(*given), "one", 1e-3, two_steps, *given
+    )
 
 
 @check(
-    needs=("core_runs", "updates_like_params", "state_stable", "no_recompile"),
+    needs=("core_runs", "updates_like_params", "state_stable", "no_recompile", "pure"),
     requires=("eight_devices",),
     call="m = jax.make_mesh((8,), 'x'); "
     "jax.shard_map(tx.update, mesh=m, in_specs=jax.P(), out_specs=jax.P())(p, s, p)",
@@ -110,8 +117,9 @@ def check_shard_map(bench: Bench) -> None:
     args = jax.device_put(
         (bench.grads, bench.state, bench.params), NamedSharding(mesh, PartitionSpec())
     )
-    expected, _ = bench.step(bench.grads, bench.state, bench.params)
-    fail_if_far("the update in shard_map", mapped(*args)[0], expected, "the plain one", rtol=1e-3)
+    given = (bench.grads, bench.state, bench.params)
+    seen, like = mapped(*args), bench.step(*given)
+    fail_if_step_differs("shard_map", seen, like, "a plain step", 1e-3, bench.step, *given)
 
 
 @check(

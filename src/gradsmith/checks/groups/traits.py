@@ -3,15 +3,16 @@
 import jax
 import optax
 
-from ..bench import Bench, fail_if_far, fail_if_not_finite, loss
-from ..registry import check
-
-_NEEDS = ("core_runs", "updates_like_params", "state_stable")
+from ..bench import Bench
+from ..check import check
+from ..compare import fail_if_far, fail_if_not_finite
+from ..problem import loss
+from ..steps import STEP_IS_SOUND
 
 
 @check(
     tier="trait",
-    needs=(*_NEEDS, "no_recompile"),
+    needs=(*STEP_IS_SOUND, "no_recompile"),
     call='print(tx.update({"w": p["w"], "b": 9 * p["b"]}, s, p)[0]["w"])',
     cause="a global norm, or a scalar estimated from all leaves",
     change="take the claim back, or reduce over each leaf alone",
@@ -33,7 +34,7 @@ def check_leaf_independent(bench: Bench) -> None:
 
 @check(
     tier="trait",
-    needs=(*_NEEDS, "no_recompile"),
+    needs=(*STEP_IS_SOUND, "no_recompile"),
     requires=("factory", "learning_rate"),
     call="i = FACTORY(0.02); print(i.update(p, i.init(p), p)[0])",
     cause="the learning rate enters twice, or decides a bound",
@@ -54,7 +55,7 @@ def check_rate_linear(bench: Bench) -> None:
 
 @check(
     tier="trait",
-    needs=_NEEDS,
+    needs=STEP_IS_SOUND,
     call="f = lambda g: optax.tree.norm(tx.update(g, s, p)[0]); print(jax.grad(f)(p))",
     cause="a root or norm at zero, a while_loop, or a custom derivative that is missing",
     change="guard the root by jnp.where on its argument; use lax.scan or fori_loop of fixed length",

@@ -12,16 +12,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ..bench import (
-    Bench,
-    fail_if_far,
-    fail_if_not_finite,
-    fail_if_structure_differs,
-    fail_if_unlike,
-    gradient,
-    sample,
-)
-from ..registry import check
+from ..bench import Bench
+from ..check import check
+from ..compare import fail_if_not_finite, fail_if_structure_differs, fail_if_unlike
+from ..problem import gradient, sample
+from ..program import same_program
+from ..steps import fail_if_step_differs
 from ..verdicts import CheckFailure
 
 _NEEDS = ("core_runs", "updates_like_params", "zero_grads")
@@ -54,7 +50,8 @@ def _run_case(bench: Bench, name: str) -> None:
     """Pass at once when the fused tree did; else run this case alone."""
     bench.require_own_trees()
     if "fused" not in bench.memory:
-        fused = {case: make() for case, make in _CASES.items()}
+        left_out = {"containers"} if "by_name" in bench.subject.traits else set()
+        fused = {case: make() for case, make in _CASES.items() if case not in left_out}
         try:
             _fail_if_tree_breaks(bench, fused)
             bench.memory["fused"] = True
@@ -65,7 +62,7 @@ def _run_case(bench: Bench, name: str) -> None:
 
 
 def _fail_if_tree_breaks(bench: Bench, params: Any) -> None:
-    updates, state = bench.two_steps(params)
+    updates, state = bench.two_steps()(gradient(params), bench.tx.init(params), params)
     fail_if_unlike("the update", updates, params, "the parameter")
     fail_if_not_finite("the update", updates)
     fail_if_not_finite("the state", state)
@@ -121,11 +118,13 @@ def check_singleton_dims(bench: Bench) -> None:
 
 
 @check(
+    unless=("by_name",),
     needs=_NEEDS,
     call="p = [jnp.ones((4, 3)), (jnp.ones(3),)]; s = tx.init(p); print(tx.update(p, s, p)[0])",
     cause="the code asks for a dict (params.items(), params['kernel']), or takes a tuple for a "
     "leaf",
-    change="visit trees with jax.tree.map or jax.tree_util.tree_map_with_path",
+    change="visit trees with jax.tree.map or jax.tree_util.tree_map_with_path; if leaves are "
+    "chosen by their name, declare the trait by_name",
 )
 def check_containers(bench: Bench) -> None:
     """Lists, tuples, NamedTuples and dataclasses of parameters are kept."""
@@ -133,10 +132,12 @@ def check_containers(bench: Bench) -> None:
 
 
 @check(
+    unless=("by_name",),
     needs=_NEEDS,
     call="p = jnp.ones((4, 3)); s = tx.init(p); print(tx.update(p, s, p)[0])",
     cause="the code asks for a dict, or for a path that is not empty",
-    change="visit trees with jax.tree.map, which takes an array as a tree of one leaf",
+    change="visit trees with jax.tree.map, which takes an array as a tree of one leaf; if leaves "
+    "are chosen by their name, declare the trait by_name",
 )
 def check_bare_array(bench: Bench) -> None:
     """The parameters may be one array."""
@@ -191,6 +192,7 @@ def check_empty_tree(bench: Bench) -> None:
 
 
 @check(
+    needs=("core_runs", "pure"),
     phase="abstract",
     unless=("by_name",),
     call='q = {"a": p["b"], "b": p["w"]}; print(tx.update(q, tx.init(q), q)[0])',
@@ -205,17 +207,23 @@ def check_container_invariance(bench: Bench) -> None:
     base = bench.program(bench.grads, bench.state, bench.params)
     for params in ({"a": bias, "b": {"c": kernel}}, [[bias], kernel]):
         grads, state = gradient(params), bench.tx.init(params)
-        if bench.program(grads, state, params).same_as(base):
+        if same_program(bench.program(grads, state, params), base):
             continue
-        expected, _ = bench.update(bench.grads, bench.state, bench.params)
-        updates, _ = bench.update(grads, state, params)
-        fail_if_far(
-            f"the update of {jax.tree.structure(params)}",
-            jax.tree.leaves(updates),
-            jax.tree.leaves(expected),
-            f"that of {jax.tree.structure(bench.params)}",
-            rtol=1e-6,
+        given = (bench.grads, bench.state, bench.params)
+        fail_if_step_differs(
+            f"{jax.tree.structure(params)}",
+            _leaves(bench.update(grads, state, params)),
+            _leaves(bench.update(*given)),
+            f"{jax.tree.structure(bench.params)}",
+            1e-6,
+            lambda *given: _leaves(bench.update(*given)),
+            *given,
         )
+
+
+def _leaves(result: Any) -> tuple[list[Any], list[Any]]:
+    updates, state = result
+    return jax.tree.leaves(updates), jax.tree.leaves(state)
 
 
 @check(
@@ -228,7 +236,8 @@ def check_masked(bench: Bench) -> None:
     """Under `optax.masked` the masked leaf is returned unchanged, and the rest is finite."""
     bench.require_own_trees()
     params = sample({"bias": (3,), "kernel": (4, 3)})
-    updates, _ = bench.two_steps(params, tx=optax.masked(bench.tx, {"bias": False, "kernel": True}))
+    tx = optax.masked(bench.tx, {"bias": False, "kernel": True})
+    updates, _ = bench.two_steps(tx)(gradient(params), tx.init(params), params)
     fail_if_unlike("the update", updates, params, "the parameter")
     fail_if_not_finite("the update", updates)
     grad = gradient(params)["bias"]
@@ -250,7 +259,7 @@ def check_partition(bench: Bench) -> None:
     tx = optax.partition(
         {"train": bench.tx, "freeze": optax.set_to_zero()}, {"bias": "freeze", "kernel": "train"}
     )
-    updates, _ = bench.two_steps(params, tx=tx)
+    updates, _ = bench.two_steps(tx)(gradient(params), tx.init(params), params)
     fail_if_unlike("the update", updates, params, "the parameter")
     fail_if_not_finite("the update", updates)
     if bool(jnp.any(updates["bias"] != 0)):

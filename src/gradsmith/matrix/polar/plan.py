@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array
 
-from ...xla.targets import RATIONAL_FROM, SMALL_RATIONAL_SLOWNESS, SVD_SLOWNESS, platform
+from ...xla.targets import current_target
 from ..norms import Normalizer, check_normalizer
 from ..symmetric import in_blocks
 from .coefficients import Schedule, schedule_of
@@ -238,10 +238,11 @@ def _svd(small: int, large: int, dtype: DTypeLike) -> Plan:
 
 def _slowness(plan: Plan, n: int) -> float:
     """Return how much longer than those of products of large matrices the flops of a plan take."""
+    target = current_target()
     if plan.method == "svd":
-        return SVD_SLOWNESS
-    small = n < RATIONAL_FROM[platform()]
-    return SMALL_RATIONAL_SLOWNESS if small and plan.schedule is None else 1.0
+        return target.svd_slowness
+    small = n < target.rational_from
+    return target.small_rational_slowness if small and plan.schedule is None else 1.0
 
 
 def _through_gram(small: int, large: int) -> int:

@@ -23,7 +23,8 @@ class Task:
         init: `key -> params`, any pytree of floating-point arrays.
         loss: `(params, batch) -> ()`, the scalar to minimise.
         batch: `key -> batch`, the training data of one step. Called inside the compiled step.
-        validation: A batch that training never sees; the same for every entry and seed.
+        selection: A batch that training never sees, on which settings are chosen.
+        report: Another one, on which the entries are compared.
         target: The validation loss that counts as solved, for the column "steps to the target".
         steps: Steps of one run.
         examples_per_step: How many units of data one step consumes.
@@ -42,7 +43,8 @@ class Task:
         ...     init=lambda key: {"x": jax.random.normal(key, (3,))},
         ...     loss=lambda params, batch: jnp.sum((params["x"] - batch) ** 2),
         ...     batch=lambda key: 1.0 + 0.1 * jax.random.normal(key, (3,)),
-        ...     validation=jnp.ones(3),
+        ...     selection=jnp.ones(3),
+        ...     report=jnp.ones(3),
         ...     target=0.01,
         ...     steps=100,
         ...     examples_per_step=1,
@@ -53,7 +55,8 @@ class Task:
     init: Callable[[PRNGKeyArray], PyTree]
     loss: Callable[[PyTree, Batch], jax.Array]
     batch: Callable[[PRNGKeyArray], Batch]
-    validation: Batch
+    selection: Batch
+    report: Batch
     target: float
     steps: int
     examples_per_step: int

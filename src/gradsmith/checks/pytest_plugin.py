@@ -1,9 +1,13 @@
 """The checks as pytest tests: one named, selectable test for each subject and check."""
 
+import functools
+import unittest
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
-from .registry import Check, require_known, select
+from .check import Check
+from .registry import require_expectable, select, with_needs
+from .runner import run_checks
 from .subject import Subject, as_subject
 from .verdicts import CheckFailure
 
@@ -47,10 +51,33 @@ def parametrize(
             if reason is None
             else pytest.mark.xfail(reason=reason, raises=CheckFailure, strict=True)
         )
-        return pytest.param(subject, check, id=f"{subject.name}-{check.name}", marks=marks)
+        return pytest.param(
+            subject,
+            functools.partial(assert_passes, check),
+            id=f"{subject.name}-{check.name}",
+            marks=marks,
+        )
 
     for subject in entries:
-        require_known(subject.expected_failures)
+        require_expectable(subject.expected_failures)
     return pytest.mark.parametrize(
         ("subject", "check"), [case(subject, check) for subject in entries for check in checks]
     )
+
+
+def assert_passes(check: Check, subject: object) -> None:
+    """Run one check and what it needs; raise what pytest shows.
+
+    Raises:
+        CheckFailure: The property does not hold.
+        unittest.SkipTest: It was skipped, blocked or inconclusive; pytest reports a skip.
+    """
+    result = run_checks(as_subject(subject), with_needs([check]))[-1]
+    if result.outcome in ("failed", "expected"):
+        assert result.advice is not None
+        advice = result.advice
+        raise CheckFailure(
+            advice.seen, advice.expected, advice.reproduce, advice.cause, advice.change
+        )
+    if result.outcome not in ("passed", "unexpected"):  # pytest's strict xfail tells the latter
+        raise unittest.SkipTest(f"{result.outcome}: {result.reason}")

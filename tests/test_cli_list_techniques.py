@@ -1,7 +1,7 @@
 import json
 
 from gradsmith.catalogue import TECHNIQUES
-from gradsmith.cli.list import list_techniques
+from gradsmith.cli.list_techniques import list_techniques
 
 
 def test_list_prints_every_technique(capsys):

@@ -1,0 +1,62 @@
+"""The flops of a matrix product, however a compiler writes it.
+
+A `dot` stays one in programs for CPUs, and within the fusions that XLA gives to Triton. For the
+rest, XLA calls cuBLAS on GPUs; ROCm's libraries go by the same names.
+"""
+
+import math
+import re
+from collections.abc import Sequence
+
+from .hlo import Instruction, arrays
+
+_TARGET = re.compile(r'custom_call_target="([^"]*)"')
+_BY_CUBLAS = {"__cublas$gemm", "__cublas$lt$matmul", "__cublas$lt$matmul$f8"}
+_WITHOUT_FLOPS = {
+    "AllocateBuffer",
+    "MoveToDevice",
+    "MoveToHost",
+    "PadToStatic",
+    "SliceToDynamic",
+    "TopK",
+    "__cub$DeviceRadixSort",
+    "annotate_device_placement",
+    "cu_threefry2x32_ffi",
+}
+
+
+def product_flops(instruction: Instruction, shapes: dict[str, str]) -> float | None:
+    """Return the flops of an instruction that is a matrix product; of any other, None.
+
+    Args:
+        instruction: Of a compiled program.
+        shapes: The types of the results of its computation, by name.
+    """
+    if instruction.operation == "dot":
+        contracted = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", instruction.rest)
+    elif called(instruction) in _BY_CUBLAS:
+        contracted = re.search(r'"lhs_contracting_dimensions":\[([^\]]*)\]', instruction.rest)
+    else:
+        return None
+    axes = re.findall(r"\d+", contracted[1]) if contracted else []
+    left = arrays(shapes[instruction.first_operand()])[0]
+    return _flops(instruction.result, [left.shape[int(axis)] for axis in axes])
+
+
+def uncounted_call(instruction: Instruction) -> str | None:
+    """Return what is called that may hold flops which the text does not tell, as cuDNN's do."""
+    target = called(instruction)
+    known = target is None or target in _BY_CUBLAS or target in _WITHOUT_FLOPS
+    return None if known else target
+
+
+def called(instruction: Instruction) -> str | None:
+    """Return what a custom call calls; of any other instruction, None."""
+    found = _TARGET.search(instruction.rest) if instruction.operation == "custom-call" else None
+    return None if found is None else found[1]
+
+
+def _flops(result: str, contracted: Sequence[int]) -> float:
+    made = arrays(result)[0]  # behind it, cuBLAS has its workspace
+    complex_ = 4 if made.dtype.startswith("c") else 1
+    return 2.0 * complex_ * made.size * math.prod(contracted)

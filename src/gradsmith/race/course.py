@@ -1,0 +1,113 @@
+"""One run of a race, from its start or its last checkpoint to its end."""
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int
+
+from .checkpoints import Checkpoints, DamagedCheckpointError
+from .compiled import Compiled, RunState
+from .display import Display
+from .tasks import Task
+
+POINTS = 20  # of a curve, after its start
+
+
+class Course(NamedTuple):
+    """A run so far; what a checkpoint holds."""
+
+    state: RunState
+    curve: Float[np.ndarray, "points 2"]  # mean training loss, validation loss; NaN where to come
+    passes: Int[np.ndarray, " points"]  # forward and backward together; 0 where to come
+    seconds: np.ndarray  # spent so far, a scalar
+    stepping: np.ndarray  # of them, in steps
+
+
+def curve_steps(steps: int) -> list[int]:
+    """The steps after which a run is validated, from 0 to the last, about equally far apart.
+
+    Examples:
+        >>> curve_steps(3), curve_steps(50)[:4], len(curve_steps(400))
+        ([0, 1, 2, 3], [0, 2, 5, 7], 21)
+    """
+    points = min(POINTS, steps)
+    return [steps * i // points for i in range(points + 1)]
+
+
+def train(
+    task: Task,
+    compiled: Compiled,
+    evaluate: Callable,
+    rate: float,
+    seed: int,
+    checkpoints: Checkpoints,
+    checkpoint_seconds: float,
+    display: Display,
+) -> Course:
+    """Go on from the checkpoint, if there is one, to the last step or divergence.
+
+    Args:
+        task: What is minimised.
+        compiled: By whom.
+        evaluate: The held-out loss of parameters.
+        rate: The peak learning rate.
+        seed: Of parameters and batches.
+        checkpoints: Of this run.
+        checkpoint_seconds: Time between two of them.
+        display: Who hears of the progress.
+    """
+    rate, seed = jnp.float32(rate), jnp.int32(seed)
+    steps = curve_steps(task.steps)
+    course = _begin(compiled, evaluate, rate, seed, len(steps))
+    course = _stored(checkpoints, course, display) or course
+    before = saved = time.perf_counter()
+    for point in range(1, len(steps)):
+        if steps[point] <= course.state.step or course.state.diverged_at:
+            continue
+        course = _advance(task, compiled, evaluate, rate, seed, course, point, steps[point])
+        now = time.perf_counter()
+        course = course._replace(seconds=course.seconds + (now - before))
+        display.advance(steps[point], float(course.curve[point, 1]), now - before)
+        before = now
+        if now - saved >= checkpoint_seconds:
+            checkpoints.save(steps[point], course)
+            saved = now
+    return course
+
+
+def _begin(compiled: Compiled, evaluate, rate, seed, points: int) -> Course:
+    state = compiled.start(rate, seed)
+    curve = np.full((points, 2), np.nan, np.float32)
+    curve[0, 1] = evaluate(state.params)
+    return Course(state, curve, np.zeros(points, np.int32), np.zeros(()), np.zeros(()))
+
+
+def _stored(checkpoints: Checkpoints, like: Course, display: Display) -> Course | None:
+    try:
+        return checkpoints.load(like)
+    except DamagedCheckpointError as error:
+        aside = checkpoints.move_aside()
+        display.remark(
+            f"the checkpoint of this run is of no use ({error}); it is in {aside} now, and the run "
+            "starts again"
+        )
+        return None
+
+
+def _advance(task, compiled, evaluate, rate, seed, course, point: int, step: int) -> Course:
+    start = time.perf_counter()
+    advanced = compiled.advance(course.state, rate, seed, jnp.int32(step))
+    state, training_loss = jax.block_until_ready(advanced)
+    stepping = course.stepping + (time.perf_counter() - start)
+    validation_loss = evaluate(state.params)
+    curve, passes = course.curve.copy(), course.passes.copy()
+    curve[point] = training_loss, validation_loss
+    passes[point] = state.passes.sum()
+    in_bounds = np.isfinite(curve[point, 1]) and curve[point, 1] <= task.bound
+    if not state.diverged_at and not in_bounds:  # the last update spoiled the parameters
+        state = state._replace(diverged_at=state.step)
+    return Course(state, curve, passes, course.seconds, stepping)

@@ -1,0 +1,67 @@
+"""Trace all that a race runs, before anything is compiled or written."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import jax
+
+from .compiled import Program, lower_entry
+from .examine import examine_entry, examine_task
+from .fingerprint import data_fingerprint, program_fingerprint
+from .protocol import Race
+from .space import RATE, Settings
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """A race that can be run: everything is traced, nothing is compiled.
+
+    Args:
+        race: What is raced.
+        programs: Of each entry with each choice of settings, by `program_name`.
+        select: The loss of parameters on the selection data, lowered.
+        report: On the report data.
+        fingerprints: Of both with their data (as `task`), and of each program.
+    """
+
+    race: Race
+    programs: Mapping[str, Program]
+    select: jax.stages.Lowered
+    report: jax.stages.Lowered
+    fingerprints: Mapping[str, str | None]
+
+
+def prepare(race: Race) -> Prepared:
+    """Trace everything that is raced.
+
+    Raises:
+        RaceError: The task or an entry cannot be raced.
+    """
+    task = race.task
+    examine_task(task)
+    programs = {}
+    for entry in race.entries:
+        for settings in race.first_trials(entry):
+            name = program_name(entry.name, settings)
+            if name not in programs:
+                examine_entry(task, entry, settings)
+                programs[name] = lower_entry(task, entry, settings)
+    params = next(iter(programs.values())).abstract.params
+    select, report = (jax.jit(task.loss).lower(params, d) for d in (task.selection, task.report))
+    held_out = program_fingerprint(select, report)
+    fingerprints = {
+        "task": held_out and f"{held_out} {data_fingerprint((task.selection, task.report))}",
+        **{name: program.fingerprint() for name, program in programs.items()},
+    }
+    return Prepared(race, programs, select, report, fingerprints)
+
+
+def program_name(entry: str, settings: Settings) -> str:
+    """What a program is called: trials that differ in the learning rate alone share one.
+
+    Examples:
+        >>> program_name("muon", {"learning_rate": 0.02, "momentum": 0.9})
+        'entry muon(momentum=0.9)'
+    """
+    others = [f"{name}={value!r}" for name, value in settings.items() if name != RATE]
+    return f"entry {entry}({', '.join(others)})" if others else f"entry {entry}"

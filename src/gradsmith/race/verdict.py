@@ -1,0 +1,73 @@
+"""What a race shows, in words, and never more than the data say."""
+
+import math
+
+from . import inference
+from .protocol import Race
+from .records import Record, in_digits
+from .rows import LEVEL, Pair, pairs, rows
+
+
+def verdict(race: Race, records: list[Record]) -> list[str]:
+    """A sentence for each entry beside the first of the table, by the rule of the protocol."""
+    table = [row for row in rows(race, records) if row.losses]
+    said = []
+    for row in table:
+        diverged = row.losses.count(None)
+        if diverged:
+            said.append(
+                f"{row.entry} diverged at {diverged} of {len(row.losses)} reported seeds, so it "
+                "has no mean to compare"
+            )
+    if race.protocol.verdict == "track":
+        return said + [
+            _track(row.entry, [loss for loss in row.losses if loss is not None], race.task.target)
+            for row in table
+            if None not in row.losses
+        ]
+    if table:
+        compared = pairs(race, records)
+        first = table[0].entry
+        said += [sentence(p, len(compared)) for p in compared if first in (p.better, p.worse)]
+    return said
+
+
+def sentence(pair: Pair, comparisons: int) -> str:
+    """What is known about a pair.
+
+    Args:
+        pair: The pair.
+        comparisons: How many pairs the race compares; the seeds that are suggested allow for it.
+    """
+    difference = pair.difference
+    size = in_digits(difference.mean)
+    if difference.pairs < 2:
+        return (
+            f"{pair.better} ended {size} below {pair.worse} at one seed, which shows nothing: give "
+            "more seeds"
+        )
+    n = f"n = {difference.pairs}"
+    if pair.shown:
+        half = in_digits((difference.interval[1] - difference.interval[0]) / 2)
+        return f"{pair.better} is better than {pair.worse} by {size} ± {half} ({n}, {_p(pair.p)})"
+    text = f"{pair.better} and {pair.worse} are not distinguishable ({n}, {_p(pair.p)})"
+    if difference.mean == 0 or math.isnan(difference.deviation):
+        return f"{text}: their mean losses are the same"
+    wanted = inference.seeds_to_show(difference.mean, difference.deviation, LEVEL / comparisons)
+    if wanted >= 1000:
+        return f"{text}; more than 1000 seeds would be needed to show a difference of {size}"
+    more = max(1, wanted - difference.pairs)
+    return f"{text}; about {more} more seed{'s' * (more > 1)} would show a difference of {size}"
+
+
+def _track(entry: str, losses: list[float], target: float) -> str:
+    met, reached = inference.optimization_track(losses, target)
+    return (
+        f"{entry} {'meets' if met else 'does not meet'} the target {target:g} by the optimization "
+        f"track's rule: (target - mean) sqrt(n) = {reached:.4f}, and 0.004 is needed "
+        f"(n = {len(losses)})"
+    )
+
+
+def _p(p: float) -> str:
+    return f"p {'< .0001' if p < 1e-4 else f'= {p:.4f}'.replace('0.', '.', 1)}, Holm"

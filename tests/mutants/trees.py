@@ -1,0 +1,105 @@
+"""Faults that unusual leaves and containers show."""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from .base import leafwise, mutant, scaled_inside
+
+
+@mutant("none_leaf")
+def none_is_a_leaf():
+    return optax.stateless(
+        lambda u, p: jax.tree.map(lambda x: x * 1.0, u, is_leaf=lambda x: x is None)
+    )
+
+
+@mutant("masknode_leaf")
+def masknode_is_a_leaf():
+    return optax.stateless(
+        lambda u, p: jax.tree.map(
+            lambda x: x * 1.0, u, is_leaf=lambda x: isinstance(x, optax.MaskedNode)
+        )
+    )
+
+
+@mutant("scalar_leaf")
+def last_axis_assumed():
+    return leafwise(lambda u: u - 0.1 * jnp.mean(u, axis=-1, keepdims=True))
+
+
+@mutant("singleton_dims")
+def squeezed():
+    return leafwise(lambda u: jnp.squeeze(u) * 1.0)
+
+
+@mutant("containers")
+def tuple_is_a_leaf():
+    return optax.stateless(
+        lambda u, p: jax.tree.map(lambda x: x * 1.0, u, is_leaf=lambda x: type(x) is tuple)
+    )
+
+
+@mutant("bare_array")
+def path_assumed():
+    def rule(path, u):
+        return u * (0.5 if path[-1] is None else 1.0)
+
+    return optax.stateless(lambda u, p: jax.tree_util.tree_map_with_path(rule, u))
+
+
+@mutant("rank34")
+def ranks_above_two_refused():
+    def rule(u):
+        assert u.ndim <= 2
+        return u
+
+    return leafwise(rule)
+
+
+@mutant("zero_size_leaf")
+def largest_of_nothing():
+    return leafwise(lambda u: u / (1 + jnp.max(jnp.abs(u))))
+
+
+@mutant("empty_tree")
+def stack_of_nothing():
+    def update(updates, params):
+        total = jnp.stack([jnp.sum(u).astype(jnp.float32) for u in jax.tree.leaves(updates)])
+        return jax.tree.map(lambda u: u + 0 * total[0].astype(u.dtype), updates)
+
+    return optax.stateless(update)
+
+
+@mutant("container_invariance")
+def bias_by_name_in_a_nested_jit():
+    def rule(path, u):
+        return scaled_inside(0.5 if "bias" in jax.tree_util.keystr(path) else 1.0)(u)
+
+    return optax.stateless(lambda u, p: jax.tree_util.tree_map_with_path(rule, u))
+
+
+@mutant("container_invariance")
+def bias_by_name():
+    def rule(path, u):
+        return u * (0.5 if "bias" in jax.tree_util.keystr(path) else 1.0)
+
+    return optax.stateless(lambda u, p: jax.tree_util.tree_map_with_path(rule, u))
+
+
+def _first_leaf_decides():
+    def update(updates, params):
+        leaves = jax.tree.leaves(updates, is_leaf=lambda x: isinstance(x, optax.MaskedNode))
+        return jax.tree.map(lambda u: u.astype(u.dtype) + 0 * leaves[0].size, updates)
+
+    return optax.stateless(update)
+
+
+@mutant("masked")
+def first_leaf_decides():
+    return _first_leaf_decides()
+
+
+@mutant("partition")
+def first_leaf_decides_in_a_group():
+    return _first_leaf_decides()
