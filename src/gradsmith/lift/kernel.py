@@ -31,8 +31,8 @@ class Kernel(Protocol):
         rule: An optimizer whose parameter is one array `(k, p, q)`: what `k` matrices are reduced
             to. It gets the stacked `params` if `reduces` is False.
         reduces: Whether the rule sees something smaller than the matrices. Then they are reduced
-            part after part, and the rule gets no parameters. A matrix may stay split among devices
-            along its long side.
+            part after part, and the rule gets a list of the scales of all stacks in place of
+            parameters. A matrix may stay split among devices along its long side.
         stateless: Whether the rule keeps nothing. Then everything of one size goes through it at
             once, whatever bucket it is from.
     """
@@ -118,8 +118,10 @@ def run_rule(
                 at = hold(jnp.int32(part.start), last)
                 seen = jax.lax.dynamic_update_slice_in_dim(seen, some, at, 0)
             last = some if kernel.reduces else None
-        theirs = None
-        if params is not None:
+        theirs: Any = None
+        if kernel.reduces:
+            theirs = [item.scales for item in items]
+        elif params is not None:
             stacks = [stack for bucket in group for stack in params[bucket].stacks]
             theirs = _concatenate([stack.astype(dtype) for stack in stacks])
         rule_state = states[group[0]]
