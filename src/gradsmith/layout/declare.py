@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 from .axes import MatrixAxes
 from .conventions import Layout, ToldLayout, layout_by_name, without_name
@@ -15,9 +15,9 @@ Axes = None | MatrixAxes | Callable[[str, Any], MatrixAxes | None] | Any
 """What `axes=` takes: which axes of which leaf are fan-in, fan-out and stack.
 
 None is what the names tell. One `MatrixAxes` holds for every leaf. A function
-`(path, leaf) -> MatrixAxes | None` gets paths such as `'blocks/0/kernel'`. A tree of `MatrixAxes` is
-a prefix of the parameters; a flat dict by path, `{'blocks/kernel': ...}`, is one too. Where any of
-them gives None, the names tell."""
+`(path, leaf) -> MatrixAxes | None` gets paths such as `'blocks/0/kernel'`. A tree of `MatrixAxes`
+is a prefix of the parameters; a flat dict by path, `{'blocks/kernel': ...}`, is one too. Where any
+of them gives None, the names tell."""
 
 
 class MatrixLeaf(NamedTuple):
@@ -237,13 +237,13 @@ def _lookup(axes: Axes, paths: list[str]) -> Callable[[str, Any], Declaration | 
         return lambda path, leaf: axes.first(path) or otherwise(path, leaf)
     if isinstance(axes, WithoutCuts):
         cut = _lookup(axes.axes, paths)
-        return lambda path, leaf: _declared(
-            path, (found := cut(path, leaf)) and found.axes.without_cuts()
-        )
+        whole = lambda found: None if found is None else found.axes.without_cuts()
+        return lambda path, leaf: _declared(path, whole(cut(path, leaf)))
     if callable(axes):
-        return lambda path, leaf: _declared(path, axes(path, leaf))
+        by_path = cast(Callable[[str, Any], MatrixAxes | None], axes)
+        return lambda path, leaf: _declared(path, by_path(path, leaf))
     known = {node for path in paths for node in prefixes(path)}
-    table: dict[str | None, Declaration] = {}
+    table: dict[str, Declaration] = {}
     for prefix, found in leaves_with_path(axes):
         if not isinstance(found, MatrixAxes):
             raise TypeError(f"axes at {prefix!r} is {found!r}; it must be a MatrixAxes or None")
@@ -254,7 +254,13 @@ def _lookup(axes: Axes, paths: list[str]) -> Callable[[str, Any], Declaration | 
                 f"they have {', '.join(paths[:8])}{' ...' if len(paths) > 8 else ''}"
             )
         table[prefix] = Declaration(found, pattern_of(prefix))
-    return lambda path, leaf: table.get(longest_prefix(path, table))
+
+    def find(path: str, leaf: Any) -> Declaration | None:
+        del leaf
+        prefix = longest_prefix(path, table)
+        return None if prefix is None else table[prefix]
+
+    return find
 
 
 def _declared(path: str, axes: MatrixAxes | None) -> Declaration | None:
