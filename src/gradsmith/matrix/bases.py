@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Inexact, Int
 
 from ..xla.arithmetic import adjoint, adjoint_times
+from ..xla.decompositions import eigh
 from .qr import orthonormal
 
 Refresh = Literal["qr", "eigh"]
@@ -51,6 +52,6 @@ def follow_basis(
     rows = adjoint_times(basis, a)
     order = jnp.argsort(jnp.sum(rows * basis.mT, -1).real, -1, descending=True)
     if method == "eigh":
-        return jnp.flip(jnp.linalg.eigh(a)[1], -1), order
+        return jnp.flip(eigh(a)[1], -1), order
     rows = jnp.take_along_axis(rows, order[..., :, None], -2)
     return orthonormal(adjoint(rows)), order

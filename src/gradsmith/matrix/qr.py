@@ -3,8 +3,8 @@
 A matrix comes as the rows of its adjoint, so that the columns that are reflected lie in one piece.
 
 Nothing here is LAPACK's. On CPUs its threads wait actively beside those of XLA after each call, by
-which everything around it is slower; and of two batched calls at a time, each keeps the threads
-that the other waits for (seen in JAX 0.10.2). On accelerators this is not measured.
+which everything around it is slower, and batched calls may hang (`xla/decompositions.py`). On
+accelerators this is not measured.
 """
 
 from typing import NamedTuple

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Inexact
 
 from ..xla.arithmetic import matmul, times_adjoint
+from ..xla.decompositions import eigh
 
 RootMethod = Literal["eigh", "newton"]
 
@@ -54,7 +55,7 @@ def inverse_root(
 
 
 def _eigh(a: Array, p: int, eps: float | Array) -> Array:
-    values, vectors = jnp.linalg.eigh(a)
+    values, vectors = eigh(a)
     floor = -jnp.minimum(values[..., :1], 0.0) + jnp.asarray(eps, values.dtype) * values[..., -1:]
     values = values + floor
     roots = jnp.where(values > 0, jnp.where(values > 0, values, 1.0) ** (-1 / p), 0.0)

@@ -27,8 +27,8 @@ class Target:
         parts: In how many parts, one after the other, an update is computed. On CPUs 8 parts take
             a third of the memory. With 4 parts, GPT-2's temporaries are half as many again; with
             16, compiling it takes a tenth longer. Elsewhere XLA itself minds what is in memory.
-        one_decomposition: Whether eigenvalue and singular value decompositions are computed one
-            matrix at a time (`xla/decompositions.py`).
+        decomposes_batches: Whether one call may decompose several matrices. On CPUs it may hang
+            (`xla/decompositions.py`).
         blocks_from: The size from which on products of symmetric matrices are faster in two by two
             blocks.
         rational_from: The size from which on two inverses by blocks are faster than the products of
@@ -47,7 +47,7 @@ class Target:
     chunk_bytes: int = 512 << 20
     forces_order: bool = False
     parts: int = 1
-    one_decomposition: bool = False
+    decomposes_batches: bool = True
     blocks_from: int = NEVER
     rational_from: int = NEVER
     small_rational_slowness: float = 10.0
@@ -62,7 +62,7 @@ _TARGETS = {
         chunk_bytes=512 << 10,
         forces_order=True,
         parts=8,
-        one_decomposition=True,
+        decomposes_batches=False,
         blocks_from=512,
         rational_from=96,
         gram_block=384,

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Inexact, Shaped
 
 from ...xla.arithmetic import matmul
+from ...xla.decompositions import svd
 from ..inputs import as_matrices
 
 
@@ -39,7 +40,7 @@ def svd_polar(x: Shaped[Array, "..."]) -> Inexact[Array, "*stack m n"]:
     computed = as_matrices(x, "svd_polar")
     if x.size == 0:
         return x
-    u, s, vh = jnp.linalg.svd(computed, full_matrices=False)
+    u, s, vh = svd(computed)
     threshold = max(x.shape[-2:]) * jnp.finfo(s.dtype).eps * s[..., :1]
     kept = jnp.where(s <= threshold, 0.0, 1.0).astype(u.dtype)
     return matmul(u * kept[..., None, :], vh).astype(x.dtype)

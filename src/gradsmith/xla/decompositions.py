@@ -1,0 +1,49 @@
+"""Eigenvalue and singular value decompositions that never wait for each other.
+
+On CPUs these are calls of LAPACK. jaxlib gives the matrices of a batch to the threads of XLA's
+pool. The thread that calls is one of them, and sleeps until they are done. When as many calls as
+there are threads do this at the same time, as on two devices and two cores, no thread is left to
+work, and the program hangs (seen in jaxlib 0.10.2, `jax::ParallelBatchMap`). A call for one matrix
+needs no other thread. So there the matrices of a batch come one after the other, also where
+`jax.vmap` makes the batch.
+
+Nothing here has a derivative; `gradsmith.matrix` says what they are.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.custom_batching import sequential_vmap
+from jaxtyping import Array, Float, Inexact
+
+from .targets import current_target
+
+
+def eigh(
+    a: Inexact[Array, "*stack n n"],
+) -> tuple[Float[Array, "*stack n"], Inexact[Array, "*stack n n"]]:
+    """Return eigenvalues, the smallest first, and eigenvectors of Hermitian matrices."""
+    return _decompose(lambda x: tuple(jnp.linalg.eigh(x)), a)
+
+
+def svd(
+    x: Inexact[Array, "*stack m n"],
+) -> tuple[Inexact[Array, "*stack m s"], Float[Array, "*stack s"], Inexact[Array, "*stack s n"]]:
+    """Return `u, s, vh` of every matrix, as many singular vectors as there are values."""
+    return _decompose(lambda x: tuple(jnp.linalg.svd(x, full_matrices=False)), x)
+
+
+def _decompose(f: Callable, x: Array) -> Any:
+    with jax.default_matmul_precision("highest"):
+        if current_target().decomposes_batches:
+            return f(x)
+        *stack, m, n = x.shape
+        one = sequential_vmap(f)
+        if math.prod(stack) == 1:
+            parts = [part[None] for part in one(x.reshape(m, n))]
+        else:
+            parts = jax.lax.map(one, x.reshape(-1, m, n))
+    return tuple(part.reshape(*stack, *part.shape[1:]) for part in parts)
