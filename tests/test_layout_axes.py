@@ -315,7 +315,7 @@ def test_an_axis_that_is_no_integer_is_refused(axis):
 def test_what_is_no_array_has_no_axes_and_no_declaration():
     tree = {"weight": jnp.zeros((2, 3)), "activation": jax.nn.relu, "rate": 0.5}
     assert [leaf.path for leaf in matrix_leaves({"activation": MatrixAxes()}, tree)] == ["weight"]
-    state = gs.per_stack(gs.orthogonalize()).init(tree)
+    state = gs.per_stack(gs.polar_factor()).init(tree)
     assert list(state.buckets) == ["1x3x2 float32"]
 
 

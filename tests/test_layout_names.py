@@ -467,7 +467,7 @@ def test_an_optimizer_reads_every_name_as_roles_does():
             if is_matrix:
                 ((_, m, n),) = expected.stack_shapes(shape)
                 assert [key.split("x", 1)[1] for key in described[path].buckets] == [
-                    f"{min(m, n)}x{min(m, n)} float32"
+                    f"{min(m, n)}x{max(m, n)} float32"
                 ], path
 
 

@@ -81,7 +81,9 @@ def test_rank_one_comes_out_as_the_map_of_one(newton_schulz):
     u, v = gaussian(7), gaussian(9, seed=1)
     x = np.outer(u, v)
     expected = 0.6964364095 * x / np.linalg.norm(x)
-    np.testing.assert_allclose(newton_schulz(jnp.asarray(1e-5 * x, "float32")), expected, atol=5e-5)
+    # The singular values that are rounding errors grow by the slope at zero, as in every matrix.
+    out = newton_schulz(jnp.asarray(1e-5 * x, "float32"))
+    np.testing.assert_allclose(out, expected, atol=AMPLIFIED)
 
 
 @NAMES

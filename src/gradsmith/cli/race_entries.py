@@ -86,7 +86,7 @@ def routing(tx: optax.GradientTransformation, params: PyTree) -> str:
         >>> print(routing(optax.adam(0.1), params))
         2 leaves to adam
         >>> print(routing(gradsmith.muon(0.1), params))
-        1 leaf (vector) to others: adam; 1 leaf (matrix) to matrices: momentum, rule
+        1 leaf (vector) to others: adam; 1 leaf (matrix) to matrices: momentum, orthogonalized
     """
     groups: dict[str, list[str]] = {}
     for leaf in gradsmith.describe(tx, params).leaves:

@@ -83,7 +83,7 @@ def orthogonalize(
     check_fixed("orthogonalize", steps=steps, max_error=max_error)
     request = Request(method, coefficients, steps, max_error, normalizer)
 
-    def polar(grams: Array, eps: Array) -> Array:
+    def orthogonalized(grams: Array, eps: Array) -> Array:
         alone = len(grams) == 1
         # XLA on CPU copies what it transposes in a stack of one matrix, and not in a matrix.
         own, added = (grams[0], eps[0]) if alone else (grams, eps)
@@ -105,7 +105,7 @@ def orthogonalize(
         tx = per_stack(finished, axes=axes, placement=placement)
     else:
         tx = per_gram(
-            polar,
+            orthogonalized,
             scale_free=True,
             length=eps,
             postprocess=postprocess,
