@@ -58,8 +58,7 @@ def scale_by_adam(
         def direction(g, mean, mean_square):
             ridge, rest = (jnp.asarray(x, mean_square.dtype) for x in (eps_root, eps))
             root = jnp.sqrt(debias(b2, mean_square, count) + ridge) + rest
-            # Not `jnp.where`: it is jitted, and a traced eps may be of a mesh that is not set here.
-            root = jax.lax.select(root == 0, jnp.ones_like(root), root)
+            root = root + (root == 0).astype(root.dtype)  # plain arithmetic is at home on any mesh
             return (debias(b1, mean, count) / root).astype(g.dtype)
 
         mu = move_state(lambda m, g: average(b1, m, g), state.mu, updates)
