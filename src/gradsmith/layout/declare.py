@@ -15,9 +15,9 @@ Axes = None | MatrixAxes | Callable[[str, Any], MatrixAxes | None] | Any
 """What `axes=` takes: which axes of which leaf are fan-in, fan-out and stack.
 
 None is what the names tell. One `MatrixAxes` holds for every leaf. A function
-`(path, leaf) -> MatrixAxes | None` gets paths such as `'blocks/0/kernel'`. A tree of `MatrixAxes` is
-a prefix of the parameters; a flat dict by path, `{'blocks/kernel': ...}`, is one too. Where any of
-them gives None, the names tell."""
+`(path, leaf) -> MatrixAxes | None` gets paths such as `'blocks/0/kernel'`. A tree of `MatrixAxes`
+is a prefix of the parameters; a flat dict by path, `{'blocks/kernel': ...}`, is one too. Where any
+of them gives None, the names tell."""
 
 
 class MatrixLeaf(NamedTuple):
@@ -243,7 +243,7 @@ def _lookup(axes: Axes, paths: list[str]) -> Callable[[str, Any], Declaration | 
     if callable(axes):
         return lambda path, leaf: _declared(path, axes(path, leaf))
     known = {node for path in paths for node in prefixes(path)}
-    table: dict[str | None, Declaration] = {}
+    table: dict[str, Declaration] = {}
     for prefix, found in leaves_with_path(axes):
         if not isinstance(found, MatrixAxes):
             raise TypeError(f"axes at {prefix!r} is {found!r}; it must be a MatrixAxes or None")
@@ -254,10 +254,16 @@ def _lookup(axes: Axes, paths: list[str]) -> Callable[[str, Any], Declaration | 
                 f"they have {', '.join(paths[:8])}{' ...' if len(paths) > 8 else ''}"
             )
         table[prefix] = Declaration(found, pattern_of(prefix))
-    return lambda path, leaf: table.get(longest_prefix(path, table))
+
+    def find(path: str, leaf: Any) -> Declaration | None:
+        del leaf
+        found = longest_prefix(path, table)
+        return None if found is None else table[found]
+
+    return find
 
 
-def _declared(path: str, axes: MatrixAxes | None) -> Declaration | None:
+def _declared(path: str, axes: Any) -> Declaration | None:
     """Return what somebody declares who knows the path."""
     return None if axes is None else Declaration(axes, pattern_of(path))
 
