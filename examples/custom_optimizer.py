@@ -86,10 +86,7 @@ def smithed_optimizer(
 
 muon = optax.chain(
     optax.trace(0.95, nesterov=True),
-    gs.per_stack(
-        optax.chain(gs.orthogonalize(), gs.scale_by_aspect_ratio()),
-        axes=stacked,
-    ),
+    gs.orthogonalize(postprocess=gs.scale_by_aspect_ratio(), axes=stacked),
     optax.scale_by_learning_rate(0.02),
 )
 

@@ -15,7 +15,7 @@ def my_step(update):
 def my_optimizer(learning_rate):
     """Hidden matrices by my formula, everything else by Adam."""
     mine = optax.chain(gs.momentum(0.95), gs.per_matrix(my_step))
-    directions = gs.partition_by_role(matrices=mine, others=gs.scale_by_adam())
+    directions = gs.partition_by_role(matrices=mine, others=gs.scale_by_adam(b2=0.95))
     return optax.chain(directions, optax.scale_by_learning_rate(learning_rate))
 
 

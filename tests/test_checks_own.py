@@ -11,13 +11,7 @@ import gradsmith as gs
 from gradsmith import optimizers
 from gradsmith.checks import check_optimizer
 
-RECIPES = [
-    function
-    for name, function in vars(optimizers).items()
-    if inspect.isfunction(function)
-    and function.__module__ == optimizers.__name__
-    and not name.startswith("_")
-]
+RECIPES = [function for function in vars(optimizers).values() if inspect.isfunction(function)]
 
 
 def clipped_muon(learning_rate=0.01):

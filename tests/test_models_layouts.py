@@ -38,7 +38,7 @@ def whiten():
 
 
 def optimizer(axes):
-    rules = optax.chain(whiten(), gs.orthogonalize("svd"), gs.scale_by_aspect_ratio())
+    rules = optax.chain(whiten(), gs.polar_factor("svd"), gs.scale_by_aspect_ratio())
     return optax.chain(
         optax.trace(0.9), gs.per_stack(rules, axes=axes), optax.scale_by_learning_rate(0.05)
     )

@@ -24,7 +24,7 @@ def params():
 
 
 def matrices(axes):
-    rules = gs.per_stack(gs.orthogonalize("svd"), axes=axes)
+    rules = gs.per_stack(gs.polar_factor("svd"), axes=axes)
     return optax.chain(gs.momentum(), rules, optax.scale_by_learning_rate(0.02))
 
 
@@ -40,7 +40,7 @@ def test_every_leaf_says_role_reason_axes_bucket_and_optimizer():
     blocks = rows["blocks"]
     assert (blocks.role, blocks.why) == ("matrix", "rank 3, axes declared")
     assert (blocks.axes, blocks.buckets) == ("stack 0, in 1, out 2", ("13x16x64 float32",))
-    assert blocks.optimizer == "matrices: momentum, orthogonalize"
+    assert blocks.optimizer == "matrices: momentum, polar_factor"
     assert rows["up"].buckets == blocks.buckets
     assert rows["embedding"].optimizer == "others: adam"
     assert rows["norm"].why == "rank 1"
@@ -188,10 +188,10 @@ def test_rules_are_named_in_the_order_in_which_they_act():
         gs.per_matrix(gs.correct_by_mars()),
         gs.momentum(),
         gs.per_gram(unit_columns),
-        gs.per_stack(optax.chain(gs.orthogonalize("svd"), optax.scale(2.0))),
+        gs.per_stack(optax.chain(gs.polar_factor("svd"), optax.scale(2.0))),
     )
     (leaf,) = gs.describe(tx, {"up": jnp.zeros((16, 64))}).leaves
-    names = "trace, correct_by_mars, momentum, unit_columns, orthogonalize, scale"
+    names = "trace, correct_by_mars, momentum, unit_columns, polar_factor, scale"
     assert leaf.optimizer == names
 
 

@@ -57,15 +57,17 @@ def test_a_recipe_descends_a_quadratic_and_compiles_once(name):
 
 
 @pytest.mark.parametrize("name", [name for name in RECIPES if name != "kl_soap"])
-def test_a_recipe_decays_all_weights_by_its_rate(name):
-    plain, decaying = RECIPES[name](0.1), RECIPES[name](0.1, weight_decay=0.5)
+def test_a_recipe_decays_its_matrices_by_its_rate_and_everything_where_the_mask_says(name):
     g = gradients(0)
+    plain = RECIPES[name](0.1)
     one, _ = jax.jit(plain.update)(g, plain.init(PARAMS))
-    other, _ = jax.jit(decaying.update)(g, decaying.init(PARAMS), PARAMS)
     rate = 0.1 * (0.3 if name == "normuon" else 1.0)
-    for leaf, own_rate in (("wide", 0.1), ("narrow", 0.1), ("bias", rate)):
-        part = -own_rate * 0.5 * PARAMS[leaf]
-        np.testing.assert_allclose(other[leaf] - one[leaf], part, atol=1e-6)
+    for mask, rate_of_bias in ((None, 0.0), (lambda params: True, rate)):
+        decaying = RECIPES[name](0.1, weight_decay=0.5, weight_decay_mask=mask)
+        other, _ = jax.jit(decaying.update)(g, decaying.init(PARAMS), PARAMS)
+        for leaf, own_rate in (("wide", 0.1), ("narrow", 0.1), ("bias", rate_of_bias)):
+            part = -own_rate * 0.5 * PARAMS[leaf]
+            np.testing.assert_allclose(other[leaf] - one[leaf], part, atol=1e-6)
 
 
 def test_kl_soap_and_soap_differ_in_the_matrices_alone():

@@ -170,7 +170,8 @@ def test_a_stateful_rule_at_owners_on_two_axes():
 
 def test_a_stateful_rule_at_owners_on_an_auto_mesh():
     specs = ON_TWO_AXES["both"]
-    check(FEW, mesh_of((2, 4), AUTO, AUTO), specs, Owners(param_specs=specs))
+    mine = {name: specs[name] for name in FEW}
+    check(FEW, mesh_of((2, 4), AUTO, AUTO), specs, Owners(param_specs=mine))
 
 
 KINDS = {"auto": (AUTO, AUTO), "explicit": (EXPLICIT, EXPLICIT), "mixed": (AUTO, EXPLICIT)}
@@ -183,7 +184,8 @@ def laid_out(kinds, sizes, layout):
     """Return the mesh, the specs of all leaves, and the placement that this kind of mesh needs."""
     mesh = mesh_of(sizes, *KINDS[kinds][: len(sizes)])
     specs = (ON_ONE_AXIS if len(sizes) == 1 else ON_TWO_AXES)[layout]
-    return mesh, specs, "owners" if kinds == "explicit" else Owners(param_specs=specs)
+    by_path = Owners(param_specs=lambda path, leaf: specs[path])
+    return mesh, specs, "owners" if kinds == "explicit" else by_path
 
 
 @pytest.mark.slow

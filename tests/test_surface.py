@@ -24,7 +24,7 @@ SURFACE = {
     # see
     "describe", "Description", "diagnostics",
     # rules and transformations
-    "orthogonalize", "scale_by_aspect_ratio", "match_rms", "match_operator_norm",
+    "orthogonalize", "polar_factor", "scale_by_aspect_ratio", "match_rms", "match_operator_norm",
     "momentum", "MomentumState", "scale_by_adam", "scale_by_ademamix",
     "ademamix_warmup", "correct_by_mars", "scale_by_soap", "scale_by_shampoo", "graft",
     "per_block", "scale_by_neuron_rms",

@@ -78,17 +78,37 @@ def test_momentum_of_bfloat16_does_not_stall():
 
 
 @pytest.mark.usefixtures("standard_promotion")
-def test_adam_is_optaxs_in_float32():
+@pytest.mark.parametrize("arguments", [(), (0.8, 0.95, 1e-3, 0.1)], ids=["defaults", "others"])
+def test_adam_is_optaxs_in_float32(arguments):
     grads = gradients()
-    ours = directions(gs.scale_by_adam(0.9, 0.95, 1e-8), grads)
-    theirs = directions(optax.scale_by_adam(0.9, 0.95, 1e-8), grads)
+    ours = directions(gs.scale_by_adam(*arguments), grads)
+    theirs = directions(optax.scale_by_adam(*arguments), grads)
     for update, expected in zip(ours, theirs, strict=True):
-        np.testing.assert_allclose(update, expected, rtol=2e-5, atol=1e-6)
+        np.testing.assert_allclose(update, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_adam_without_eps_keeps_a_zero_gradient_at_zero():
+    tx = gs.scale_by_adam(eps=jnp.asarray(1e-8, jnp.float16))  # which is zero
+    grads = jnp.asarray([0.0, -3.0])
+    np.testing.assert_allclose(tx.update(grads, tx.init(grads))[0], [0, -1], rtol=1e-5)
+
+
+def test_momentum_may_be_kept_in_bfloat16_and_is_computed_in_float32():
+    grads = gradients()
+    wide, narrow = gs.momentum(0.9), gs.momentum(0.9, dtype=jnp.bfloat16)
+    state = narrow.init(jnp.asarray(grads[0]))
+    for g, expected in zip(grads, directions(wide, grads), strict=True):
+        update, state = narrow.update(jnp.asarray(g), state)
+        assert state.momentum.dtype == jnp.bfloat16
+        assert update.dtype == jnp.float32
+        np.testing.assert_allclose(update, expected, atol=2**-7)
+    first, _ = narrow.update(jnp.asarray(grads[0]), narrow.init(jnp.asarray(grads[0])))
+    np.testing.assert_array_equal(first, next(directions(wide, grads[:1])).astype(np.float32))
 
 
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float32])
 def test_adam_of_a_zero_gradient_is_zero_in_every_dtype(dtype):
-    tx = gs.scale_by_adam()
+    tx = gs.scale_by_adam(eps=1e-10)
     grads = jnp.asarray([0.0, 1e-4, 300.0], dtype)
     update, state = tx.update(grads, tx.init(grads))
     assert update.dtype == dtype
@@ -131,6 +151,18 @@ def test_weight_decay_adds_its_part_of_the_weights():
     tx = gs.decay_weights(0.1)
     updates, _ = tx.update({"w": jnp.ones(2)}, tx.init(None), {"w": jnp.asarray([5.0, -5.0])})
     np.testing.assert_allclose(updates["w"], [1.5, 0.5])
+
+
+@pytest.mark.parametrize("rate", [0.1, np.float32(0.1), lambda count: jnp.float32(0.1)])
+def test_a_learning_rate_keeps_the_dtype_of_every_leaf(rate):
+    tx = gs.scale_by_learning_rate(rate)
+    updates = {"a": jnp.ones(2, jnp.bfloat16), "b": jnp.ones(2), "c": jnp.ones(2, jnp.complex64)}
+    out, state = tx.update(updates, tx.init(updates))
+    for name in updates:
+        assert out[name].dtype == updates[name].dtype
+        np.testing.assert_allclose(out[name].astype(jnp.complex64), -0.1, rtol=1e-2)
+    theirs = optax.scale_by_learning_rate(rate if callable(rate) else float(rate))
+    assert jax.tree.structure(state) == jax.tree.structure(theirs.init(updates))
 
 
 def test_weight_decay_keeps_the_dtype_of_the_updates():

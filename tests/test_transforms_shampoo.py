@@ -141,7 +141,7 @@ def test_blocks_are_put_back_where_they_were_cut(shape):
 
 def test_each_block_is_a_matrix_of_its_own():
     stack = gaussian(2, 4, 6)
-    rule = gs.per_block(gs.orthogonalize("svd"), 3)
+    rule = gs.per_block(gs.polar_factor("svd"), 3)
     out, _ = updates_of(rule, stack[None])
     for k, i, j in np.ndindex(2, 2, 2):
         block = np.s_[k, 2 * i : 2 * i + 2, 3 * j : 3 * j + 3]

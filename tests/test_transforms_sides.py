@@ -49,10 +49,10 @@ def test_a_direction_after_the_learning_rate_is_pointed_out(part):
 
 
 def test_a_rule_after_the_learning_rate_is_pointed_out_for_its_leaves_alone():
-    rule = optax.masked(gs.per_stack(gs.orthogonalize()), {"kernel": True, "bias": False})
+    rule = optax.masked(gs.per_stack(gs.polar_factor()), {"kernel": True, "bias": False})
     tx = optax.chain(RATE, rule)
     (remark,) = gs.describe(tx, PARAMS).remarks
-    assert remark.startswith("kernel: the matrix rule makes a direction of what is a step already")
+    assert remark.startswith("kernel: orthogonalize makes a direction of what is a step already")
 
 
 def test_the_groups_of_a_partition_have_a_learning_rate_each():

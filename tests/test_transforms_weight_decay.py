@@ -85,3 +85,29 @@ def test_a_negative_decay_is_refused_and_a_missing_params_names_the_call(decay, 
     with pytest.raises(ValueError, match=r"needs the parameters: call update\(grads, state"):
         decay(0.1).update(grads, optax.EmptyState())
     assert decay(0.0).update(grads, optax.EmptyState())[0] is grads
+
+
+@pytest.mark.parametrize("decay", [gs.decay_weights, gs.decay_weights_cautiously])
+@pytest.mark.parametrize(
+    "mask",
+    [
+        {"block": {"w": True, "b": False}, "head": True},
+        lambda params: {"block": jax.tree.map(lambda x: x.ndim > 1, params["block"]), "head": True},
+    ],
+    ids=["tree", "function"],
+)
+def test_a_mask_says_what_decays(decay, mask):
+    weights = {"block": {"w": jnp.ones((2, 2)), "b": jnp.ones(2)}, "head": [jnp.ones(2)]}
+    tx = decay(lambda count: 0.5, mask)
+    updates, _ = tx.update(weights, tx.init(weights), weights)
+    np.testing.assert_array_equal(updates["block"]["w"], 1.5)
+    np.testing.assert_array_equal(updates["block"]["b"], 1.0)
+    np.testing.assert_array_equal(updates["head"][0], 1.5)
+
+
+def test_a_mask_that_is_one_bool_or_an_array_is_refused():
+    """It is what `optax.inject_hyperparams` makes of a function that it calls with a count."""
+    with pytest.raises(TypeError, match="For all weights: lambda params: True; for none, leave"):
+        gs.decay_weights(0.1, mask=False)
+    with pytest.raises(TypeError, match=r"static_args=\('mask',\)"):
+        gs.decay_weights(0.1, mask=jnp.asarray(True))

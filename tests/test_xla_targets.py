@@ -126,7 +126,7 @@ def test_a_program_lowered_for_another_target_is_the_one_for_it(name):
 
 PLATFORMS = {"cpu", "gpu", "tpu", "cuda", "rocm", "jax_platforms"}
 ASKING = {"default_backend", "platform", "device_kind", "abstract_device"}
-RECORDS = "race/folder.py"  # says where a race was run, and decides nothing by it
+RECORDS = "race/provenance.py"  # says where a race was run, and decides nothing by it
 
 
 @pytest.mark.parametrize(

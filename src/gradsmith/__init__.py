@@ -47,6 +47,7 @@ from .transforms.momentum import MomentumState as MomentumState
 from .transforms.momentum import momentum as momentum
 from .transforms.neuron_rms import scale_by_neuron_rms as scale_by_neuron_rms
 from .transforms.orthogonalize import orthogonalize as orthogonalize
+from .transforms.orthogonalize import polar_factor as polar_factor
 from .transforms.qk_clip import clip_qk as clip_qk
 from .transforms.qk_clip import qk_clip as qk_clip
 from .transforms.shampoo import scale_by_shampoo as scale_by_shampoo

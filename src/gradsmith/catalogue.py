@@ -16,7 +16,8 @@ import numpy as np
 import optax
 
 from . import optimizers
-from .lift.per_stack import per_matrix, per_stack
+from .lift.per_matrix import per_matrix
+from .lift.per_stack import per_stack
 from .transforms.adam import scale_by_adam
 from .transforms.ademamix import scale_by_ademamix
 from .transforms.average_weights import average_weights
@@ -24,7 +25,7 @@ from .transforms.graft import graft
 from .transforms.mars import correct_by_mars
 from .transforms.momentum import momentum
 from .transforms.neuron_rms import scale_by_neuron_rms
-from .transforms.orthogonalize import orthogonalize
+from .transforms.orthogonalize import orthogonalize, polar_factor
 from .transforms.qk_clip import qk_clip
 from .transforms.shampoo import scale_by_shampoo
 from .transforms.soap import scale_by_soap
@@ -100,12 +101,12 @@ def _part(
     paper: str,
     *,
     lift: Callable | None = None,
+    whole: bool = False,
     kind: Kind = "direction",
     arguments: tuple = (),
 ) -> Technique:
     make = lambda: function(*arguments) if lift is None else lift(function(*arguments))
-    whole = lift is not None
-    return Technique(function.__name__, kind, make, function, whole, tier, paper)
+    return Technique(function.__name__, kind, make, function, whole or bool(lift), tier, paper)
 
 
 TECHNIQUES: tuple[Technique, ...] = (
@@ -120,7 +121,8 @@ TECHNIQUES: tuple[Technique, ...] = (
     _optimizer(optimizers.ademamix, 2, "arXiv:2409.03137", whole=False),
     _part(momentum, 0, "kellerjordan.github.io/posts/muon"),
     _part(scale_by_adam, 0, "arXiv:1412.6980"),
-    _part(orthogonalize, 1, "kellerjordan.github.io/posts/muon", lift=per_stack),
+    _part(orthogonalize, 1, "kellerjordan.github.io/posts/muon", whole=True),
+    _part(polar_factor, 1, "kellerjordan.github.io/posts/muon", lift=per_stack),
     _part(scale_by_soap, 1, "arXiv:2409.11321", lift=per_stack),
     _part(decay_weights, 1, "arXiv:1711.05101", arguments=(0.1,)),
     _part(decay_weights_cautiously, 1, "arXiv:2510.12402", arguments=(0.1,)),

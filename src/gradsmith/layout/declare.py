@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 from .axes import MatrixAxes
 from .conventions import Layout, ToldLayout, layout_by_name, without_name
@@ -237,11 +237,11 @@ def _lookup(axes: Axes, paths: list[str]) -> Callable[[str, Any], Declaration | 
         return lambda path, leaf: axes.first(path) or otherwise(path, leaf)
     if isinstance(axes, WithoutCuts):
         cut = _lookup(axes.axes, paths)
-        return lambda path, leaf: _declared(
-            path, (found := cut(path, leaf)) and found.axes.without_cuts()
-        )
+        whole = lambda found: None if found is None else found.axes.without_cuts()
+        return lambda path, leaf: _declared(path, whole(cut(path, leaf)))
     if callable(axes):
-        return lambda path, leaf: _declared(path, axes(path, leaf))
+        by_path = cast(Callable[[str, Any], MatrixAxes | None], axes)
+        return lambda path, leaf: _declared(path, by_path(path, leaf))
     known = {node for path in paths for node in prefixes(path)}
     table: dict[str, Declaration] = {}
     for prefix, found in leaves_with_path(axes):
@@ -257,13 +257,13 @@ def _lookup(axes: Axes, paths: list[str]) -> Callable[[str, Any], Declaration | 
 
     def find(path: str, leaf: Any) -> Declaration | None:
         del leaf
-        found = longest_prefix(path, table)
-        return None if found is None else table[found]
+        prefix = longest_prefix(path, table)
+        return None if prefix is None else table[prefix]
 
     return find
 
 
-def _declared(path: str, axes: Any) -> Declaration | None:
+def _declared(path: str, axes: MatrixAxes | None) -> Declaration | None:
     """Return what somebody declares who knows the path."""
     return None if axes is None else Declaration(axes, pattern_of(path))
 

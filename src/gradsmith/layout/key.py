@@ -14,11 +14,11 @@ class BucketKey(NamedTuple):
     Examples:
         >>> from gradsmith.layout.key import BucketKey
         >>> key = BucketKey.parse("12x768x3072 float32")
-        >>> print(key.count, key.matrix_shape, key.dtype, "->", key)
+        >>> print(key.matrices, key.matrix_shape, key.dtype, "->", key)
         12 (768, 3072) float32 -> 12x768x3072 float32
     """
 
-    count: int
+    matrices: int
     matrix_shape: tuple[int, int]
     dtype: Any
 
@@ -28,7 +28,7 @@ class BucketKey(NamedTuple):
     @property
     def shape_name(self) -> str:
         """The key without the dtype."""
-        return "x".join(map(str, (self.count, *self.matrix_shape)))
+        return "x".join(map(str, (self.matrices, *self.matrix_shape)))
 
     @staticmethod
     def parse(text: str) -> "BucketKey | None":
@@ -36,5 +36,5 @@ class BucketKey(NamedTuple):
         found = re.fullmatch(r"(\d+)x(\d+)x(\d+) (\w+)", text)
         if found is None:
             return None
-        count, m, n = map(int, found.groups()[:3])
-        return BucketKey(count, (m, n), jnp.dtype(found[4]))
+        matrices, m, n = map(int, found.groups()[:3])
+        return BucketKey(matrices, (m, n), jnp.dtype(found[4]))

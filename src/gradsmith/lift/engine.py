@@ -59,7 +59,7 @@ def lift(
             states |= zip(map(str, keys), site.init(make(keys), some), strict=True)
         return StackState(states)
 
-    def update_fn(updates: Any, state: StackState, params: Any = None, **extra: Any):
+    def update_fn(updates: Any, state: Any, params: Any = None, **extra: Any):
         leaves = matrix_leaves(axes, updates)
         if not leaves:
             return updates, state

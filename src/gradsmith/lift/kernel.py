@@ -31,8 +31,8 @@ class Kernel(Protocol):
         rule: An optimizer whose parameter is one array `(k, p, q)`: what `k` matrices are reduced
             to. It gets the stacked `params` if `reduces` is False.
         reduces: Whether the rule sees something smaller than the matrices. Then they are reduced
-            part after part, and the rule gets no parameters. A matrix may stay split among devices
-            along its long side.
+            part after part, and the rule gets a list of the scales of all stacks in place of
+            parameters. A matrix may stay split among devices along its long side.
         stateless: Whether the rule keeps nothing. Then everything of one size goes through it at
             once, whatever bucket it is from.
     """
@@ -112,23 +112,28 @@ def run_rule(
             pairs = zip(part.items, scales, strict=True)
             some = _concatenate([kernel.reduce(x.stack, s).astype(dtype) for x, s in pairs])
             if seen is None:  # zeros for all of them would be in memory from the start
-                rest = sum(part.count for part in parts) - part.count
+                rest = sum(part.size for part in parts) - part.size
                 seen = jnp.pad(some, [(0, rest), (0, 0), (0, 0)]) if rest else some
             else:
                 at = hold(jnp.int32(part.start), last)
                 seen = jax.lax.dynamic_update_slice_in_dim(seen, some, at, 0)
             last = some if kernel.reduces else None
-        theirs = params and [x.astype(dtype) for bucket in group for x in params[bucket].stacks]
-        rule_state, theirs = states[group[0]], theirs and _concatenate(theirs)
+        theirs: Any = None
+        if kernel.reduces:
+            theirs = [item.scales for item in items]
+        elif params is not None:
+            stacks = [stack for bucket in group for stack in params[bucket].stacks]
+            theirs = _concatenate([stack.astype(dtype) for stack in stacks])
+        rule_state = states[group[0]]
         results, states[group[0]] = kernel.rule.update(seen, rule_state, theirs, **extra)
         results = jnp.asarray(results)
         for part in reversed(parts):
             if len(parts) > 1:
                 at = hold(jnp.int32(part.start), last)
-                mine = jax.lax.dynamic_slice_in_dim(results, at, part.count)
+                mine = jax.lax.dynamic_slice_in_dim(results, at, part.size)
             else:
                 mine = results
-            scales, end = hold([item.scales for item in part.items], last), part.count
+            scales, end = hold([item.scales for item in part.items], last), part.size
             for item, scale in reversed(list(zip(part.items, scales, strict=True))):
                 start = end - len(item.stack)
                 result, end = mine[start:end], start
@@ -153,11 +158,11 @@ def _items(kernel: Kernel, bucket: int, members: Members) -> Iterator[_Item]:
 
 
 class _Part(NamedTuple):
-    """Some stacks in a row; `start` and `count` are those of their matrices."""
+    """Some stacks in a row; `start` and `size` are those of their matrices."""
 
     items: list[_Item]
     start: int
-    count: int
+    size: int
 
 
 def _parts(items: Sequence[_Item], limit: int) -> Iterator[_Part]:

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Inexact
 
 from ..layout.bucket import MatrixShape
@@ -29,9 +30,10 @@ Grams = Inexact[Array, "k s s"]
 
 
 def per_gram(
-    rule: Callable[[Grams], Grams] | optax.GradientTransformation,
+    rule: Callable[..., Grams] | optax.GradientTransformation,
     *,
     scale_free: bool = False,
+    length: ArrayLike | None = None,
     postprocess: optax.GradientTransformation | None = None,
     axes: Axes = None,
     placement: Placement = "owners",
@@ -55,6 +57,8 @@ def per_gram(
         scale_free: Says that `rule(c R) = rule(R) / sqrt(c)`, as inverse roots do. Every matrix is
             then divided by its largest entry first, and neither 1e-30 nor 1e30 is too small or too
             large to be squared.
+        length: A number in the units of the matrices, such as an eps beside their norm. A function
+            gets it as a second argument `(k, 1, 1)`, divided by what each matrix was divided by.
         postprocess: A rule without state for what comes out, such as a shape scale. It gets the
             stack `(k, fan_in, fan_out)` of one leaf after the other; nothing is gathered.
         axes: As for `per_stack`.
@@ -66,7 +70,8 @@ def per_gram(
             transformation gets all at once.
 
     Raises:
-        ValueError: As for `per_stack`; or `postprocess` keeps a state.
+        ValueError: As for `per_stack`; or `postprocess` keeps a state; or a length is given for a
+            rule that keeps one.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -82,7 +87,9 @@ def per_gram(
          [0. 1. 0.]]
     """
     stateless = not isinstance(rule, optax.GradientTransformation)
-    on_grams = _in_chunks(rule, chunk_bytes) if stateless else rule
+    if length is not None and not stateless:
+        raise ValueError("per_gram gives a length to a function, and this rule keeps a state")
+    on_grams = _in_chunks(rule, length, chunk_bytes) if stateless else _without_params(rule)
     kernel = _OnGrams(
         name_of(rule),
         optax.with_extra_args_support(on_grams),
@@ -93,7 +100,7 @@ def per_gram(
     return lift(kernel, axes=axes, placement=placement)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _OnGrams:
     """The kernel: Gram matrix, rule, product."""
 
@@ -146,21 +153,32 @@ class _OnGrams:
 
 
 def _in_chunks(
-    f: Callable[[Grams], Grams], chunk_bytes: int | None
+    f: Callable[..., Grams], length: ArrayLike | None, chunk_bytes: int | None
 ) -> optax.GradientTransformation:
     """Make a rule of a function, which gets no more than so many bytes at once."""
 
-    def stacked(grams: Array) -> Array:
-        alone = grams.ndim == 2
-        out = jnp.asarray(f(grams[None] if alone else grams)).astype(grams.dtype)
+    def stacked(*given: Array) -> Array:
+        alone = given[0].ndim == 2
+        out = jnp.asarray(f(*(x[None] if alone else x for x in given))).astype(given[0].dtype)
         return out[0] if alone else out
 
-    def update(grams: Any, params: Any) -> Any:
-        del params
+    def update(grams: Any, roots: Any) -> Any:
+        given = [grams]
+        if length is not None:
+            dtype = jnp.finfo(grams.dtype).dtype
+            units = jnp.concatenate([root.astype(dtype) ** 2 for root in roots])
+            given.append(jnp.asarray(length, dtype) / units)
         limit = current_target().chunk_bytes if chunk_bytes is None else chunk_bytes
-        return in_chunks(stacked, limit, grams)
+        return in_chunks(stacked, limit, *given)
 
     return optax.stateless(update)
+
+
+def _without_params(rule: optax.GradientTransformation) -> optax.GradientTransformation:
+    """Give a rule that keeps a state no parameters; the kernel has scales in their place."""
+    rule = optax.with_extra_args_support(rule)
+    update = lambda updates, state, params=None, **extra: rule.update(updates, state, **extra)
+    return optax.GradientTransformationExtraArgs(rule.init, update)
 
 
 def _without_state(rule: optax.GradientTransformation) -> optax.GradientTransformation:

@@ -49,7 +49,7 @@ def per_stack(
         >>> import gradsmith as gs
         >>> muon = optax.chain(
         ...     optax.trace(0.95, nesterov=True),
-        ...     gs.per_stack(optax.chain(gs.orthogonalize("svd"), gs.scale_by_aspect_ratio())),
+        ...     gs.per_stack(optax.chain(gs.polar_factor("svd"), gs.scale_by_aspect_ratio())),
         ...     optax.scale_by_learning_rate(0.5),
         ... )
         >>> params = {"kernel": jnp.zeros((2, 2))}
@@ -63,7 +63,7 @@ def per_stack(
     return lift(kernel, axes=axes, placement=placement)
 
 
-@dataclass(frozen=True)
+@dataclass
 class OnStacks:
     """The kernel: the rule sees the matrices themselves."""
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact
 
-from ..xla.arithmetic import adjoint
+from ..xla.arithmetic import matmul, times_adjoint
 
 RootMethod = Literal["eigh", "newton"]
 
@@ -58,7 +58,7 @@ def _eigh(a: Array, p: int, eps: float | Array) -> Array:
     floor = -jnp.minimum(values[..., :1], 0.0) + jnp.asarray(eps, values.dtype) * values[..., -1:]
     values = values + floor
     roots = jnp.where(values > 0, jnp.where(values > 0, values, 1.0) ** (-1 / p), 0.0)
-    return (vectors * roots[..., None, :].astype(a.dtype)) @ adjoint(vectors)
+    return times_adjoint(vectors * roots[..., None, :].astype(a.dtype), vectors)
 
 
 def _newton(a: Array, p: int, eps: float | Array) -> Array:
@@ -83,9 +83,17 @@ def _newton(a: Array, p: int, eps: float | Array) -> Array:
     def iterate(carry):
         step, x, m, _ = carry
         factor = (1 + 1 / p) * eye - m / p
-        return step + 1, x @ factor, jnp.linalg.matrix_power(factor, p) @ m, 2 * distance(m)
+        return step + 1, matmul(x, factor), matmul(_power(factor, p), m), 2 * distance(m)
 
     start = (0, scale ** (1 / p) * eye, scale * a, jnp.full_like(norm, jnp.inf))
     root = jax.lax.while_loop(unfinished, iterate, start)[1]
     nonzero = jnp.where(largest == 0, 1.0, largest)
     return jnp.where(largest == 0, 0.0, root * (nonzero ** (-1 / p)).astype(a.dtype))
+
+
+def _power(x: Array, p: int) -> Array:
+    if p == 1:
+        return x
+    half = _power(x, p // 2)
+    square = matmul(half, half)
+    return matmul(square, x) if p % 2 else square

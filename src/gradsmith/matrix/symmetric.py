@@ -122,4 +122,4 @@ def gram(
 def apply(q: Inexact[Array, "*stack s s"], x: Inexact[Array, "*stack m n"]) -> Array:
     """Return `q x`, or `x q^H` where `gram(x)` is `x^H x`."""
     tall = x.shape[-2] > x.shape[-1]
-    return jnp.einsum("...mn,...sn->...ms", x, q.conj()) if tall else q @ x
+    return times_adjoint(x, q) if tall else matmul(q, x)

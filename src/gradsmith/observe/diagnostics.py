@@ -33,6 +33,8 @@ def diagnostics(state: Any) -> dict[str, Array]:
         >>> _, state = tx.update(params, tx.init(params))
         >>> for name, value in gs.diagnostics(state).items():
         ...     print(name, round(value.item(), 2))
+        embedding/count 1
+        head/count 1
         matrices/step 1
         matrices/momentum/kernel 0.05
         others/count 1
@@ -83,7 +85,7 @@ def _walk(node: Any, place: _Place) -> Iterator[_Kept]:
                 f"{place.path}/{entry}",
                 place.name if silent else f"{place.name}/{entry}",
                 place.within or (field and not silent),
-                place.matrices if key is None else key.count,
+                place.matrices if key is None else key.matrices,
             ),
         )
 

@@ -141,8 +141,8 @@ def _refilled(name: str, old: Any, shape: tuple[int, ...]) -> Any:
     if key is None or len(now) != len(shape):
         return old
     differs = [axis for axis, size in enumerate(shape) if size != now[axis]]
-    if len(differs) != 1 or min(now[differs[0]], shape[differs[0]]) < key.count:
+    if len(differs) != 1 or min(now[differs[0]], shape[differs[0]]) < key.matrices:
         return old
     (axis,) = differs
-    again = np.resize(np.arange(key.count), shape[axis])
+    again = np.resize(np.arange(key.matrices), shape[axis])
     return np.take(np.asarray(old), again, axis)

@@ -36,7 +36,7 @@ class Owners:
         >>> import gradsmith as gs
         >>> specs = {"kernel": P("fsdp", None)}
         >>> placement = gs.Owners(param_specs=specs, transfer_dtype=jnp.bfloat16)
-        >>> tx = gs.per_stack(gs.orthogonalize(), placement=placement)
+        >>> tx = gs.per_stack(gs.polar_factor(), placement=placement)
     """
 
     param_specs: Any = None

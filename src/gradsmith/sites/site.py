@@ -15,11 +15,11 @@ class Members(NamedTuple):
     """The matrices of one bucket at the place where they are computed.
 
     Attributes:
-        stacks: All of them, in one or several stacks `(k, m, n)`.
+        stacks: All of them, in one or several stacks `(k, m, n)`; for `Make` their shapes may do.
         transposed: Which of them have come with their axes swapped; None where none has.
     """
 
-    stacks: list[Stack]
+    stacks: list[Any]
     transposed: Bool[np.ndarray, " k"] | Bool[Array, " k"] | None = None
 
 

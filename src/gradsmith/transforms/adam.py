@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array
+from jax.typing import ArrayLike
 
 from ..xla.dtypes import wide_dtype
 from .arguments import check_fractions, check_not_negative
@@ -13,24 +13,25 @@ from .sides import stands
 
 
 def scale_by_adam(
-    b1: float | Array = 0.9, b2: float | Array = 0.95, eps: float | Array = 1e-10
+    b1: ArrayLike = 0.9, b2: ArrayLike = 0.999, eps: ArrayLike = 1e-8, eps_root: ArrayLike = 0.0
 ) -> optax.GradientTransformation:
     """Divide the mean of the gradients by the root of their mean square.
 
-    Equal to `optax.scale_by_adam` in float32, with the same state. Unlike it, keeps its moments and
-    computes in float32 where parameters are narrower: in float16 Optax's eps is zero and a zero
-    gradient gives NaN, in bfloat16 an injected `b2` of 0.999 is 1. And it never relies on implicit
-    promotion, so it runs under strict dtypes.
+    Equal to `optax.scale_by_adam` in float32, with the same state and the same defaults. Unlike it,
+    keeps its moments and computes in float32 where parameters are narrower: in float16 Optax's eps
+    is zero and a zero gradient gives NaN, in bfloat16 an injected `b2` of 0.999 is 1. And it never
+    relies on implicit promotion, so it runs under strict dtypes.
 
     A direction: stands before the learning rate. State: two copies of the parameters.
 
     Args:
         b1: The part of the mean that survives a step.
         b2: The part of the mean square that survives a step.
-        eps: Added to the root.
+        eps: Added to the root. A zero gradient gives a zero update also where this is zero.
+        eps_root: Added to the mean square under the root.
 
     Raises:
-        ValueError: A decay is outside `[0, 1)`, or `eps` is negative.
+        ValueError: A decay is outside `[0, 1)`, or `eps` or `eps_root` is negative.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -44,7 +45,7 @@ def scale_by_adam(
         Kingma and Ba, Adam, 2015, arXiv:1412.6980.
     """
     check_fractions("scale_by_adam", b1=b1, b2=b2)
-    check_not_negative("scale_by_adam", eps=eps)
+    check_not_negative("scale_by_adam", eps=eps, eps_root=eps_root)
 
     def init_fn(params):
         zeros = lambda: jax.tree.map(lambda p: jnp.zeros_like(p, dtype=wide_dtype(p.dtype)), params)
@@ -55,8 +56,9 @@ def scale_by_adam(
         count = jnp.asarray(optax.safe_increment(state.count))
 
         def direction(g, mean, mean_square):
-            root = jnp.sqrt(debias(b2, mean_square, count)) + jnp.asarray(eps, mean_square.dtype)
-            return (debias(b1, mean, count) / root).astype(g.dtype)
+            ridge, rest = (jnp.asarray(x, mean_square.dtype) for x in (eps_root, eps))
+            root = jnp.sqrt(debias(b2, mean_square, count) + ridge) + rest
+            return (debias(b1, mean, count) / jnp.where(root == 0, 1, root)).astype(g.dtype)
 
         mu = move_state(lambda m, g: average(b1, m, g), state.mu, updates)
         nu = move_state(lambda v, g: average(b2, v, square(g, v)), state.nu, updates)

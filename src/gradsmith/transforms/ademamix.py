@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Int
 
 from ..xla.dtypes import wide_dtype
-from .arguments import check_fractions, check_not_negative
+from .arguments import ScalarOrSchedule, check_fractions, check_not_negative
 from .averages import average, debias, square
 from .leaves import map_updates, move_state
 from .sides import stands
@@ -25,11 +26,11 @@ class AdemamixState(NamedTuple):
 
 
 def scale_by_ademamix(
-    b1: float | Array = 0.9,
-    b2: float | Array = 0.999,
-    b3: optax.ScalarOrSchedule = 0.9999,
-    alpha: optax.ScalarOrSchedule = 5.0,
-    eps: float | Array = 1e-8,
+    b1: ArrayLike = 0.9,
+    b2: ArrayLike = 0.999,
+    b3: ScalarOrSchedule = 0.9999,
+    alpha: ScalarOrSchedule = 5.0,
+    eps: ArrayLike = 1e-8,
 ) -> optax.GradientTransformation:
     """Add `alpha` times a much slower mean to Adam's mean, before the division.
 
@@ -43,9 +44,9 @@ def scale_by_ademamix(
     Args:
         b1: The part of the fast mean that survives a step.
         b2: The part of the mean square that survives a step.
-        b3: The part of the slow mean that survives a step; a number, or a schedule of the step,
-            counted from 1.
-        alpha: The weight of the slow mean; a number, or a schedule of the step, counted from 1.
+        b3: The part of the slow mean that survives a step; a number, or a schedule of the number
+            of steps so far.
+        alpha: The weight of the slow mean; a number, or a schedule of the number of steps so far.
         eps: Added to the root.
 
     Raises:
@@ -72,8 +73,8 @@ def scale_by_ademamix(
     def update_fn(updates, state, params=None):
         del params
         step = jnp.asarray(optax.safe_increment(state.step))
-        slow_decay = b3(step) if callable(b3) else b3
-        weight = alpha(step) if callable(alpha) else alpha
+        slow_decay = b3(state.step) if callable(b3) else b3
+        weight = alpha(state.step) if callable(alpha) else alpha
         fast = move_state(lambda m, g: average(b1, m, g), state.fast, updates)
         slow = move_state(lambda m, g: average(slow_decay, m, g), state.slow, updates)
         squares = move_state(lambda v, g: average(b2, v, square(g, v)), state.mean_square, updates)
@@ -81,7 +82,7 @@ def scale_by_ademamix(
         def direction(g, m1, m2, v):
             root = jnp.sqrt(debias(b2, v, step)) + jnp.asarray(eps, v.dtype)
             mixed = debias(b1, m1, step) + jnp.asarray(weight, m2.dtype) * m2
-            return (mixed / root).astype(g.dtype)
+            return (mixed / jnp.where(root == 0, 1, root)).astype(g.dtype)
 
         out = map_updates(direction, updates, fast, slow, squares)
         return out, AdemamixState(step, fast, slow, squares)

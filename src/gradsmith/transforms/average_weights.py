@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from ..xla.dtypes import wide_dtype
@@ -21,7 +22,7 @@ class AverageWeightsState(NamedTuple):
     average: Any
 
 
-def average_weights(decay: float | Array = 0.999) -> optax.GradientTransformation:
+def average_weights(decay: ArrayLike = 0.999) -> optax.GradientTransformation:
     """Keep a moving average of the weights, and change nothing; `averaged_weights` reads it.
 
     A displacement: stands last in a chain, after the learning rate, where `params + updates` is

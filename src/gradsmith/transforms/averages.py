@@ -10,7 +10,7 @@ def average(
     decay: ArrayLike, old: Inexact[Array, "*shape"], new: Inexact[Array | np.ndarray, "*shape"]
 ) -> Inexact[Array, "*shape"]:
     """Return `decay old + (1 - decay) new`."""
-    decay = _below_one(decay, old.dtype)
+    decay = below_one(decay, old.dtype)
     return decay * old + (1 - decay) * new.astype(old.dtype)
 
 
@@ -18,7 +18,7 @@ def debias(
     decay: ArrayLike, mean: Inexact[Array, "*shape"], count: Int[Array, ""]
 ) -> Inexact[Array, "*shape"]:
     """Return an average that started at zero, `count` numbers ago, as if it had started there."""
-    return mean / (1 - _below_one(decay, mean.dtype) ** count.astype(mean.dtype))
+    return mean / (1 - below_one(decay, mean.dtype) ** count.astype(mean.dtype))
 
 
 def square(
@@ -28,11 +28,13 @@ def square(
     return jnp.square(jnp.abs(new.astype(like.dtype))).astype(like.dtype)
 
 
-def _below_one(decay: ArrayLike, dtype: DTypeLike) -> Array:
+def below_one(decay: ArrayLike, dtype: DTypeLike) -> Array:
     """Return the decay in the dtype of the average.
 
-    An injected hyperparameter has the dtype of the parameters, and 0.999 in bfloat16 is 1, which
-    neither learns nor can be debiased: it is taken for the largest number below.
+    `optax.inject_hyperparams` rounds numbers to the dtype of the parameters. 0.999 is then 1 in
+    bfloat16, and an average with that decay neither learns nor can be debiased. So 1 is taken for
+    the largest number below it, in bfloat16 0.996. To keep 0.999, inject with
+    `hyperparam_dtype=jnp.float32`.
     """
     decay = jnp.asarray(decay)
     if jnp.issubdtype(decay.dtype, jnp.floating):

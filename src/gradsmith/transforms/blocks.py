@@ -4,6 +4,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Shaped
 
+from .arguments import check_fixed
+
 
 def per_block(
     rule: optax.GradientTransformation, max_side: int
@@ -23,6 +25,7 @@ def per_block(
 
     Raises:
         ValueError: `max_side` is less than 1.
+        TypeError: `max_side` is an array: it decides shapes.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -35,6 +38,7 @@ def per_block(
     References:
         Anil et al., Scalable Second Order Optimization for Deep Learning, 2020, arXiv:2002.09018.
     """
+    check_fixed("per_block", max_side=max_side)
     if max_side < 1:
         raise ValueError(f"per_block needs max_side >= 1, got {max_side}")
     rule = optax.with_extra_args_support(rule)

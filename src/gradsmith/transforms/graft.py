@@ -34,7 +34,7 @@ def graft(
     Examples:
         >>> import jax.numpy as jnp, optax
         >>> import gradsmith as gs
-        >>> rule = gs.graft(gs.orthogonalize("svd"), optax.identity())
+        >>> rule = gs.graft(gs.polar_factor("svd"), optax.identity())
         >>> stack = jnp.array([[[1.0, 0.0], [0.0, 7.0]]])
         >>> updates, _ = rule.update(stack, rule.init(stack))
         >>> print(updates.round())

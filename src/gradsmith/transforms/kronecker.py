@@ -15,7 +15,7 @@ from jaxtyping import Array, Inexact
 from ..xla.arithmetic import adjoint, adjoint_times, matmul, times_adjoint
 from ..xla.chunks import can_loop, largest_divisor
 from ..xla.targets import current_target
-from .arguments import check_choice
+from .arguments import check_choice, check_fixed
 
 Sides = Literal["both", "fan_in", "fan_out", "smaller"]
 
@@ -37,24 +37,23 @@ def each_side(function: Callable[..., Any], *pairs: Pair) -> Pair:
     )
 
 
-def check_sides(owner: str, sides: str, max_side: Any) -> None:
+def check_sides(owner: str, sides: str, max_side: int | None) -> None:
     """Refuse sides that do not exist."""
     check_choice("choice of sides", sides, Sides)
-    if not isinstance(max_side, int):
-        raise TypeError(
-            f"{owner} needs max_side when it is built, for the shape of its state, got {max_side}; "
-            f"to inject other numbers: optax.inject_hyperparams(..., static_args=('max_side',))"
-        )
-    if max_side < 0:
+    check_fixed(owner, max_side=max_side)
+    if max_side is not None and max_side < 0:
         raise ValueError(f"{owner} needs max_side >= 0, got {max_side}")
 
 
-def identities(stack: Inexact[Array, "k m n"], sides: Sides, max_side: int, dtype: Any) -> Pair:
+def identities(
+    stack: Inexact[Array, "k m n"], sides: Sides, max_side: int | None, dtype: Any
+) -> Pair:
     """Return an identity for each side of each matrix that gets a matrix of its own.
 
-    A side longer than `max_side` gets none; 'smaller' is the shorter side, fan-in where they are
-    equal.
+    A side longer than `max_side`, by default 10,000, gets none; 'smaller' is the shorter side,
+    fan-in where they are equal.
     """
+    longest = 10_000 if max_side is None else max_side
     k, m, n = stack.shape
     chosen = {
         "both": (True, True),
@@ -65,7 +64,7 @@ def identities(stack: Inexact[Array, "k m n"], sides: Sides, max_side: int, dtyp
     eye = lambda side: jnp.broadcast_to(jnp.eye(side, dtype=dtype), (k, side, side))
     return Pair(
         *(
-            eye(side) if is_chosen and side <= max_side else None
+            eye(side) if is_chosen and side <= longest else None
             for side, is_chosen in zip((m, n), chosen, strict=True)
         )
     )

@@ -5,10 +5,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array
+from jax.typing import ArrayLike
 
 from ..xla.dtypes import wide_dtype
 from .arguments import check_fractions, check_not_negative
+from .averages import below_one
 from .leaves import map_updates, move_state
 from .sides import stands
 
@@ -20,9 +21,9 @@ class MarsState(NamedTuple):
 
 
 def correct_by_mars(
-    gamma: float | Array = 0.025,
-    decay: float | Array = 0.95,
-    max_norm: float | Array | None = 1.0,
+    gamma: ArrayLike = 0.025,
+    decay: ArrayLike = 0.95,
+    max_norm: ArrayLike | None = 1.0,
 ) -> optax.GradientTransformation:
     """Add `gamma decay / (1 - decay)` times the change of the gradient, then clip each leaf's norm.
 
@@ -69,7 +70,7 @@ def correct_by_mars(
 
         def correct(gradient, previous):
             wide = gradient.astype(previous.dtype)
-            beta = jnp.asarray(decay, wide.dtype)
+            beta = below_one(decay, wide.dtype)
             out = wide + jnp.asarray(gamma, wide.dtype) * beta / (1 - beta) * (wide - previous)
             if max_norm is not None:
                 norm = jnp.sqrt(jnp.sum(jnp.square(jnp.abs(out))))

@@ -12,9 +12,12 @@ from typing import Any, Literal, NamedTuple, get_args
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Int
 
 from ..xla.dtypes import wide_dtype
+from .arguments import check_fixed, check_fractions
+from .averages import below_one
 from .leaves import map_updates, move_state
 from .sides import stands
 
@@ -35,7 +38,9 @@ class MomentumState(NamedTuple):
 
 
 def momentum(
-    decay: float | Array = 0.95, kind: MomentumKind = "ema_nesterov"
+    decay: ArrayLike = 0.95,
+    kind: MomentumKind = "ema_nesterov",
+    dtype: DTypeLike | None = None,
 ) -> optax.GradientTransformation:
     """Replace the gradient by its momentum, in one of the five published conventions.
 
@@ -50,15 +55,18 @@ def momentum(
     where `m <- decay m + w g`. In step `t` the last one divides the `m` of its direction by
     `1 - decay^(t+1)` and the `g` by `1 - decay^t`, which weighs the first gradients differently.
 
-    A direction: stands before the learning rate. State: one copy of the parameters, in float32
-    where they are narrower: an average of bfloat16 numbers stops moving.
+    A direction: stands before the learning rate. State: one copy of the parameters.
 
     Args:
         decay: The part of the momentum that survives a step, in [0, 1).
         kind: The convention.
+        dtype: What the momentum is kept in; by default the dtype of the parameters, or float32
+            where that is narrower. bfloat16 halves the state, and an average of bfloat16 numbers
+            stops moving: what is less than a 256th of it is lost. The arithmetic is float32.
 
     Raises:
         ValueError: No convention has that name, or the decay is out of range.
+        TypeError: `dtype` is an array, which `optax.inject_hyperparams` made of it.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -74,11 +82,12 @@ def momentum(
     if kind not in get_args(MomentumKind):
         known = ", ".join(get_args(MomentumKind))
         raise ValueError(f"no momentum is called {kind!r}; there are {known}")
-    if isinstance(decay, int | float) and not 0 <= decay < 1:
-        raise ValueError(f"momentum needs 0 <= decay < 1, got {decay}")
+    check_fractions("momentum", decay=decay)
+    check_fixed("momentum", dtype=dtype)
 
     def init_fn(params):
-        zeros = lambda p: jnp.zeros_like(p, dtype=wide_dtype(p.dtype))
+        kept = lambda p: wide_dtype(p.dtype) if dtype is None else dtype
+        zeros = lambda p: jnp.zeros_like(p, dtype=kept(p))
         return MomentumState(jnp.zeros((), jnp.int32), jax.tree.map(zeros, params))
 
     def update_fn(updates, state, params=None):
@@ -86,7 +95,8 @@ def momentum(
         step = jnp.asarray(optax.safe_increment(state.step))
 
         def average(m, g, debias=False):
-            beta, g = jnp.asarray(decay, m.dtype), g.astype(m.dtype)
+            m = m.astype(wide_dtype(m.dtype))
+            beta, g = below_one(decay, m.dtype), g.astype(m.dtype)
             weight = 1 if kind.startswith("heavy_ball") else 1 - beta
             if debias:
                 m = m / (1 - beta ** (step + 1).astype(m.dtype))
@@ -98,6 +108,7 @@ def momentum(
             look_ahead = functools.partial(average, debias=kind.endswith("debiased"))
             out = move_state(look_ahead, kept, updates)
         out = map_updates(lambda g, u: u.astype(g.dtype), updates, out)
+        kept = jax.tree.map(lambda new, old: new.astype(old.dtype), kept, state.momentum)
         return out, MomentumState(step, kept)
 
     return stands("direction", "momentum", optax.GradientTransformation(init_fn, update_fn))

@@ -4,6 +4,7 @@ from typing import Literal, NamedTuple
 
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Inexact
 
 from ..xla.dtypes import wide_dtype
@@ -21,7 +22,7 @@ class NeuronRmsState(NamedTuple):
 
 
 def scale_by_neuron_rms(
-    decay: float | Array = 0.95, eps: float | Array = 1e-10, axis: NeuronAxis = "out"
+    decay: ArrayLike = 0.95, eps: ArrayLike = 1e-10, axis: NeuronAxis = "out"
 ) -> optax.GradientTransformation:
     """Give neurons equal parts of an update over time, and keep its norm (a rule).
 

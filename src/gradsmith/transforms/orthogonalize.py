@@ -1,10 +1,15 @@
-"""Replace every matrix of an update by its polar factor: as a rule, and for a whole tree."""
+"""Replace every matrix of an update by its polar factor: of a whole tree, or as a rule.
 
+`orthogonalize` is the transformation, and the cheap road; `polar_factor` is the rule of the same
+arithmetic, to stand among other rules inside `per_stack`.
+"""
+
+import dataclasses
 from typing import Any
 
 import jax.numpy as jnp
 import optax
-from jax.typing import DTypeLike
+from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array
 
 from ..layout.declare import Axes
@@ -15,6 +20,8 @@ from ..matrix.polar.coefficients import Schedule
 from ..matrix.polar.gram_newton_schulz import GramFactor
 from ..matrix.polar.plan import Method, Request
 from ..sites.placement import Placement
+from ..xla.dtypes import wide_dtype
+from .arguments import check_fixed
 
 
 def orthogonalize(
@@ -24,20 +31,133 @@ def orthogonalize(
     steps: int | None = None,
     max_error: float | None = None,
     normalizer: Normalizer | None = None,
-    eps: float | Array = 0.0,
-) -> optax.GradientTransformation:
-    """Give every matrix of a stack singular values of about 1 (a rule, for `per_stack`).
+    eps: ArrayLike = 0.0,
+    postprocess: optax.GradientTransformation | None = None,
+    axes: Axes = None,
+    placement: Placement = "owners",
+) -> optax.GradientTransformationExtraArgs:
+    """Give every matrix of a tree singular values of about 1, in the cheapest way.
 
-    A direction: stands before the learning rate. No state. Arguments and costs are those of
-    `gradsmith.matrix.orthogonalize`, and are checked here, before anything is traced.
+    Where the method is a function of Gram matrices alone, that is `per_gram`: the matrices are not
+    gathered, and those of one short side meet whatever their other side. Otherwise, for 'svd' and
+    for schedules of many steps, it is `per_stack` of the rule `polar_factor`. The two roads differ
+    by rounding; see `gradsmith.matrix.gram_newton_schulz`.
+
+    A direction: stands before the learning rate. No state. All leaves are matrices, or stacks of
+    them: `partition_by_role` sends the others elsewhere.
+
+    Args:
+        method: How; see `gradsmith.matrix.orthogonalize`, also for the next five.
+        coefficients: The schedule of 'newton_schulz', by default Keller Jordan's.
+        steps: The number of its steps, where the schedule leaves a choice.
+        max_error: Instead of these three: the accuracy, for the cheapest method that keeps it.
+        normalizer: What 'newton_schulz' divides by.
+        eps: What it adds to that.
+        postprocess: A rule without state for what comes out, such as a shape scale.
+        axes: Which axes of which leaf are fan-in, fan-out and stack; see `per_stack`.
+        placement: Where matrices are computed on a mesh; see `per_stack`.
+
+    Raises:
+        ValueError: There is no such method or schedule, or no such number of its steps; at `init`,
+            as `per_stack`.
+        TypeError: `steps` or `max_error` is an array: they choose the program.
+
+    Examples:
+        >>> import jax.numpy as jnp, optax
+        >>> import gradsmith as gs
+        >>> muon = optax.chain(
+        ...     gs.momentum(0.95),
+        ...     gs.orthogonalize("svd", postprocess=gs.scale_by_aspect_ratio()),
+        ...     optax.scale_by_learning_rate(0.5),
+        ... )
+        >>> params = {"kernel": jnp.zeros((2, 2))}
+        >>> grads = {"kernel": jnp.array([[4.0, 0.0], [0.0, 3.0]])}
+        >>> updates, _ = muon.update(grads, muon.init(params))
+        >>> print(updates["kernel"])
+        [[-0.5 -0. ]
+         [-0.  -0.5]]
+
+    References:
+        Jordan et al., Muon, 2024, https://kellerjordan.github.io/posts/muon/
+    """
+    check_fixed("orthogonalize", steps=steps, max_error=max_error)
+    request = Request(method, coefficients, steps, max_error, normalizer)
+
+    def polar(grams: Array, eps: Array) -> Array:
+        alone = len(grams) == 1
+        # XLA on CPU copies what it transposes in a stack of one matrix, and not in a matrix.
+        own, added = (grams[0], eps[0]) if alone else (grams, eps)
+        factor = _factor(dataclasses.replace(request, eps=added), own.shape[-1], own.dtype)
+        return factor(own)[None] if alone else factor(own)
+
+    try:
+        _factor(request, 1, jnp.float32)
+    except ValueError:
+        rule = polar_factor(
+            method,
+            coefficients=coefficients,
+            steps=steps,
+            max_error=max_error,
+            normalizer=normalizer,
+            eps=eps,
+        )
+        finished = rule if postprocess is None else optax.chain(rule, postprocess)
+        tx = per_stack(finished, axes=axes, placement=placement)
+    else:
+        tx = per_gram(
+            polar,
+            scale_free=True,
+            length=eps,
+            postprocess=postprocess,
+            axes=axes,
+            placement=placement,
+        )
+
+    def init_fn(params: Any) -> Any:
+        if axes is None and getattr(params, "ndim", 0) == 3:
+            raise ValueError(
+                "orthogonalize takes a tree of parameters, and this is one stack of matrices. "
+                "Inside per_stack use the rule gradsmith.polar_factor; for a leaf of several "
+                "matrices say which axes they have, axes=gradsmith.MatrixAxes(batch_axis=0)"
+            )
+        return tx.init(params)
+
+    return tx._replace(init=init_fn)
+
+
+def polar_factor(
+    method: Method | None = None,
+    *,
+    coefficients: str | Schedule | None = None,
+    steps: int | None = None,
+    max_error: float | None = None,
+    normalizer: Normalizer | None = None,
+    eps: ArrayLike = 0.0,
+) -> optax.GradientTransformation:
+    """Give every matrix of a stack singular values of about 1 (a rule).
+
+    For the inside of `per_stack`, among other rules. Alone, `orthogonalize` is the same in a
+    cheaper form.
+
+    A direction: stands before the learning rate, inside `per_stack`. No state. Costs are those of
+    `gradsmith.matrix.orthogonalize`.
+
+    Args:
+        method: How; see `gradsmith.matrix.orthogonalize`, also for the next five.
+        coefficients: The schedule of 'newton_schulz', by default Keller Jordan's.
+        steps: The number of its steps, where the schedule leaves a choice.
+        max_error: Instead of these three: the accuracy, for the cheapest method that keeps it.
+        normalizer: What 'newton_schulz' divides by.
+        eps: What it adds to that.
 
     Raises:
         ValueError: There is no such method or schedule, or no such number of its steps.
+        TypeError: `steps` or `max_error` is an array: they choose the program.
 
     Examples:
         >>> import jax.numpy as jnp
         >>> import gradsmith as gs
-        >>> rule = gs.orthogonalize("svd")
+        >>> rule = gs.polar_factor("svd")
         >>> stack = jnp.array([[[4.0, 0.0], [0.0, 3.0]]])
         >>> updates, _ = rule.update(stack, rule.init(stack))
         >>> print(updates)
@@ -47,72 +167,17 @@ def orthogonalize(
     References:
         Jordan et al., Muon, 2024, https://kellerjordan.github.io/posts/muon/
     """
-    request = Request(method, coefficients, steps, max_error, normalizer, eps)
-    return optax.stateless(lambda updates, params: _run(request, updates))
+    check_fixed("polar_factor", steps=steps, max_error=max_error)
+    request = Request(method, coefficients, steps, max_error, normalizer)
 
+    def run(stack: Any, params: Any) -> Array:
+        del params
+        _, m, n = stack.shape
+        added = jnp.asarray(eps, jnp.finfo(wide_dtype(stack.dtype)).dtype)
+        plan = dataclasses.replace(request, eps=added).plan(m, n, stack.dtype)
+        return plan.run(stack)
 
-def orthogonalize_tree(
-    method: Method | None = None,
-    *,
-    coefficients: str | Schedule | None = None,
-    steps: int | None = None,
-    max_error: float | None = None,
-    normalizer: Normalizer | None = None,
-    eps: float | Array = 0.0,
-    postprocess: optax.GradientTransformation | None = None,
-    axes: Axes = None,
-    placement: Placement = "owners",
-) -> optax.GradientTransformationExtraArgs:
-    """Do what `per_stack(chain(orthogonalize(...), postprocess))` does, in the cheapest way.
-
-    Where the method is a function of Gram matrices alone, that is `per_gram`: the matrices are not
-    gathered, and those of one short side meet whatever their other side. Otherwise it is
-    `per_stack`. The results differ by rounding; see `gradsmith.matrix.gram_newton_schulz`.
-
-    A direction: stands before the learning rate. No state.
-
-    Args:
-        method: As for `gradsmith.matrix.orthogonalize`; so are the next five.
-        coefficients: The schedule of 'newton_schulz'.
-        steps: The number of its steps.
-        max_error: The accuracy that chooses a method.
-        normalizer: What 'newton_schulz' divides by.
-        eps: What it adds to that.
-        postprocess: A rule without state for what comes out, such as a shape scale.
-        axes: As for `per_stack`.
-        placement: As for `per_stack`.
-
-    Raises:
-        ValueError: As for `orthogonalize` and `per_stack`.
-
-    Examples:
-        >>> import jax.numpy as jnp
-        >>> from gradsmith.transforms.orthogonalize import orthogonalize_tree
-        >>> tx = orthogonalize_tree(max_error=0.1)
-        >>> grads = {"wide": jnp.eye(2, 4), "tall": 1e-20 * jnp.eye(4, 2)}
-        >>> updates, _ = tx.update(grads, tx.init(grads))
-        >>> print(jnp.abs(updates["wide"] - updates["tall"].T).max() < 1e-5)
-        True
-    """
-    request = Request(method, coefficients, steps, max_error, normalizer, eps)
-
-    def polar(grams):
-        factor = _factor(request, grams.shape[-1], grams.dtype)
-        # XLA on CPU copies what it transposes in a stack of one matrix, and not in a matrix.
-        return factor(grams[0])[None] if len(grams) == 1 else factor(grams)
-
-    try:
-        _factor(request, 1, jnp.float32)
-    except ValueError:
-        rule = optax.stateless(lambda updates, params: _run(request, updates))
-        finished = rule if postprocess is None else optax.chain(rule, postprocess)
-        return per_stack(finished, axes=axes, placement=placement)
-    return per_gram(polar, scale_free=True, postprocess=postprocess, axes=axes, placement=placement)
-
-
-def _run(request: Request, stack: Any) -> Array:
-    _, m, n = stack.shape
-    return request.plan(m, n, stack.dtype).run(stack)
+    return optax.stateless(run)
 
 
 def _factor(request: Request, n: int, dtype: DTypeLike) -> GramFactor:

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Inexact, Shaped
 
 from ..layout.paths import leaves_with_path, path_name
@@ -18,8 +19,8 @@ def clip_qk(
     weights: Inexact[Array, "*shape"],
     max_logits: Shaped[Array, "*heads"],
     *,
-    exponent: float | Array = 0.5,
-    threshold: float | Array = 100.0,
+    exponent: ArrayLike = 0.5,
+    threshold: ArrayLike = 100.0,
 ) -> Inexact[Array, "*shape"]:
     """Return `weights min(1, threshold / max_logits)^exponent`, head by head.
 
@@ -55,7 +56,7 @@ def clip_qk(
 
 
 def qk_clip(
-    exponents: Mapping[str, float], *, threshold: float | Array = 100.0
+    exponents: Mapping[str, ArrayLike], *, threshold: ArrayLike = 100.0
 ) -> optax.GradientTransformationExtraArgs:
     """Clip query and key weights after every step by the logits of the step.
 

@@ -5,6 +5,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Int
 
 from ..matrix.roots import RootMethod, inverse_root
@@ -26,15 +27,15 @@ class ShampooState(NamedTuple):
 
 
 def scale_by_shampoo(
-    b1: float | Array = 0.9,
-    b2: float | Array = 0.95,
-    eps: float | Array = 1e-6,
+    b1: ArrayLike = 0.9,
+    b2: ArrayLike = 0.95,
+    eps: ArrayLike = 1e-6,
     *,
     memory: Memory = "ema_debiased",
-    refresh_every: int | Array = 10,
+    refresh_every: ArrayLike = 10,
     root: RootMethod = "eigh",
     sides: Sides = "both",
-    max_side: int = 10_000,
+    max_side: int | None = None,
 ) -> optax.GradientTransformation:
     """Multiply the mean gradient by inverse roots of two covariances, `L^-1/4 M R^-1/4` (a rule).
 
@@ -57,9 +58,11 @@ def scale_by_shampoo(
         root: 'eigh' or 'newton'; see `gradsmith.matrix.inverse_root`.
         sides: 'both', 'fan_in', 'fan_out', or the 'smaller' alone.
         max_side: A side longer than this is left alone; where both are, so is the mean gradient.
+            By default 10,000.
 
     Raises:
         ValueError: An argument is out of its range.
+        TypeError: `max_side` is an array: it decides the shape of the state.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -102,7 +105,9 @@ def scale_by_shampoo(
         def take(roots):
             del roots
             debiased = lambda a: debias(b2, a, step) if memory == "ema_debiased" else a
-            return each_side(lambda a: inverse_root(debiased(a), exponent, root, eps=eps), factors)
+            ridge = lambda a: jnp.asarray(eps, jnp.finfo(a.dtype).dtype)
+            take_one = lambda a: inverse_root(debiased(a), exponent, root, eps=ridge(a))
+            return each_side(take_one, factors)
 
         due = state.step % jnp.asarray(refresh_every, step.dtype) == 0
         roots = jax.lax.cond(due, take, lambda roots: roots, state.roots)

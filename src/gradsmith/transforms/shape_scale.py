@@ -8,7 +8,9 @@ root mean square `1 / sqrt(max(m, n))`. Papers disagree on what it should have i
 import math
 from collections.abc import Callable
 
+import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 
 
 def scale_by_aspect_ratio() -> optax.GradientTransformation:
@@ -33,7 +35,7 @@ def scale_by_aspect_ratio() -> optax.GradientTransformation:
     return _scale_by_shape(lambda m, n: math.sqrt(max(1.0, n / m)))
 
 
-def match_rms(target: float = 0.2) -> optax.GradientTransformation:
+def match_rms(target: ArrayLike = 0.2) -> optax.GradientTransformation:
     """Multiply by `target * sqrt(max(fan_in, fan_out))`: entries of an RMS of `target` (a rule).
 
     The update of an orthogonalized matrix of full rank then has the root mean square of a typical
@@ -81,10 +83,10 @@ def match_operator_norm() -> optax.GradientTransformation:
     return _scale_by_shape(lambda m, n: math.sqrt(n / m))
 
 
-def _scale_by_shape(scale: Callable[[int, int], float]) -> optax.GradientTransformation:
+def _scale_by_shape(scale: Callable[[int, int], ArrayLike]) -> optax.GradientTransformation:
     def update_fn(updates, params=None):
         del params
         _, m, n = updates.shape
-        return updates * scale(m, n) if m and n else updates
+        return updates * jnp.asarray(scale(m, n), updates.dtype) if m and n else updates
 
     return optax.stateless(update_fn)

@@ -7,10 +7,14 @@ displacement. A chain in another order runs all the same, and means something el
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
+import jax
+import jax.numpy as jnp
 import optax
 
 from ..layout.decision_log import Side, decision_log
 from ..layout.paths import leaves_with_path
+from .arguments import ScalarOrSchedule
+from .schedules import init_schedule, read_schedule
 
 Transformation = TypeVar("Transformation", bound=optax.GradientTransformation)
 
@@ -26,11 +30,12 @@ def stands(side: Side, name: str, tx: Transformation) -> Transformation:
     return tx._replace(init=init_fn)
 
 
-def scale_by_learning_rate(learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:
+def scale_by_learning_rate(learning_rate: ScalarOrSchedule) -> optax.GradientTransformation:
     """Multiply by minus the learning rate, as `optax.scale_by_learning_rate` does, and say so.
 
     What stands before it makes a direction, what stands after it sees the displacement; `describe`
-    knows this learning rate and can point out what stands on the wrong side.
+    knows this learning rate and can point out what stands on the wrong side. Every update keeps its
+    dtype, whatever that of the rate.
 
     Args:
         learning_rate: A number, or a schedule of the number of steps so far.
@@ -42,7 +47,13 @@ def scale_by_learning_rate(learning_rate: optax.ScalarOrSchedule) -> optax.Gradi
         >>> print(gs.describe(twice, {"kernel": jnp.zeros((2, 2))}).remarks[0])
         kernel: two learning rates act on it, and their product counts; keep one
     """
-    tx = optax.scale_by_learning_rate(learning_rate)
+
+    def update_fn(updates, state, params=None):
+        del params
+        rate, state = read_schedule(learning_rate, state)
+        return jax.tree.map(lambda u: -jnp.asarray(rate, u.dtype) * u, updates), state
+
+    tx = optax.GradientTransformation(lambda params: init_schedule(learning_rate), update_fn)
     return stands("learning rate", "learning_rate", tx)
 
 

@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Inexact, Int
 
 from ..matrix.bases import Refresh, follow_basis
@@ -43,17 +44,17 @@ class SoapState(NamedTuple):
 
 
 def scale_by_soap(
-    b1: float | Array = 0.95,
-    b2: float | Array = 0.95,
-    eps: float | Array = 1e-8,
+    b1: ArrayLike = 0.95,
+    b2: ArrayLike = 0.95,
+    eps: ArrayLike = 1e-8,
     *,
-    factor_decay: float | Array | None = None,
+    factor_decay: ArrayLike | None = None,
     factors: Factors = "shampoo",
-    refresh_every: int | Array = 10,
+    refresh_every: ArrayLike = 10,
     refresh: Refresh = "qr",
     start: Start = "identity",
     sides: Sides = "both",
-    max_side: int = 10_000,
+    max_side: int | None = None,
 ) -> optax.GradientTransformation:
     """Run Adam in the slowly turning eigenbasis of the gradients' covariance (a rule).
 
@@ -80,10 +81,12 @@ def scale_by_soap(
         start: 'identity' steps as Adam in the first step. 'eigh' is the authors' code: the first
             gradient only sets the basis, by an eigendecomposition, and nothing moves.
         sides: 'both', 'fan_in', 'fan_out', or the 'smaller' alone; the others keep their basis.
-        max_side: A side longer than this keeps its basis; where both do, this is Adam.
+        max_side: A side longer than this keeps its basis; where both do, this is Adam. By default
+            10,000.
 
     Raises:
         ValueError: An argument is out of its range.
+        TypeError: `max_side` is an array: it decides the shape of the state.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -149,7 +152,7 @@ def scale_by_soap(
 
 
 def _with_factors(
-    state: SoapState, gradient: Inexact[Array, "k m n"], decay: float | Array
+    state: SoapState, gradient: Inexact[Array, "k m n"], decay: ArrayLike
 ) -> SoapState:
     """Return the state with the factors, and their eigenvalues if kept, moved by this gradient."""
     averaged = functools.partial(average, decay)
@@ -210,7 +213,7 @@ def kl_statistics(
 
 
 def _in_due_bases(
-    state: SoapState, refresh_every: int | Array, refresh: Refresh, start: Start
+    state: SoapState, refresh_every: ArrayLike, refresh: Refresh, start: Start
 ) -> SoapState:
     """Return the state in new bases, where the step before was one after which they are due.
 

@@ -1,17 +1,24 @@
 """Decoupled weight decay, of all weights or of those that the step moves towards zero."""
 
 from collections.abc import Callable
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Inexact
 
-from .arguments import check_not_negative
+from .arguments import ScalarOrSchedule, check_fixed, check_not_negative, is_known
 from .leaves import map_updates
+from .schedules import init_schedule, read_schedule
 from .sides import stands
 
+Mask = Any
+"""Which weights decay: a tree of bools, or a prefix of one, or a function of the parameters that
+returns it; None for all."""
 
-def decay_weights(rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:
+
+def decay_weights(rate: ScalarOrSchedule, mask: Mask = None) -> optax.GradientTransformation:
     """Add `rate * params` to the direction, so that the weights shrink by `learning rate * rate`.
 
     A direction: stands just before the learning rate. A concrete rate of zero needs no `params`.
@@ -19,25 +26,31 @@ def decay_weights(rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:
     Args:
         rate: The decay; not negative. A schedule is called with the number of steps so far, and is
             multiplied by the learning rate of the step all the same.
+        mask: Which weights decay: a tree of bools, or a prefix of one, or a function of the
+            parameters that returns it. By default all.
 
     Raises:
         ValueError: The rate is negative; or `update` gets no params while the rate is not zero.
+        TypeError: The mask is one bool, or an array.
 
     Examples:
         >>> import jax.numpy as jnp
         >>> import gradsmith as gs
-        >>> tx = gs.decay_weights(0.1)
-        >>> params = jnp.array([2.0])
-        >>> print(tx.update(jnp.array([0.0]), tx.init(params), params)[0])
-        [0.2]
+        >>> tx = gs.decay_weights(0.1, mask=lambda params: {"w": True, "b": False})
+        >>> params = {"w": jnp.array([2.0]), "b": jnp.array([2.0])}
+        >>> zeros = {"w": jnp.array([0.0]), "b": jnp.array([0.0])}
+        >>> print(tx.update(zeros, tx.init(params), params)[0])
+        {'b': Array([0.], dtype=float32), 'w': Array([0.2], dtype=float32)}
 
     References:
         Loshchilov and Hutter, Decoupled Weight Decay Regularization, 2019, arXiv:1711.05101.
     """
-    return _decay("decay_weights", rate, lambda update, weight: weight)
+    return _decay("decay_weights", rate, mask, lambda update, weight: weight)
 
 
-def decay_weights_cautiously(rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:
+def decay_weights_cautiously(
+    rate: ScalarOrSchedule, mask: Mask = None
+) -> optax.GradientTransformation:
     """Add `rate * params` where that goes the way of the direction, and nothing elsewhere.
 
     A weight decays only where the step moves it towards zero anyway, or not at all: where
@@ -47,9 +60,11 @@ def decay_weights_cautiously(rate: optax.ScalarOrSchedule) -> optax.GradientTran
 
     Args:
         rate: The decay, as for `decay_weights`.
+        mask: Which weights may decay, as for `decay_weights`.
 
     Raises:
         ValueError: As for `decay_weights`.
+        TypeError: As for `decay_weights`.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -68,38 +83,45 @@ def decay_weights_cautiously(rate: optax.ScalarOrSchedule) -> optax.GradientTran
         agrees = (update * weight.conj().astype(update.dtype)).real >= 0
         return jnp.where(agrees, weight, jnp.zeros_like(weight))
 
-    return _decay("decay_weights_cautiously", rate, agreeing)
+    return _decay("decay_weights_cautiously", rate, mask, agreeing)
 
 
 def _decay(
     name: str,
-    rate: optax.ScalarOrSchedule,
+    rate: ScalarOrSchedule,
+    mask: Mask,
     decaying: Callable[[Inexact[Array, "*shape"], Inexact[Array, "*shape"]], Array],
 ) -> optax.GradientTransformation:
     check_not_negative(name, rate=rate)
-    if isinstance(rate, int | float) and rate == 0:
+    check_fixed(name, mask=mask)
+    if isinstance(mask, bool):
+        raise TypeError(
+            f"{name}: a mask is a tree of bools or a function of the parameters, got {mask}. For "
+            f"all weights: lambda params: True; for none, leave out the decay. With "
+            f"optax.inject_hyperparams, which calls all functions, name the mask in static_args"
+        )
+    if is_known(rate) and rate == 0:
         return optax.identity()
 
     def update_fn(updates, state, params=None):
         if params is None:
             raise ValueError(
                 f"weight decay of {rate} needs the parameters: call update(grads, state, params), "
-                f"or set the decay to 0"
+                f"or leave out the decay"
             )
-        now = rate(state.count) if callable(rate) else rate
+        now, state = read_schedule(rate, state)
 
         def add(update, weight):
             part = jnp.asarray(now, weight.dtype) * decaying(update, weight)
             return update + part.astype(update.dtype)
 
-        if callable(rate):
-            state = optax.ScaleByScheduleState(jnp.asarray(optax.safe_increment(state.count)))
-        return map_updates(add, updates, params), state
+        def below(decays, updates, params):
+            return map_updates(add, updates, params) if decays else updates
 
-    def init_fn(params):
-        del params
-        if callable(rate):
-            return optax.ScaleByScheduleState(jnp.zeros((), jnp.int32))
-        return optax.EmptyState()
+        which = mask(params) if callable(mask) else mask
+        if which is None:
+            return below(True, updates, params), state
+        return jax.tree.map(below, which, updates, params), state
 
+    init_fn = lambda params: init_schedule(rate)
     return stands("direction", name, optax.GradientTransformation(init_fn, update_fn))

@@ -5,7 +5,10 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import AbstractMesh
+
+from .varying import vary_like
 
 _NO_MESH = AbstractMesh((), ())
 
@@ -15,8 +18,8 @@ def in_chunks(update: Callable[..., Any], limit: int, stacks: Any, *given: Any) 
 
     All leaves have the same leading axis, and the results are of the shapes and dtypes of `stacks`:
     they take the room of what they are made of. `limit` is how many bytes of `stacks` come at once,
-    at least one matrix of each; if one, then without that axis. An update that cannot be in a loop
-    gets all.
+    at least one matrix of each; if one, then without that axis. The last chunk may be smaller than
+    the others. An update that cannot be in a loop gets all.
     """
     leaves = jax.tree.leaves(stacks)
     k = len(leaves[0])
@@ -26,27 +29,54 @@ def in_chunks(update: Callable[..., Any], limit: int, stacks: Any, *given: Any) 
         return jax.tree.map(lambda x: x[None], update(*alone))
     if k <= most:
         return update(stacks, *given)
-    size = largest_divisor(k, most)
-    lead = () if size == 1 else (size,)
-    one = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(lead + x.shape[1:], x.dtype), (stacks, *given)
-    )
-    if not can_loop(update, *one):
-        return update(stacks, *given)
+    size = chunk_size(k, most)
+    chunks, rest = divmod(k, size)
 
-    def turn(index, stacks):
-        start = index * size
-        part = lambda x: jax.lax.dynamic_slice_in_dim(x, start, size).reshape(lead + x.shape[1:])
-        put = lambda x, new: jax.lax.dynamic_update_slice_in_dim(
-            x, new.reshape(size, *x.shape[1:]), start, 0
-        )
-        mine, *theirs = jax.tree.map(part, (stacks, *given))
-        # In a loop of its own, of one round: otherwise XLA on CPUs reads parts where they are used,
-        # perhaps after they are put back, and to that end copies all stacks in every turn.
-        mine = jax.lax.fori_loop(index, index + 1, lambda _, mine: update(mine, *theirs), mine)
+    def some(count: int) -> tuple[int, ...]:
+        return () if count == 1 else (count,)
+
+    one = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(some(size) + x.shape[1:], x.dtype), (stacks, *given)
+    )
+    values = _closed_over(update, *one)
+    if not all(map(_fits_in_loop, values)):
+        return update(stacks, *given)
+    stacks = vary_like(stacks, (stacks, given, values))
+
+    def last(count: int, mine: Any, theirs: Any) -> Any:
+        """Return `mine` with its last so many matrices updated."""
+        part = lambda x: x[-count:].reshape(some(count) + x.shape[1:])
+        new = update(*jax.tree.map(part, (mine, *theirs)))
+        whole = lambda x, new: new.reshape(count, *x.shape[1:])
+        new = vary_like(jax.tree.map(whole, mine, new), mine)
+        if count == size:
+            return new
+        return jax.tree.map(lambda x, new: jnp.concatenate([x[:-count], new]), mine, new)
+
+    def chunk(index, stacks):
+        start = index * size  # of the last one, where it is smaller, JAX makes it `k - size`
+        part = lambda x: jax.lax.dynamic_slice_in_dim(x, start, size)
+        put = lambda x, new: jax.lax.dynamic_update_slice_in_dim(x, new, start, 0)
+        mine, theirs = jax.tree.map(part, (stacks, given))
+        # Never without a `cond`, although all chunks may be whole: XLA for CPUs does not look into
+        # it. Otherwise it reads parts where they are used, perhaps after they are put back, and to
+        # that end copies all stacks for every chunk.
+        rest_of = (lambda mine, theirs: last(rest, mine, theirs)) if rest else lambda mine, _: mine
+        whole = lambda mine, theirs: last(size, mine, theirs)
+        mine = jax.lax.cond(index < chunks, whole, rest_of, mine, theirs)
         return jax.tree.map(put, stacks, mine)
 
-    return jax.lax.fori_loop(0, k // size, turn, stacks)
+    return jax.lax.fori_loop(0, chunks + (rest > 0), chunk, stacks)
+
+
+def chunk_size(k: int, at_most: int) -> int:
+    """Return how many of `k` matrices come at once.
+
+    Equal chunks, if they are not smaller than half of what is allowed, because a smaller last chunk
+    is compiled apart. Otherwise nearly equal ones.
+    """
+    equal = largest_divisor(k, at_most)
+    return equal if 2 * equal >= at_most else math.ceil(k / math.ceil(k / at_most))
 
 
 def largest_divisor(n: int, at_most: int) -> int:
@@ -61,6 +91,13 @@ def can_loop(f: Callable[..., Any], *examples: Any) -> bool:
     as a hyperparameter that `optax.inject_hyperparams` has traced, the types of a loop around it do
     not fit.
     """
-    closed_over = jax.closure_convert(f, *examples)[1]
+    return all(map(_fits_in_loop, _closed_over(f, *examples)))
+
+
+def _closed_over(f: Callable[..., Any], *examples: Any) -> list[Any]:
+    return jax.closure_convert(f, *examples)[1]
+
+
+def _fits_in_loop(value: Any) -> bool:
     here = jax.sharding.get_abstract_mesh()
-    return all(jax.typeof(value).sharding.mesh in (here, _NO_MESH) for value in closed_over)
+    return jax.typeof(value).sharding.mesh in (here, _NO_MESH)

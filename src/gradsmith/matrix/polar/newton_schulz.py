@@ -2,7 +2,7 @@
 
 from jaxtyping import Array, Inexact, Shaped
 
-from ...xla.arithmetic import adjoint
+from ...xla.arithmetic import adjoint, matmul
 from ..inputs import as_matrices
 from ..norms import Normalizer, largest_entry, row_scale, scale_gram
 from .coefficients import Schedule, schedule_of
@@ -63,12 +63,12 @@ def newton_schulz(
     wide = adjoint(computed) if tall else computed
     unit = largest_entry(wide)
     wide = wide / unit.astype(wide.dtype)
-    gram = wide @ adjoint(wide)
+    gram = matmul(wide, adjoint(wide))
     scale = row_scale(gram, normalizer or schedule.normalizer, eps / unit) / schedule.slack
     wide, gram = scale.astype(wide.dtype) * wide, scale_gram(gram, scale)
     for index, (a, b, c) in enumerate(triples):
         if index > 0:
-            gram = wide @ adjoint(wide)
-        polynomial = b * gram if c == 0 else b * gram + c * (gram @ gram)
-        wide = a * wide + polynomial @ wide
+            gram = matmul(wide, adjoint(wide))
+        polynomial = b * gram if c == 0 else b * gram + c * matmul(gram, gram)
+        wide = a * wide + matmul(polynomial, wide)
     return (adjoint(wide) if tall else wide).astype(x.dtype)

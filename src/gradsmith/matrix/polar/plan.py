@@ -155,18 +155,21 @@ class Plan:
         return halley(x, self.steps) if self.method == "halley" else svd_polar(x)
 
     def factor(self) -> GramFactor | None:
-        """Return the same as a function of Gram matrices; None where that is not enough."""
+        """Return the same as a function of Gram matrices; None where that is not enough.
+
+        `eps` is then in the units of the matrix that a Gram matrix is made of.
+        """
         if self.method == "zolotarev":
             return zolotarev_factor(self.steps)
         if self.method == "halley":
             return halley_factor(self.steps)
-        no_eps = isinstance(self.eps, int | float) and self.eps == 0
-        if self.schedule is None or self.method == "newton_schulz" or self.restarts or not no_eps:
+        if self.schedule is None or self.method == "newton_schulz" or self.restarts:
             return None
         return polynomial_factor(
             self.schedule.steps(self.steps),
             normalizer=self.normalizer or self.schedule.normalizer,
             slack=self.schedule.slack,
+            eps=self.eps,
         )
 
 

@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact, Shaped
 
+from ...xla.arithmetic import matmul
 from ..inputs import as_matrices
 
 
@@ -41,4 +42,4 @@ def svd_polar(x: Shaped[Array, "..."]) -> Inexact[Array, "*stack m n"]:
     u, s, vh = jnp.linalg.svd(computed, full_matrices=False)
     threshold = max(x.shape[-2:]) * jnp.finfo(s.dtype).eps * s[..., :1]
     kept = jnp.where(s <= threshold, 0.0, 1.0).astype(u.dtype)
-    return ((u * kept[..., None, :]) @ vh).astype(x.dtype)
+    return matmul(u * kept[..., None, :], vh).astype(x.dtype)
