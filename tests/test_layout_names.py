@@ -11,6 +11,7 @@ import pytest
 import gradsmith as gs
 from gradsmith import MatrixAxes
 from gradsmith.layout.conventions import LAYOUTS, ROLES, Layout, Naming
+from gradsmith.layout.decision_log import record_decisions
 
 ASK = "ask"
 IN_OUT, OUT_IN = MatrixAxes(0, 1), MatrixAxes(1, 0)
@@ -458,17 +459,13 @@ def test_an_optimizer_reads_every_name_as_roles_does():
     for leaves in MODELS.values():
         asked = {path: gs.Role("frozen", "") for path, leaf in leaves.items() if leaf[1] == ASK}
         optimizer = gs.muon(0.1, roles=asked)
-        described = {leaf.path: leaf for leaf in gs.describe(optimizer, tree_of(leaves)).leaves}
-        for path, (shape, expected) in leaves.items():
-            if path in asked:
-                continue
-            is_matrix = isinstance(expected, MatrixAxes)
-            assert described[path].role == ("matrix" if is_matrix else expected), path
-            if is_matrix:
-                ((_, m, n),) = expected.stack_shapes(shape)
-                assert [key.split("x", 1)[1] for key in described[path].buckets] == [
-                    f"{min(m, n)}x{max(m, n)} float32"
-                ], path
+        with record_decisions() as log:
+            jax.eval_shape(optimizer.init, tree_of(leaves))
+        matrices = {
+            path: axes for path, (_, axes) in leaves.items() if isinstance(axes, MatrixAxes)
+        }
+        assert log.axes == matrices
+        assert {path for path, role in log.roles.items() if role.name == "matrix"} == set(matrices)
 
 
 def test_a_naming_convention_is_one_line(monkeypatch):
