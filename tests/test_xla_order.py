@@ -64,26 +64,3 @@ def test_derivatives_pass_through(wrap):
     np.testing.assert_array_equal(jax.grad(loss)(x), expected)
     np.testing.assert_allclose(jax.jvp(loss, (x,), (jnp.ones_like(x),))[1], expected.sum())
     np.testing.assert_allclose(jax.hessian(loss)(x).sum(), expected.astype(bool).sum() * 2)
-
-
-def chain(stack):
-    """The sum of four functions of one matrix, each made after the one before has been summed."""
-    total, start = jnp.float32(0), jnp.int32(0)
-    for rate in range(1, 5):
-        part = jax.lax.dynamic_slice_in_dim(stack, start, 1, 0)[0]
-        square = jnp.cos(rate * part) @ jnp.sin(rate * part)
-        total = total + jnp.sum(square @ square)
-        start = hold(start, total[None])
-    return total
-
-
-@pytest.mark.parametrize(("forces_order", "matrices"), [(True, 2), (False, 8)])
-def test_the_compiled_program_has_one_part_in_memory_at_a_time_if_order_is_forced(
-    forces_order, matrices
-):
-    """XLA for CPUs would make the first products of all parts before it needs any of them."""
-    with overridden(forces_order=forces_order):
-        lowered = jax.jit(chain).lower(jax.ShapeDtypeStruct((4, 64, 64), jnp.float32))
-        memory = lowered.compile().memory_analysis()
-    assert memory is not None
-    assert round(memory.temp_size_in_bytes / (4 * 64 * 64)) == matrices
