@@ -48,7 +48,7 @@ def describe(tx: optax.GradientTransformation, params: Any) -> Description:
         >>> for leaf in gs.describe(gs.muon(0.02), params).leaves:
         ...     print(leaf.path, "|", leaf.role, "|", leaf.optimizer, "|", leaf.state_bytes)
         dense/bias | vector | others: adam | 2048
-        dense/kernel | matrix | matrices: momentum, polar | 65536
+        dense/kernel | matrix | matrices: momentum, orthogonalized | 65536
     """
     params = arrays(params)
     mesh = mesh_of_params(params)
