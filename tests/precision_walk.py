@@ -1,4 +1,4 @@
-"""Find the products of a lowered program that leave their precision to the accelerator.
+"""Find the products of a lowered program that leave their precision to the accelerator, or lie.
 
 TPUs multiply float32 in one pass of bfloat16 and recent GPUs in TF32 unless a product says
 otherwise. Lowering for them works on a CPU, and nothing has to be compiled or run.
@@ -13,6 +13,12 @@ import jax
 import gradsmith as gs
 
 ACCELERATORS = ("cuda", "tpu")
+NAMES = {
+    ("bf16", "1"): "bfloat16",
+    ("bf16", "3"): "bfloat16_3x",
+    ("f16", "1"): "float16",
+    ("tf32", "1"): "tfloat32",
+}
 PRODUCTS = ("stablehlo.dot_general", "stablehlo.dot", "stablehlo.convolution")
 
 
@@ -23,6 +29,29 @@ def silent_products(function: Callable, *arguments: Any, target: str) -> list[st
         for product in products(function, *arguments, target=target)
         if not says_its_precision(product)
     ]
+
+
+def undeclared(function: Callable, *arguments: Any, target: str, declared: set[str]) -> list[str]:
+    """File and line of each product of floats that is in no arithmetic that is declared."""
+    return [
+        f"{place(product)} in {arithmetic_of(product)}"
+        for product in products(function, *arguments, target=target)
+        if arithmetic_of(product) not in declared
+    ]
+
+
+def arithmetic_of(product: Any) -> str | None:
+    """What its operands are rounded to, by the names of `gradsmith`; None if nothing is said."""
+    if "algorithm" in product.attributes:
+        told = dict(re.findall(r"(\w+) = (\w+)", str(product.attributes["algorithm"])))
+        assert told["lhs_precision_type"] == told["rhs_precision_type"]
+        assert told["accumulation_type"] == "f32"
+        return NAMES[told["lhs_precision_type"], told["num_primitive_operations"]]
+    return "float32" if both(product).count("HIGHEST") == 2 else None
+
+
+def both(product: Any) -> str:
+    return str(product.attributes["precision_config"])
 
 
 def products(function: Callable, *arguments: Any, target: str) -> list[Any]:
@@ -49,10 +78,11 @@ def is_of_floats(product: Any) -> bool:
 def says_its_precision(product: Any) -> bool:
     if "algorithm" in product.attributes:
         return True
-    return "DEFAULT" not in str(product.attributes["precision_config"])
+    return "DEFAULT" not in both(product)
 
 
 def place(product: Any) -> str:
-    """The innermost line of Python that is not JAX's own."""
-    found = re.search(r'"([^"]+\.py)":(\d+)', str(product.location))
-    return ":".join(found.groups()) if found else str(product.location)
+    """The innermost line of Python that is neither JAX's nor the one of all products."""
+    lines = re.findall(r'"([^"]+\.py)":(\d+)', str(product.location))
+    others = [line for line in lines if not line[0].endswith("xla/arithmetic.py")]
+    return ":".join((others or lines)[0]) if lines else str(product.location)

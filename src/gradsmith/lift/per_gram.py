@@ -95,7 +95,7 @@ def per_gram(
         optax.with_extra_args_support(on_grams),
         stateless,
         scale_free,
-        optax.identity() if postprocess is None else _without_state(postprocess),
+        without_state(postprocess),
     )
     return lift(kernel, axes=axes, placement=placement)
 
@@ -181,8 +181,10 @@ def _without_params(rule: optax.GradientTransformation) -> optax.GradientTransfo
     return optax.GradientTransformationExtraArgs(rule.init, update)
 
 
-def _without_state(rule: optax.GradientTransformation) -> optax.GradientTransformation:
+def without_state(rule: optax.GradientTransformation | None) -> optax.GradientTransformation:
     """Refuse a rule that keeps something: it is called for each leaf, and what it kept is lost."""
+    if rule is None:
+        return optax.identity()
     state = jax.eval_shape(rule.init, jax.ShapeDtypeStruct((1, 1, 1), jnp.float32))
     if jax.tree.leaves(state):
         raise ValueError(

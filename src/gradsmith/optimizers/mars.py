@@ -16,6 +16,7 @@ from ..transforms.momentum import momentum as momentum_of
 from ..transforms.orthogonalize import orthogonalize
 from ..transforms.shape_scale import match_rms
 from ..transforms.weight_decay import Mask
+from ..xla.arithmetic import Precision
 from .shared import Shared, by_role, no_vectors, stepped, takes_shared
 
 
@@ -27,6 +28,7 @@ def mars_muon(
     momentum: ArrayLike = 0.95,
     momentum_dtype: DTypeLike | None = None,
     method: Method | None = None,
+    precision: Precision | None = None,
     placement: Placement = "owners",
     **shared: Unpack[Shared],
 ) -> optax.GradientTransformationExtraArgs:
@@ -42,6 +44,7 @@ def mars_muon(
         momentum_dtype: What the momentum is kept in; by default the dtype of the parameters, or
             float32 where that is narrower.
         method: How to orthogonalize; see `gradsmith.matrix.orthogonalize`.
+        precision: In which arithmetic; see there.
         placement: Where matrices are computed on a mesh; see `per_stack`.
         **shared: See `Shared`.
 
@@ -60,7 +63,13 @@ def mars_muon(
         return optax.chain(
             per_matrix(correct_by_mars(gamma, momentum), axes=axes, placement=placement),
             momentum_of(momentum, "ema", momentum_dtype),
-            orthogonalize(method, postprocess=match_rms(), axes=axes, placement=placement),
+            orthogonalize(
+                method,
+                precision=precision,
+                postprocess=match_rms(),
+                axes=axes,
+                placement=placement,
+            ),
         )
 
     return by_role(direction, learning_rate, **shared)

@@ -15,6 +15,7 @@ from ..transforms.momentum import MomentumKind
 from ..transforms.momentum import momentum as momentum_of
 from ..transforms.orthogonalize import orthogonalize
 from ..transforms.shape_scale import match_operator_norm, match_rms, scale_by_aspect_ratio
+from ..xla.arithmetic import Precision
 from .shared import Shared, by_role, takes_shared
 
 ShapeScale = Literal["aspect_ratio", "match_rms", "match_operator_norm", "none"]
@@ -41,6 +42,7 @@ def muon(
     steps: int | None = None,
     max_error: float | None = None,
     eps: ArrayLike = 0.0,
+    precision: Precision | None = None,
     shape_scale: ShapeScale = "aspect_ratio",
     placement: Placement = "owners",
     **shared: Unpack[Shared],
@@ -70,6 +72,8 @@ def muon(
         max_error: Instead of these three: how far from 1 a singular value of the update may be, for
             the cheapest method that keeps it; see `gradsmith.matrix.orthogonalize`.
         eps: Added to the Frobenius norm before the iteration; see `gradsmith.matrix.newton_schulz`.
+        precision: The arithmetic of the orthogonalization; by default bfloat16 on TPUs and GPUs,
+            float32 on CPUs. See `gradsmith.matrix.orthogonalize`.
         shape_scale: The length of an update by its shape: 'aspect_ratio' `sqrt(max(1, out / in))`,
             'match_rms' `0.2 sqrt(max(in, out))`, 'match_operator_norm' `sqrt(out / in)`, or 'none'.
         placement: Where matrices are computed on a mesh; see `per_stack`.
@@ -107,6 +111,7 @@ def muon(
                 steps=steps,
                 max_error=max_error,
                 eps=eps,
+                precision=precision,
                 postprocess=_SHAPE_SCALES[shape_scale](),
                 axes=axes,
                 placement=placement,

@@ -14,6 +14,7 @@ from ..transforms.momentum import momentum as momentum_of
 from ..transforms.neuron_rms import NeuronAxis, scale_by_neuron_rms
 from ..transforms.orthogonalize import orthogonalize
 from ..transforms.shape_scale import scale_by_aspect_ratio
+from ..xla.arithmetic import Precision
 from .muon import ADAM_SHARE
 from .shared import Shared, by_role, takes_shared
 
@@ -27,6 +28,7 @@ def normuon(
     neuron_decay: ArrayLike = 0.95,
     neuron_axis: NeuronAxis = "out",
     method: Method | None = None,
+    precision: Precision | None = None,
     placement: Placement = "owners",
     **shared: Unpack[Shared],
 ) -> optax.GradientTransformationExtraArgs:
@@ -44,6 +46,7 @@ def normuon(
         neuron_decay: The part of the neurons' mean square that survives a step.
         neuron_axis: What counts as a neuron: 'out', 'in' or 'long'; see `scale_by_neuron_rms`.
         method: How to orthogonalize; see `gradsmith.matrix.orthogonalize`.
+        precision: In which arithmetic; see there.
         placement: Where matrices are computed on a mesh; see `per_stack`.
         **shared: See `Shared`.
 
@@ -62,7 +65,7 @@ def normuon(
     def direction(axes: Axes) -> optax.GradientTransformation:
         return optax.chain(
             momentum_of(momentum, dtype=momentum_dtype),
-            orthogonalize(method, axes=axes, placement=placement),
+            orthogonalize(method, precision=precision, axes=axes, placement=placement),
             per_stack(rule, axes=axes, placement=placement),
         )
 

@@ -13,14 +13,18 @@ from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array
 
 from ..layout.declare import Axes
-from ..lift.per_gram import per_gram
-from ..lift.per_stack import per_stack
+from ..lift.engine import lift
+from ..lift.per_gram import per_gram, without_state
+from ..lift.per_stack import OnStacks
 from ..matrix.norms import Normalizer
 from ..matrix.polar.coefficients import Schedule
 from ..matrix.polar.gram_newton_schulz import GramFactor
 from ..matrix.polar.plan import Method, Request
 from ..sites.placement import Placement
+from ..xla.arithmetic import Precision
+from ..xla.chunks import in_chunks
 from ..xla.dtypes import wide_dtype
+from ..xla.targets import current_target
 from .arguments import check_fixed
 
 
@@ -32,6 +36,7 @@ def orthogonalize(
     max_error: float | None = None,
     normalizer: Normalizer | None = None,
     eps: ArrayLike = 0.0,
+    precision: Precision | None = None,
     postprocess: optax.GradientTransformation | None = None,
     axes: Axes = None,
     placement: Placement = "owners",
@@ -39,27 +44,29 @@ def orthogonalize(
     """Give every matrix of a tree singular values of about 1, in the cheapest way.
 
     Where the method is a function of Gram matrices alone, that is `per_gram`: the matrices are not
-    gathered, and those of one short side meet whatever their other side. Otherwise, for 'svd' and
-    for schedules of many steps, it is `per_stack` of the rule `polar_factor`. The two roads differ
-    by rounding; see `gradsmith.matrix.gram_newton_schulz`.
+    gathered, and those of one short side meet whatever their other side. Otherwise, for 'svd', for
+    schedules of many steps and for narrow arithmetic, which has to return to the matrix on its way,
+    it is `per_stack` of the rule `polar_factor`. The two roads differ by rounding; see
+    `gradsmith.matrix.gram_newton_schulz`.
 
     A direction: stands before the learning rate. No state. All leaves are matrices, or stacks of
     them: `partition_by_role` sends the others elsewhere.
 
     Args:
-        method: How; see `gradsmith.matrix.orthogonalize`, also for the next five.
+        method: How; see `gradsmith.matrix.orthogonalize`, also for the next six.
         coefficients: The schedule of 'newton_schulz', by default Keller Jordan's.
         steps: The number of its steps, where the schedule leaves a choice.
         max_error: Instead of these three: the accuracy, for the cheapest method that keeps it.
         normalizer: What 'newton_schulz' divides by.
         eps: What it adds to that.
+        precision: The arithmetic of its products; by default bfloat16 on TPUs and GPUs.
         postprocess: A rule without state for what comes out, such as a shape scale.
         axes: Which axes of which leaf are fan-in, fan-out and stack; see `per_stack`.
         placement: Where matrices are computed on a mesh; see `per_stack`.
 
     Raises:
         ValueError: There is no such method or schedule, or no such number of its steps; at `init`,
-            as `per_stack`.
+            the target lacks the precision, or as `per_stack`.
         TypeError: `steps` or `max_error` is an array: they choose the program.
 
     Examples:
@@ -81,7 +88,8 @@ def orthogonalize(
         Jordan et al., Muon, 2024, https://kellerjordan.github.io/posts/muon/
     """
     check_fixed("orthogonalize", steps=steps, max_error=max_error)
-    request = Request(method, coefficients, steps, max_error, normalizer)
+    request = Request(method, coefficients, steps, max_error, normalizer, precision=precision)
+    finish = without_state(postprocess)
 
     def orthogonalized(grams: Array, eps: Array) -> Array:
         alone = len(grams) == 1
@@ -90,28 +98,32 @@ def orthogonalize(
         factor = _factor(dataclasses.replace(request, eps=added), own.shape[-1], own.dtype)
         return factor(own)[None] if alone else factor(own)
 
-    try:
-        _factor(request, 1, jnp.float32)
-    except ValueError:
-        rule = polar_factor(
-            method,
-            coefficients=coefficients,
-            steps=steps,
-            max_error=max_error,
-            normalizer=normalizer,
-            eps=eps,
-        )
-        finished = rule if postprocess is None else optax.chain(rule, postprocess)
-        tx = per_stack(finished, axes=axes, placement=placement)
-    else:
-        tx = per_gram(
-            orthogonalized,
-            scale_free=True,
-            length=eps,
-            postprocess=postprocess,
-            axes=axes,
-            placement=placement,
-        )
+    def finished(stack: Any, params: Any) -> Array:
+        del params
+        out = _run(request, eps, stack)
+        return jnp.asarray(finish.update(out, finish.init(out))[0])
+
+    on_grams = per_gram(
+        orthogonalized,
+        scale_free=True,
+        length=eps,
+        postprocess=postprocess,
+        axes=axes,
+        placement=placement,
+    )
+    rule = optax.with_extra_args_support(optax.stateless(finished))
+    kernel = OnStacks("orthogonalized", rule, stateless=True)
+    on_stacks = lift(kernel, axes=axes, placement=placement)
+
+    def road() -> optax.GradientTransformationExtraArgs:
+        """Return the transformation for what is compiled for; neither keeps a state."""
+        if any(not arithmetic.full for arithmetic in request.arithmetics()):
+            return on_stacks
+        try:
+            _factor(request, 1, jnp.float32)
+        except ValueError:
+            return on_stacks
+        return on_grams
 
     def init_fn(params: Any) -> Any:
         if axes is None and getattr(params, "ndim", 0) == 3:
@@ -120,9 +132,12 @@ def orthogonalize(
                 "Inside per_stack use the rule gradsmith.polar_factor; for a leaf of several "
                 "matrices say which axes they have, axes=gradsmith.MatrixAxes(batch_axis=0)"
             )
-        return tx.init(params)
+        return road().init(params)
 
-    return tx._replace(init=init_fn)
+    def update_fn(updates: Any, state: Any, params: Any = None, **extra: Any):
+        return road().update(updates, state, params, **extra)
+
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 
 
 def polar_factor(
@@ -133,6 +148,7 @@ def polar_factor(
     max_error: float | None = None,
     normalizer: Normalizer | None = None,
     eps: ArrayLike = 0.0,
+    precision: Precision | None = None,
 ) -> optax.GradientTransformation:
     """Give every matrix of a stack singular values of about 1 (a rule).
 
@@ -143,12 +159,13 @@ def polar_factor(
     `gradsmith.matrix.orthogonalize`.
 
     Args:
-        method: How; see `gradsmith.matrix.orthogonalize`, also for the next five.
+        method: How; see `gradsmith.matrix.orthogonalize`, also for the next six.
         coefficients: The schedule of 'newton_schulz', by default Keller Jordan's.
         steps: The number of its steps, where the schedule leaves a choice.
         max_error: Instead of these three: the accuracy, for the cheapest method that keeps it.
         normalizer: What 'newton_schulz' divides by.
         eps: What it adds to that.
+        precision: The arithmetic of its products; by default bfloat16 on TPUs and GPUs.
 
     Raises:
         ValueError: There is no such method or schedule, or no such number of its steps.
@@ -168,16 +185,18 @@ def polar_factor(
         Jordan et al., Muon, 2024, https://kellerjordan.github.io/posts/muon/
     """
     check_fixed("polar_factor", steps=steps, max_error=max_error)
-    request = Request(method, coefficients, steps, max_error, normalizer)
+    request = Request(method, coefficients, steps, max_error, normalizer, precision=precision)
+    return optax.stateless(lambda stack, params: _run(request, eps, jnp.asarray(stack)))
 
-    def run(stack: Any, params: Any) -> Array:
-        del params
-        _, m, n = stack.shape
-        added = jnp.asarray(eps, jnp.finfo(wide_dtype(stack.dtype)).dtype)
-        plan = dataclasses.replace(request, eps=added).plan(m, n, stack.dtype)
+
+def _run(request: Request, eps: ArrayLike, stack: Array) -> Array:
+    """Return the polar factors of a stack; in narrow arithmetic, some at a time."""
+    added = jnp.asarray(eps, jnp.finfo(wide_dtype(stack.dtype)).dtype)
+    _, m, n = stack.shape
+    plan = dataclasses.replace(request, eps=added).plan(m, n, stack.dtype)
+    if plan.way.arithmetic.full:
         return plan.run(stack)
-
-    return optax.stateless(run)
+    return in_chunks(plan.run, current_target().chunk_bytes, stack)
 
 
 def _factor(request: Request, n: int, dtype: DTypeLike) -> GramFactor:

@@ -8,22 +8,42 @@ iteration enlarges those as it does small ones: by the square of its slope at ze
 all `a`. While `(prod a)^2 u` stays below a tenth that is harmless (0.014 for five of Keller's steps
 in float32, 0.06 for five of Polar Express); beyond one it explodes. There the iteration restarts:
 it applies the `Q` it has and forms a new Gram matrix.
+
+In narrow arithmetic (`xla/arithmetic.py`) that would be after every step. But there multiples of
+the identity are kept out of the rounded products (`symmetric.py`), and then the square goes away.
+Rounding `X` leaves `X X^H` without negative eigenvalues, and rounding `A` in `s I + A` makes an
+error only where `A` is large: between a large singular value and a small one, it grows on the side
+of the small one alone. So `u prod a` counts: up to 0.2 in the first segment, where the squares of
+all singular values sum to 1, and up to 0.05 after it, where all of them may be 1. With these limits
+no singular value left its band by more than 0.03 (`benchmarks/arithmetic.py`): one restart for five
+of Keller's steps in bfloat16, after the third. Operands in two parts are another matter: their
+smallest product is left out, and with it goes what kept the Gram matrix definite.
 """
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
+from typing import ClassVar
 
-import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Inexact, Shaped
 
-from ...xla.arithmetic import adjoint, matmul
+from ...xla.arithmetic import FULL, Arithmetic, adjoint
 from ..inputs import as_matrices
 from ..norms import Normalizer, largest_entry, row_scale, scale_gram
-from ..symmetric import apply, combine, gram, join, product, split
+from ..symmetric import (
+    apply,
+    combine,
+    gram,
+    join,
+    multiply,
+    product,
+    product_flops,
+    split,
+    through_gram_flops,
+)
 from .coefficients import Schedule, Step, schedule_of
-
-GramFactor = Callable[[Inexact[Array, "*stack n n"]], Inexact[Array, "*stack n n"]]
-"""From Gram matrices `R` to the `Q` that are applied to the matrices they came from: `Q X`."""
+from .method import GramFactor
+from .polynomial import Polynomial
 
 
 def gram_newton_schulz(
@@ -70,71 +90,121 @@ def gram_newton_schulz(
         gram-newton-schulz, 2026, https://github.com/Dao-AILab/gram-newton-schulz; the places of
         the restarts are our own.
     """
-    schedule = schedule_of(coefficients)
-    computed = as_matrices(x, "gram_newton_schulz")
-    first, *others = segments(schedule.steps(steps), computed.dtype)
-    unit = largest_entry(computed)
-    out = computed / unit.astype(computed.dtype)
-    factor = polynomial_factor(
-        first, normalizer=normalizer or schedule.normalizer, slack=schedule.slack, eps=eps / unit
-    )
-    out = apply(factor(gram(out)), out)
-    for triples in others:
-        out = apply(_polynomial(gram(out), triples), out)
-    return out.astype(x.dtype)
+    schedule, dtype = schedule_of(coefficients), as_matrices(x, "gram_newton_schulz").dtype
+    return GramNewtonSchulz(schedule, steps, normalizer, eps, dtype=dtype).run(x)
 
 
-def polynomial_factor(
-    triples: Sequence[Step],
-    *,
-    normalizer: Normalizer = "frobenius",
-    slack: float = 1.0,
-    eps: float | Array = 0.0,
-) -> GramFactor:
-    """Return the function from Gram matrices to the polynomials that Newton-Schulz applies."""
+class GramNewtonSchulz(Polynomial):
+    """The iteration on the Gram matrix."""
 
-    def factor(gram: Inexact[Array, "*stack n n"]) -> Inexact[Array, "*stack n n"]:
-        scale = row_scale(gram, normalizer, eps) / slack
-        q = _polynomial(scale_gram(gram, scale), triples)
-        return q * adjoint(scale).astype(q.dtype)
+    name: ClassVar[str] = "gram_newton_schulz"
 
-    return factor
+    @property
+    def segments(self) -> list[tuple[Step, ...]]:
+        """The steps between restarts."""
+        cut = segments(self.triples, self.dtype, self.arithmetic)
+        if self.arithmetic.keeps_definite and self.schedule.band[1] < 1.03:
+            # Only the last segment's errors are left for no other to mend; here nothing hides them.
+            *rest, last = cut
+            if len(last) > 1 and slope_of(last) * self.arithmetic.round_off(self.dtype) > 0.01:
+                return [*rest, last[:-1], last[-1:]]
+        return cut
+
+    @property
+    def restarts(self) -> int:
+        """As `Polynomial.restarts`."""
+        return len(self.segments) - 1
+
+    @property
+    def rounding(self) -> float:
+        """As `Polynomial.rounding`."""
+        if self.arithmetic.full:
+            return super().rounding
+        unit, slopes = self.arithmetic.round_off(self.dtype), list(map(slope_of, self.segments))
+        if not self.arithmetic.keeps_definite:
+            return max(super().rounding, max(slopes) ** 2 * unit / 10)
+        return max(super().rounding, slopes[0] * unit / 3, *(s * unit / 2 for s in slopes[1:]))
+
+    def flops(self, small: int, large: int) -> int:
+        """As `PolarMethod.flops`."""
+        total = 0
+        for segment in self.segments:
+            length = len(segment)
+            symmetric = 2 * (length - 1) + sum(c != 0 for _, _, c in segment)
+            total += through_gram_flops(small, large, self.arithmetic)
+            total += product_flops(small, self.arithmetic) * symmetric
+            total += 2 * small**3 * (length - 1)
+        return total
+
+    def run(self, x: Shaped[Array, "..."]) -> Inexact[Array, "*stack m n"]:
+        """As `PolarMethod.run`."""
+        computed, how = as_matrices(x, self.name), self.arithmetic
+        first, *others = self.segments
+        unit = largest_entry(computed)
+        out = computed / unit.astype(computed.dtype)
+        grams = gram(out, arithmetic=how)
+        if how.full:  # the scale goes into the factor, which is smaller than the matrix
+            out = apply(self._factor(first, self.eps / unit)(grams), out)
+        else:  # the factor stays near a multiple of the identity
+            scale = self._scale(grams, self.eps / unit)
+            tall = x.shape[-2] > x.shape[-1]
+            out = out * (adjoint(scale) if tall else scale).astype(out.dtype)
+            out = apply(_polynomial(scale_gram(grams, scale), first, how), out, how)
+        for triples in others:
+            out = apply(_polynomial(gram(out, arithmetic=how), triples, how), out, how)
+        return out.astype(x.dtype)
+
+    def factor(self) -> GramFactor | None:
+        """As `PolarMethod.factor`."""
+        first, *others = self.segments
+        return None if others or not self.arithmetic.full else self._factor(first, self.eps)
+
+    def _factor(self, triples: Sequence[Step], eps: float | Array) -> GramFactor:
+        def factor(gram: Inexact[Array, "*stack n n"]) -> Inexact[Array, "*stack n n"]:
+            scale = self._scale(gram, eps)
+            q = _polynomial(scale_gram(gram, scale), triples)
+            return q * adjoint(scale).astype(q.dtype)
+
+        return factor
+
+    def _scale(self, gram: Array, eps: float | Array) -> Array:
+        normalizer = self.normalizer or self.schedule.normalizer
+        return row_scale(gram, normalizer, eps) / self.schedule.slack
 
 
-def through_gram(
-    x: Shaped[Array, "..."], factor: GramFactor, method: str
-) -> Inexact[Array, "*stack m n"]:
-    """Apply a factor that does not depend on the scale of `x` to matrices of any scale and side."""
-    computed = as_matrices(x, method)
-    if x.size == 0:
-        return x
-    computed = computed / largest_entry(computed).astype(computed.dtype)
-    return apply(factor(gram(computed)), computed).astype(x.dtype)
-
-
-def segments(triples: Sequence[Step], dtype: DTypeLike) -> list[tuple[Step, ...]]:
+def segments(
+    triples: Sequence[Step], dtype: DTypeLike, arithmetic: Arithmetic = FULL
+) -> list[tuple[Step, ...]]:
     """Cut a schedule where the iteration has to restart in arithmetic of that precision."""
-    round_off = float(jnp.finfo(dtype).eps) / 2
-    cut, slope = [], float("inf")
+    unit = arithmetic.round_off(dtype)
+    cut: list[list[Step]] = [[]]
     for triple in triples:
-        slope *= triple[0]
-        if slope**2 * round_off > 0.1:
+        slope = slope_of([*cut[-1], triple])
+        if arithmetic.keeps_definite:
+            safe = slope * unit <= (0.2 if len(cut) == 1 else 0.05)
+        else:
+            safe = slope**2 * unit <= 0.1
+        if cut[-1] and not safe:
             cut.append([])
-            slope = triple[0]
         cut[-1].append(triple)
     return [tuple(segment) for segment in cut]
 
 
+def slope_of(triples: Sequence[Step]) -> float:
+    """Return the slope of a run of steps at zero."""
+    return math.prod(a for a, _, _ in triples)
+
+
 def _polynomial(
-    gram: Inexact[Array, "*stack n n"], triples: Sequence[Step]
+    gram: Inexact[Array, "*stack n n"], triples: Sequence[Step], how: Arithmetic = FULL
 ) -> Inexact[Array, "*stack n n"]:
     # All of them commute, but not their errors: what `x` has next to nothing of, the new factor on
     # the left leaves small and `q p` would enlarge, as would half of `q` and its mirror image.
-    r, q = split(gram), None
+    r, q = split(gram, how), None
     for index, (a, b, c) in enumerate(triples):
-        p = combine(a, b, r, c, product(r, r))
-        q = join(p) if q is None else matmul(join(p), q)
+        p = combine(a, b, r, c, product(r, r, how))
+        q = join(p) if q is None else multiply(join(p), q, how)
         if index < len(triples) - 1:
-            r = product(p, product(r, p))
+            r = product(p, product(r, p, how), how)
     assert q is not None
     return q

@@ -2,6 +2,7 @@
 
 import functools
 import math
+from typing import ClassVar
 
 from jaxtyping import Array, Inexact, Shaped
 
@@ -9,8 +10,8 @@ from ...xla.arithmetic import matmul
 from ..inverse import inverse
 from ..norms import row_scale, scale_gram
 from ..symmetric import add_to_diagonal
-from .gram_newton_schulz import GramFactor, through_gram
-from .zolotarev import LOWER
+from .method import GramFactor
+from .rational import LOWER, Rational
 
 
 def halley(
@@ -50,27 +51,38 @@ def halley(
         Nakatsukasa, Bai and Gygi, Optimizing Halley's Iteration for Computing the Matrix Polar
         Decomposition, SIAM DecisionLog on Matrix Analysis and Applications 31(5), 2010.
     """
-    return through_gram(x, halley_factor(steps, lower=lower), "halley")
+    return Halley(steps, lower).run(x)
 
 
-def halley_factor(steps: int = 2, *, lower: float = LOWER) -> GramFactor:
-    """Return the function from Gram matrices to the factors that `halley` applies."""
-    terms = halley_terms(steps, lower)
+class Halley(Rational):
+    """The dynamically weighted iteration on the Gram matrix."""
 
-    def factor(gram: Inexact[Array, "*stack n n"]) -> Inexact[Array, "*stack n n"]:
-        scale = row_scale(gram, "schatten4")
-        # `p q` and not `q p`, which makes singular values of 2 and more out of a null space.
-        r, q = scale_gram(gram, scale), None
-        for index, (gain, weight, shift) in enumerate(terms):
-            inverted = inverse(add_to_diagonal(r, shift), shift)
-            p = add_to_diagonal(gain * weight * inverted, gain)
-            q = p if q is None else matmul(p, q)
-            if index < steps - 1:
-                r = matmul(p, matmul(r, p))
-        assert q is not None
-        return q * scale.astype(gram.dtype)
+    name: ClassVar[str] = "halley"
+    asked_as: ClassVar[str] = "halley"
+    band_error: ClassVar[float] = 0.0189
 
-    return factor
+    def small_flops(self, small: int) -> int:
+        """As `Rational.small_flops`: an inverse a step, and three products between two."""
+        return 2 * self.steps * small**3 + 6 * (self.steps - 1) * small**3
+
+    def factor(self) -> GramFactor:
+        """As `PolarMethod.factor`."""
+        terms = halley_terms(self.steps, self.lower)
+
+        def factor(gram: Inexact[Array, "*stack n n"]) -> Inexact[Array, "*stack n n"]:
+            scale = row_scale(gram, "schatten4")
+            # `p q` and not `q p`, which makes singular values of 2 and more out of a null space.
+            r, q = scale_gram(gram, scale), None
+            for index, (gain, weight, shift) in enumerate(terms):
+                inverted = inverse(add_to_diagonal(r, shift), shift)
+                p = add_to_diagonal(gain * weight * inverted, gain)
+                q = p if q is None else matmul(p, q)
+                if index < len(terms) - 1:
+                    r = matmul(p, matmul(r, p))
+            assert q is not None
+            return q * scale.astype(gram.dtype)
+
+        return factor
 
 
 @functools.cache

@@ -1,11 +1,14 @@
 """The polar factor by matrix products alone."""
 
+from typing import ClassVar
+
 from jaxtyping import Array, Inexact, Shaped
 
 from ...xla.arithmetic import adjoint, matmul
 from ..inputs import as_matrices
 from ..norms import Normalizer, largest_entry, row_scale, scale_gram
 from .coefficients import Schedule, schedule_of
+from .polynomial import Polynomial
 
 
 def newton_schulz(
@@ -56,19 +59,34 @@ def newton_schulz(
         Jordan et al., Muon, 2024, https://kellerjordan.github.io/posts/muon/ and, for the
         schedules, `gradsmith.matrix.polar.coefficients`.
     """
-    schedule = schedule_of(coefficients)
-    triples = schedule.steps(steps)
-    computed = as_matrices(x, "newton_schulz")
-    tall = x.shape[-2] > x.shape[-1]
-    wide = adjoint(computed) if tall else computed
-    unit = largest_entry(wide)
-    wide = wide / unit.astype(wide.dtype)
-    gram = matmul(wide, adjoint(wide))
-    scale = row_scale(gram, normalizer or schedule.normalizer, eps / unit) / schedule.slack
-    wide, gram = scale.astype(wide.dtype) * wide, scale_gram(gram, scale)
-    for index, (a, b, c) in enumerate(triples):
-        if index > 0:
-            gram = matmul(wide, adjoint(wide))
-        polynomial = b * gram if c == 0 else b * gram + c * matmul(gram, gram)
-        wide = a * wide + matmul(polynomial, wide)
-    return (adjoint(wide) if tall else wide).astype(x.dtype)
+    return NewtonSchulz(schedule_of(coefficients), steps, normalizer, eps).run(x)
+
+
+class NewtonSchulz(Polynomial):
+    """The iteration on the matrix itself: safe in any arithmetic, its errors do not add up."""
+
+    name: ClassVar[str] = "newton_schulz"
+
+    def flops(self, small: int, large: int) -> int:
+        """As `PolarMethod.flops`."""
+        squarings = sum(c != 0 for _, _, c in self.triples)
+        return 4 * small**2 * large * len(self.triples) + 2 * small**3 * squarings
+
+    def run(self, x: Shaped[Array, "..."]) -> Inexact[Array, "*stack m n"]:
+        """As `PolarMethod.run`."""
+        triples, schedule, how = self.triples, self.schedule, self.arithmetic
+        computed = as_matrices(x, self.name)
+        tall = x.shape[-2] > x.shape[-1]
+        wide = adjoint(computed) if tall else computed
+        unit = largest_entry(wide)
+        wide = wide / unit.astype(wide.dtype)
+        gram = matmul(wide, adjoint(wide), how)
+        scale = row_scale(gram, self.normalizer or schedule.normalizer, self.eps / unit)
+        scale = scale / schedule.slack
+        wide, gram = scale.astype(wide.dtype) * wide, scale_gram(gram, scale)
+        for index, (a, b, c) in enumerate(triples):
+            if index > 0:
+                gram = matmul(wide, adjoint(wide), how)
+            polynomial = b * gram if c == 0 else b * gram + c * matmul(gram, gram, how)
+            wide = a * wide + matmul(polynomial, wide, how)
+        return (adjoint(wide) if tall else wide).astype(x.dtype)

@@ -1,11 +1,17 @@
 """The polar factor exactly, by a singular value decomposition."""
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Inexact, Shaped
 
-from ...xla.arithmetic import matmul
+from ...xla.arithmetic import FULL, Arithmetic, matmul
 from ...xla.decompositions import svd
+from ...xla.targets import current_target
 from ..inputs import as_matrices
+from .method import Options, PolarMethod
 
 
 def svd_polar(x: Shaped[Array, "..."]) -> Inexact[Array, "*stack m n"]:
@@ -44,3 +50,47 @@ def svd_polar(x: Shaped[Array, "..."]) -> Inexact[Array, "*stack m n"]:
     threshold = max(x.shape[-2:]) * jnp.finfo(s.dtype).eps * s[..., :1]
     kept = jnp.where(s <= threshold, 0.0, 1.0).astype(u.dtype)
     return matmul(u * kept[..., None, :], vh).astype(x.dtype)
+
+
+@dataclass(frozen=True)
+class Svd(PolarMethod):
+    """The decomposition, as a method.
+
+    Attributes:
+        dtype: What it is computed in: float32, or wider.
+        arithmetic: Full.
+    """
+
+    dtype: DTypeLike = jnp.float32
+    arithmetic: Arithmetic = FULL
+
+    name: ClassVar[str] = "svd"
+    asked_as: ClassVar[str] = "svd"
+    full_because: ClassVar[str] = "a decomposition is exact or nothing"
+
+    @classmethod
+    def asked(cls, options: Options, arithmetic: Arithmetic, dtype: DTypeLike) -> PolarMethod:
+        """As `PolarMethod.asked`."""
+        del options, arithmetic
+        return cls(dtype)
+
+    @property
+    def error(self) -> float | None:
+        """As `PolarMethod.error`."""
+        return 2**7 * float(jnp.finfo(self.dtype).eps)
+
+    def flops(self, small: int, large: int) -> int:
+        """As `PolarMethod.flops`."""
+        return 22 * small**3 + 4 * small**2 * large
+
+    def slowness(self, small: int) -> float:
+        """As `PolarMethod.slowness`."""
+        del small
+        return current_target().svd_slowness
+
+    def run(self, x: Shaped[Array, "..."]) -> Inexact[Array, "*stack m n"]:
+        """As `PolarMethod.run`."""
+        return svd_polar(x)
+
+    def __str__(self) -> str:
+        return f"{self.name}, 1 steps"

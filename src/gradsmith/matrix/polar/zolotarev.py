@@ -2,6 +2,7 @@
 
 import functools
 import math
+from typing import ClassVar
 
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact, Shaped
@@ -9,10 +10,8 @@ from jaxtyping import Array, Inexact, Shaped
 from ..inverse import inverse
 from ..norms import row_scale, scale_gram
 from ..symmetric import add_to_diagonal
-from .gram_newton_schulz import GramFactor, through_gram
-
-LOWER = 1e-3
-"""Below, float32 Gram matrices know little: the square is 1e-6, sixteen units of round-off."""
+from .method import GramFactor
+from .rational import LOWER, Rational
 
 
 def zolotarev(
@@ -50,26 +49,39 @@ def zolotarev(
         Nakatsukasa and Freund, Computing Fundamental Matrix Decompositions Accurately via the
         Matrix Sign Function in Two Iterations, SIAM Review 58(3), 2016.
     """
-    return through_gram(x, zolotarev_factor(terms, lower=lower), "zolotarev")
+    return Zolotarev(terms, lower).run(x)
 
 
-def zolotarev_factor(terms: int = 2, *, lower: float = LOWER) -> GramFactor:
-    """Return the function from Gram matrices to the factors that `zolotarev` applies."""
-    gain, weights, shifts = zolotarev_terms(terms, lower)
+class Zolotarev(Rational):
+    """The best rational function, as a sum of so many inverses."""
 
-    def factor(gram: Inexact[Array, "*stack n n"]) -> Inexact[Array, "*stack n n"]:
-        scale = row_scale(gram, "schatten4")
-        r = scale_gram(gram, scale)
-        shifted = jnp.stack([add_to_diagonal(r, shift) for shift in shifts])
-        floor = jnp.reshape(jnp.asarray(shifts, scale.dtype), (terms,) + (1,) * gram.ndim)
-        inverses = inverse(shifted, floor)
-        # Terms are added one by one: XLA compiles a sum over their axis to ten times the time.
-        total = gain * weights[0] * inverses[0]
-        for weight, inverted in zip(weights[1:], inverses[1:], strict=True):
-            total = total + gain * weight * inverted
-        return add_to_diagonal(total, gain) * scale.astype(r.dtype)
+    name: ClassVar[str] = "zolotarev"
+    asked_as: ClassVar[str] = "zolotarev"
+    unit: ClassVar[str] = "terms"
+    band_error: ClassVar[float] = 0.2021
 
-    return factor
+    def small_flops(self, small: int) -> int:
+        """As `Rational.small_flops`."""
+        return 2 * self.steps * small**3
+
+    def factor(self) -> GramFactor:
+        """As `PolarMethod.factor`."""
+        gain, weights, shifts = zolotarev_terms(self.steps, self.lower)
+
+        def factor(gram: Inexact[Array, "*stack n n"]) -> Inexact[Array, "*stack n n"]:
+            scale = row_scale(gram, "schatten4")
+            r = scale_gram(gram, scale)
+            shifted = jnp.stack([add_to_diagonal(r, shift) for shift in shifts])
+            floor = jnp.asarray(shifts, scale.dtype)
+            floor = jnp.reshape(floor, (len(shifts),) + (1,) * gram.ndim)
+            inverses = inverse(shifted, floor)
+            # Terms are added one by one: XLA compiles a sum over their axis to ten times the time.
+            total = gain * weights[0] * inverses[0]
+            for weight, inverted in zip(weights[1:], inverses[1:], strict=True):
+                total = total + gain * weight * inverted
+            return add_to_diagonal(total, gain) * scale.astype(r.dtype)
+
+        return factor
 
 
 @functools.cache
