@@ -3,10 +3,12 @@
 import contextlib
 import dataclasses
 import json as json_
+import math
 import subprocess
 import sys
 import tempfile
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,8 +24,9 @@ import gradsmith
 from ..layout.paths import leaves_with_path
 from ..observe.collectives import Collective
 from ..observe.state_shardings import mesh_of_params, state_shapes
-from ..observe.update_cost import UpdateCost, cost_table, update_cost
+from ..observe.update_cost import UpdateCost, cost_table, cycles_table, update_cost
 from ..xla.simulate import simulated_devices
+from ..xla.topologies import NoCompilerError, devices_of
 from .loading import UsageError, load, transformation
 from .parameters import abstract, axis_sizes, gpt2, on_devices, spread
 
@@ -37,6 +40,8 @@ def cost(
     split: Literal["rows", "columns"] = "rows",
     arg: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = (),
     alone: bool = False,
+    on: str = "",
+    tokens: int = 0,
     json: bool = False,
 ) -> int:
     """Show what one update costs each device, beside optax.contrib.muon and AdamW.
@@ -55,26 +60,47 @@ def cost(
         split: What the first axis splits.
         arg: `name=value` for the factory; may be repeated.
         alone: Leave out the two others.
+        on: TPUs to compile for, which need not be there: `v5e:2x4`, or several with commas. The
+            table then shows the cycles that the TPU compiler estimates. Needs libtpu, and minutes.
+        tokens: With `on`: the tokens of a step. Shows what an update is of the model's own flops,
+            6 for each parameter and token.
         json: Print JSON instead of the table.
     """
+    if on:
+        return _cost_on(optimizer, model, mesh, split, arg, alone, on.split(","), tokens, json)
+    if tokens:
+        raise UsageError("--tokens compares with a model's step on TPUs; say which: --on v5e:2x4")
     with contextlib.redirect_stdout(sys.stderr):  # what the user's own files print
         costs = _costs(optimizer, model, axis_sizes(mesh), split, arg, alone)
     if json:
         print(json_.dumps({name: dataclasses.asdict(x) for name, x in costs.items()}, indent=2))
     else:
-        # A line of it wraps nowhere: a pipe has no width, and the table is made to be read.
-        Console(width=None if sys.stdout.isatty() else 140).print(cost_table(costs))
+        _show(cost_table(costs))
     return 0
+
+
+def _show(table: Any) -> None:
+    # A line of it wraps nowhere: a pipe has no width, and the table is made to be read.
+    Console(width=None if sys.stdout.isatty() else 140).print(table)
 
 
 def _costs(
     optimizer: str, model: str, sizes: dict[str, int], split: str, arg: tuple[str, ...], alone: bool
 ) -> Costs:
-    params = spread(abstract(gpt2 if model == "gpt2" else load(model), model), sizes, split)
-    tx = transformation(optimizer, arg)
+    params = _params(model, sizes, split)
     mesh = mesh_of_params(params)
     if mesh is not None and mesh.size > jax.device_count():
         return _simulated(mesh.size, optimizer, model, sizes, split, arg, alone)
+    return _each(optimizer, arg, alone, params, lambda tx: _cost(tx, params))
+
+
+def _params(model: str, sizes: dict[str, int], split: str) -> Any:
+    return spread(abstract(gpt2 if model == "gpt2" else load(model), model), sizes, split)
+
+
+def _each(optimizer: str, arg: tuple[str, ...], alone: bool, params: Any, price: Callable) -> Costs:
+    """Price the optimizer, and the two others unless it is alone."""
+    tx = transformation(optimizer, arg)
     makers = {optimizer: lambda: tx}
     if not alone:
         makers["optax.contrib.muon"] = lambda: _contrib_muon(tx, params)
@@ -82,12 +108,50 @@ def _costs(
     costs = {}
     for name, make in makers.items():
         try:
-            costs[name] = _cost(make(), params)
+            costs[name] = price(make())
         except Exception as error:
             if name == optimizer:
                 raise UsageError(f"{name} does not compile: {error}") from error
             print(f"{name} is left out: {error}", file=sys.stderr)
     return costs
+
+
+def _cost_on(
+    optimizer: str,
+    model: str,
+    mesh: str,
+    split: str,
+    arg: tuple[str, ...],
+    alone: bool,
+    topologies: list[str],
+    tokens: int,
+    json: bool,
+) -> int:
+    rows: list[tuple[str, UpdateCost]] = []
+    with contextlib.redirect_stdout(sys.stderr):
+        params = _params(model, axis_sizes(mesh), split)
+        for topology in topologies:
+            try:
+                devices_of(topology)
+            except (ValueError, NoCompilerError) as error:
+                raise UsageError(str(error)) from error
+            print(f"compiling for {topology}: minutes ...", file=sys.stderr)
+            price = lambda tx, topology=topology: update_cost(tx, params, on=topology)
+            rows += _each(optimizer, arg, alone, params, price).items()
+    if json:
+        told = [{"optimizer": name, **dataclasses.asdict(one)} for name, one in rows]
+        print(json_.dumps(told, indent=2))
+        return 0
+    table = cycles_table(rows)
+    if tokens:
+        step = 6 * tokens * sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
+        shares = [
+            f"{name} {one.flops * math.prod(one.mesh.values()) / step:.1%}" for name, one in rows
+        ]
+        table.caption = f"{table.caption} Of the flops of a step of {tokens:,} tokens: "
+        table.caption += ", ".join(shares) + "."
+    _show(table)
+    return 0
 
 
 def _cost(tx: optax.GradientTransformation, params: Any) -> UpdateCost:

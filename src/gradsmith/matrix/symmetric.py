@@ -145,16 +145,29 @@ def gram(
     return join_by_sum(Blocks(inner(first, first), inner(second, first), inner(second, second)))
 
 
-def apply(
-    q: Inexact[Array, "*stack s s"], x: Inexact[Array, "*stack m n"], arithmetic: Arithmetic = FULL
-) -> Array:
+def apply(q: Inexact[Array, "*stack s s"], x: Inexact[Array, "*stack m n"]) -> Array:
     """Return `q x`, or `x q^H` where `gram(x)` is `x^H x`."""
     tall = x.shape[-2] > x.shape[-1]
-    if not arithmetic.full:
-        s, a = _off_identity(q)
-        rest = times_adjoint(x, a, arithmetic) if tall else matmul(a, x, arithmetic)
-        return s * x + rest
     return times_adjoint(x, q) if tall else matmul(q, x)
+
+
+def apply_rounded(
+    q: Inexact[Array, "*stack s s"],
+    scale: Inexact[Array, "*stack _ 1"],
+    x: Inexact[Array, "*stack m n"],
+    rounded: Inexact[Array, "*stack m n"],
+    arithmetic: Arithmetic,
+) -> Array:
+    """Return `q` of `scale x`, otherwise as `apply`; the multiple of the identity is not rounded.
+
+    `rounded` is `x` as it is `stored`.
+    """
+    s, a = _off_identity(q)
+    scale = scale.astype(a.dtype)
+    a = a * adjoint(scale)
+    if x.shape[-2] > x.shape[-1]:
+        return s * adjoint(scale) * x + times_adjoint(rounded, a, arithmetic)
+    return s * scale * x + matmul(a, rounded, arithmetic)
 
 
 def through_gram_flops(small: int, large: int, arithmetic: Arithmetic = FULL) -> int:

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field, replace
 
 from .collectives import Collective, collective
 from .hlo import Instruction, computations
+from .loops import rounds
 from .products import product_flops, uncounted_call
 
 _CALLED = re.compile(r"(?:calls|to_apply|body|true_computation|false_computation)=%?([\w.\-]+)")
 _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
-_TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 _PARTITIONS = re.compile(r"num_partitions=(\d+)")
 
 
@@ -84,9 +84,9 @@ def _count(name: str, program: dict, devices: int, known: dict[str, Counts]) -> 
         elif instruction.operation == "conditional":
             total += max(called, key=_weight)
         elif instruction.operation == "while":
-            trips = _TRIPS.search(instruction.rest)
-            total += called[0] * (int(trips[1]) if trips else 1)
-            total = total if trips else replace(total, loops_known=False)
+            times = rounds(instruction, program)
+            total += called[0] * (times or 1)
+            total = total if times is not None else replace(total, loops_known=False)
         else:
             total = sum(called, total)
     known[name] = total

@@ -8,15 +8,14 @@ import re
 from dataclasses import dataclass, replace
 
 from .hlo import Instruction, computations
+from .loops import rounds
 
 _ESTIMATE = re.compile(r'"estimated_cycles":"(\d+)"')
 _BODY = re.compile(r"body=%?([\w.\-]+)")
-_CONDITION = re.compile(r"condition=%?([\w.\-]+)")
 _BRANCHES = re.compile(
     r"(?:branch_computations=\{([^}]*)\}|(?:true|false)_computation=%?([\w.\-]+))"
 )
 _CALLED = re.compile(r"(?:to_apply|calls)=%?([\w.\-]+)")
-_CONSTANT = re.compile(r"constant\((\d+)\)")
 _PRODUCT = re.compile(r"dot_general|conv_general")
 
 
@@ -55,9 +54,9 @@ def _count(name: str, program: dict[str, list[Instruction]]) -> Cycles:
     for instruction in program[name]:
         estimate = _ESTIMATE.search(instruction.rest)
         if instruction.operation == "while":
-            rounds = _rounds(instruction, program)
-            total += _count(_BODY.findall(instruction.rest)[0], program) * (rounds or 1)
-            total = total if rounds else replace(total, exact=False)
+            times = rounds(instruction, program)
+            total += _count(_BODY.findall(instruction.rest)[0], program) * (times or 1)
+            total = total if times is not None else replace(total, exact=False)
         elif instruction.operation == "conditional":
             names = [a or b for a, b in _BRANCHES.findall(instruction.rest)]
             branches = ", ".join(names).replace("%", "").split(", ")
@@ -69,18 +68,3 @@ def _count(name: str, program: dict[str, list[Instruction]]) -> Cycles:
             for called in _CALLED.findall(instruction.rest):
                 total += _count(called, program)
     return total
-
-
-def _rounds(loop: Instruction, program: dict[str, list[Instruction]]) -> int | None:
-    """Return how often a loop runs: the one constant that its counter is compared with.
-
-    A loop that counts from zero by one is compared with its rounds. The compiler writes all those
-    of `fori_loop` and `scan` so; another condition is not understood.
-    """
-    condition = program[_CONDITION.findall(loop.rest)[0]]
-    constants = [
-        _CONSTANT.search(f"constant({one.rest}") for one in condition if one.operation == "constant"
-    ]
-    known = [int(found[1]) for found in constants if found]
-    compares = any("direction=LT" in one.rest for one in condition)
-    return known[0] if len(known) == 1 and compares else None

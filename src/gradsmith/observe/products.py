@@ -1,7 +1,8 @@
 """The flops of a matrix product, however a compiler writes it.
 
 A `dot` stays one in programs for CPUs, and within the fusions that XLA gives to Triton. For the
-rest, XLA calls cuBLAS on GPUs; ROCm's libraries go by the same names.
+rest, XLA calls cuBLAS on GPUs; ROCm's libraries go by the same names. On TPUs a product is a
+convolution without a window, or with one that walks over the stack.
 """
 
 import math
@@ -32,6 +33,10 @@ def product_flops(instruction: Instruction, shapes: dict[str, str]) -> float | N
         instruction: Of a compiled program.
         shapes: The types of the results of its computation, by name.
     """
+    if instruction.operation == "convolution":
+        labels = re.search(r"dim_labels=(\w+?)_", instruction.rest)
+        left = arrays(shapes[instruction.first_operand()])[0]
+        return _flops(instruction.result, [left.shape[labels[1].index("f")]] if labels else [])
     if instruction.operation == "dot":
         contracted = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", instruction.rest)
     elif called(instruction) in _BY_CUBLAS:

@@ -4,12 +4,13 @@ import contextlib
 import dataclasses
 import json
 import math
+import time
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import optax
-from jax.sharding import Mesh
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 from rich import box
 from rich.console import Console
 from rich.filesize import decimal
@@ -17,8 +18,10 @@ from rich.table import Table
 
 from ..layout.paths import arrays, path_name
 from ..xla.targets import current_target
+from ..xla.topologies import compiling_for, devices_of, mesh_of
 from .collectives import Collective
 from .counts import count
+from .cycles import Cycles, count_cycles
 from .state_shardings import bytes_on_device, mesh_of_params, state_shapes
 
 
@@ -43,6 +46,10 @@ class UpdateCost:
         temporaries: The bytes that the program needs beside its inputs and outputs.
         params: The bytes of the parameters.
         state: The bytes of the state.
+        on: The topology that the program is compiled for; empty for what is there.
+        arguments: There, the bytes of what the program gets.
+        compile_seconds: There, how long the compiler took.
+        cycles: There, what the compiler expects the program to take; nothing is timed.
     """
 
     mesh: dict[str, int]
@@ -56,6 +63,10 @@ class UpdateCost:
     temporaries: int
     params: int
     state: int
+    on: str = ""
+    arguments: int = 0
+    compile_seconds: float = 0.0
+    cycles: Cycles | None = None
 
     def to_json(self) -> str:
         """Return all of it as JSON."""
@@ -68,23 +79,31 @@ class UpdateCost:
         return "\n".join(line.rstrip() for line in capture.get().splitlines())
 
     def __rich__(self) -> Table:
-        return cost_table({"": self})
+        return cost_table({"": self}) if self.cycles is None else cycles_table([("", self)])
 
 
-def update_cost(tx: optax.GradientTransformation, params: Any) -> UpdateCost:
+def update_cost(
+    tx: optax.GradientTransformation, params: Any, *, on: str | None = None
+) -> UpdateCost:
     """Compile one update and report what it costs each device.
 
     Nothing is allocated: shapes are enough, so a model of any size will do. The program is the one
     that `jax.jit(tx.update)` is, with updates and state returned to where they were. It is compiled
     twice, with the mesh and for a single device, which gives the bound.
 
+    With `on`, it is compiled for a TPU that need not be there, once. The compiler tells the cycles
+    that it expects, by which it decides itself; they are no timing, and collectives have none.
+
     Args:
         tx: The whole optimizer.
         params: The parameters, or `jax.ShapeDtypeStruct`s of them; on a mesh with `NamedSharding`;
             what is no array is left out.
+        on: A topology such as 'v5e:2x4'. The parameters may lie on an abstract mesh.
 
     Raises:
-        ValueError: Parameters lie on different meshes; or what `tx` raises.
+        ValueError: Parameters lie on different meshes; or there is no such topology, or it is too
+            small; or what `tx` raises.
+        NoCompilerError: `on` is given, and `libtpu` is not installed.
 
     Examples:
         >>> import jax, jax.numpy as jnp
@@ -96,6 +115,8 @@ def update_cost(tx: optax.GradientTransformation, params: Any) -> UpdateCost:
     """
     params = arrays(params)
     mesh = mesh_of_params(params)
+    if on is not None:
+        return _on_topology(tx, params, mesh, on)
     if mesh is not None and not isinstance(mesh, Mesh):
         raise ValueError(
             "update_cost compiles for devices, and these parameters lie on an abstract mesh; make "
@@ -155,6 +176,40 @@ def cost_table(costs: dict[str, UpdateCost]) -> Table:
     return table
 
 
+def cycles_table(costs: Sequence[tuple[str, UpdateCost]]) -> Table:
+    """Return a table of costs on topologies, with one row for each."""
+    table = Table(box=box.SIMPLE_HEAD, caption_justify="left")
+    titles = ("optimizer", "on", "Mcycles", "products", "Gflop", "received", "temporaries")
+    for title in (*titles, "arguments", "compile"):
+        table.add_column(title, justify="left" if title in ("optimizer", "on") else "right")
+    table.add_column("collectives")
+    for name, cost in costs:
+        cycles = cost.cycles or Cycles()
+        at_least = lambda exact: "" if exact else ">= "
+        mesh = "".join(f", {axis}={size}" for axis, size in cost.mesh.items())
+        table.add_row(
+            name,
+            cost.on + mesh,
+            f"{at_least(cycles.exact)}{cycles.all / 1e6:.3g}",
+            f"{cycles.products / max(1, cycles.all):.0%}",
+            f"{at_least(cost.flops_exact)}{cost.flops / 1e9:.4g}",
+            decimal(round(cost.received)),
+            decimal(cost.temporaries),
+            decimal(cost.arguments),
+            f"{cost.compile_seconds:.0f} s",
+            ", ".join(f"{x.count} {x.kind}" for x in cost.collectives) or "none",
+        )
+    table.caption = (
+        "For each device. Estimated by the TPU compiler, not timed; of collectives it tells no "
+        "cycles. Products are the share of kernels that hold one."
+    )
+    if not all(cost.flops_exact and (cost.cycles or Cycles()).exact for _, cost in costs):
+        table.caption += (
+            " A number after >= is a lower bound: a loop does not say how often it runs."
+        )
+    return table
+
+
 def _why_bounds(costs: list[UpdateCost]) -> str:
     """Explain the sign `>=`, where there is one."""
     uncounted = sorted({name for cost in costs for name in cost.uncounted})
@@ -171,21 +226,75 @@ class _Compiled(NamedTuple):
     temporaries: int
     state: int
     matrices: Collection[str]
+    arguments: int
+    seconds: float
 
 
-def _compile(tx: optax.GradientTransformation, params: Any, mesh: Mesh | None = None) -> _Compiled:
+def _on_topology(
+    tx: optax.GradientTransformation, params: Any, mesh: Mesh | AbstractMesh | None, on: str
+) -> UpdateCost:
+    devices = devices_of(on)
+    there = None if mesh is None else mesh_of(devices, mesh)
+    alone = SingleDeviceSharding(devices[0])
+
+    def place(leaf: Any) -> jax.ShapeDtypeStruct:
+        spec = getattr(getattr(leaf, "sharding", None), "spec", PartitionSpec())
+        home = alone if there is None else NamedSharding(there, spec)
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=home)
+
+    params = jax.tree.map(place, params)
+    with compiling_for(devices):
+        compiled = _compile(tx, params, there, None if there is not None else alone)
+    counts = count(compiled.text)
+    return UpdateCost(
+        mesh=dict(there.shape) if there is not None else {},
+        flops=counts.flops,
+        flops_exact=counts.exact,
+        uncounted=tuple(sorted(counts.uncounted)),
+        flops_bound=0.0,
+        collectives=tuple(counts.collectives.values()),
+        received=sum((x.received for x in counts.collectives.values()), 0.0),
+        received_bound=0.0,
+        temporaries=compiled.temporaries,
+        params=bytes_on_device(params),
+        state=compiled.state,
+        on=on,
+        arguments=compiled.arguments,
+        compile_seconds=compiled.seconds,
+        cycles=count_cycles(compiled.text),
+    )
+
+
+def _compile(
+    tx: optax.GradientTransformation,
+    params: Any,
+    mesh: Mesh | None = None,
+    alone: SingleDeviceSharding | None = None,
+) -> _Compiled:
     update = optax.with_extra_args_support(tx).update
     with contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh):
         state, log = state_shapes(tx, params)
+        at = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=alone)
+        state = state if alone is None else jax.tree.map(at, state)
         homes = jax.tree.map(lambda x: getattr(x, "sharding", None), (params, state))
         step = jax.jit(
             lambda grads, state, params: update(grads, state, params), out_shardings=homes
         )
-        compiled = step.lower(params, state, params).compile()
+        lowered = step.lower(params, state, params)
+        start = time.perf_counter()
+        compiled = lowered.compile()
+        seconds = time.perf_counter() - start
     text, memory = compiled.as_text(), compiled.memory_analysis()
     if text is None or memory is None:
         raise NotImplementedError(f"{current_target().name} does not show its compiled programs")
-    return _Compiled(text, memory.temp_size_in_bytes, bytes_on_device(state), log.axes.keys())
+    return _Compiled(
+        text,
+        memory.temp_size_in_bytes,
+        bytes_on_device(state),
+        log.axes.keys(),
+        memory.argument_size_in_bytes,
+        seconds,
+    )
 
 
 def _least_received(leaf: Any, devices: int) -> float:

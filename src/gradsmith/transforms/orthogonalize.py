@@ -5,6 +5,7 @@ arithmetic, to stand among other rules inside `per_stack`.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
@@ -16,7 +17,7 @@ from ..layout.declare import Axes
 from ..lift.engine import lift
 from ..lift.per_gram import per_gram, without_state
 from ..lift.per_stack import OnStacks
-from ..matrix.norms import Normalizer
+from ..matrix.norms import Normalizer, largest_entry
 from ..matrix.polar.coefficients import Schedule
 from ..matrix.polar.gram_newton_schulz import GramFactor
 from ..matrix.polar.plan import Method, Request
@@ -98,11 +99,6 @@ def orthogonalize(
         factor = _factor(dataclasses.replace(request, eps=added), own.shape[-1], own.dtype)
         return factor(own)[None] if alone else factor(own)
 
-    def finished(stack: Any, params: Any) -> Array:
-        del params
-        out = _run(request, eps, stack)
-        return jnp.asarray(finish.update(out, finish.init(out))[0])
-
     on_grams = per_gram(
         orthogonalized,
         scale_free=True,
@@ -111,9 +107,8 @@ def orthogonalize(
         axes=axes,
         placement=placement,
     )
-    rule = optax.with_extra_args_support(optax.stateless(finished))
-    kernel = OnStacks("orthogonalized", rule, stateless=True)
-    on_stacks = lift(kernel, axes=axes, placement=placement)
+    polar = lambda stack, unit: _run(request, eps, stack, unit)
+    on_stacks = lift(_OnWhole(polar, finish), axes=axes, placement=placement)
 
     def road() -> optax.GradientTransformationExtraArgs:
         """Return the transformation for what is compiled for; neither keeps a state."""
@@ -189,14 +184,44 @@ def polar_factor(
     return optax.stateless(lambda stack, params: _run(request, eps, jnp.asarray(stack)))
 
 
-def _run(request: Request, eps: ArrayLike, stack: Array) -> Array:
+class _OnWhole(OnStacks):
+    """The kernel of methods that need the matrices: they never meet, only their largest entries do.
+
+    So matrices are neither put into one stack nor taken out again, and their largest entries are
+    read where they are made.
+    """
+
+    def __init__(self, polar: Callable, finish: optax.GradientTransformation):
+        rule = optax.with_extra_args_support(optax.identity())
+        super().__init__("orthogonalized", rule, stateless=True)
+        self.polar, self.finish = polar, finish
+
+    def dtype(self, dtype: Any) -> jnp.dtype:
+        """As `Kernel.dtype`."""
+        return wide_dtype(dtype)
+
+    def reduce(self, stack: Array, scales: None) -> Array:
+        """As `Kernel.reduce`."""
+        del scales
+        return largest_entry(stack.astype(wide_dtype(stack.dtype)))
+
+    def apply(self, result: Array, stack: Array, scales: None, transposed: Any) -> Array:
+        """As `Kernel.apply`."""
+        del scales, transposed
+        out = self.polar(stack, result.real)
+        return jnp.asarray(self.finish.update(out, self.finish.init(out))[0])
+
+
+def _run(request: Request, eps: ArrayLike, stack: Array, unit: Array | None = None) -> Array:
     """Return the polar factors of a stack; in narrow arithmetic, some at a time."""
-    added = jnp.asarray(eps, jnp.finfo(wide_dtype(stack.dtype)).dtype)
+    wide = wide_dtype(stack.dtype)
+    added = jnp.asarray(eps, jnp.finfo(wide).dtype)
     _, m, n = stack.shape
-    plan = dataclasses.replace(request, eps=added).plan(m, n, stack.dtype)
-    if plan.way.arithmetic.full:
-        return plan.run(stack)
-    return in_chunks(plan.run, current_target().chunk_bytes, stack)
+    way = dataclasses.replace(request, eps=added).plan(m, n, stack.dtype).way
+    if way.arithmetic.full:
+        return way.run(stack, unit)
+    given = [] if unit is None else [unit]
+    return in_chunks(way.run, current_target().chunk_bytes, stack, *given)
 
 
 def _factor(request: Request, n: int, dtype: DTypeLike) -> GramFactor:

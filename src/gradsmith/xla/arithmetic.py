@@ -5,6 +5,7 @@ float32 all the same. An `Arithmetic` names what the operands of a product are r
 that is told none is a full one: no shortcut of an accelerator.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -30,6 +31,7 @@ class Arithmetic:
         algorithm: What JAX calls it.
         exponent: The bits of the exponent of an operand.
         mantissa: The bits of its mantissa, of those that are stored.
+        storage: The dtype of such numbers, where there is one that arrays may have.
         parts: In how many such numbers an operand is split; their products are added, but for the
             smallest. Two parts of bfloat16 are three passes.
     """
@@ -38,6 +40,7 @@ class Arithmetic:
     algorithm: DotAlgorithmPreset | Literal["highest"]
     exponent: int
     mantissa: int
+    storage: str | None = None
     parts: int = 1
 
     @property
@@ -65,9 +68,9 @@ _ARITHMETICS = {
     arithmetic.name: arithmetic
     for arithmetic in (
         FULL,
-        Arithmetic("bfloat16", DotAlgorithmPreset.BF16_BF16_F32, 8, 7),
+        Arithmetic("bfloat16", DotAlgorithmPreset.BF16_BF16_F32, 8, 7, "bfloat16"),
         Arithmetic("bfloat16_3x", DotAlgorithmPreset.BF16_BF16_F32_X3, 8, 7, parts=2),
-        Arithmetic("float16", DotAlgorithmPreset.F16_F16_F32, 5, 10),
+        Arithmetic("float16", DotAlgorithmPreset.F16_F16_F32, 5, 10, "float16"),
         Arithmetic("tfloat32", DotAlgorithmPreset.TF32_TF32_F32, 8, 10),
     )
 }
@@ -141,10 +144,28 @@ def adjoint_times(
     return _rounded(product, x.conj(), y, arithmetic)
 
 
+def stored(x: Inexact[Array, "*stack m n"], arithmetic: Arithmetic) -> Array:
+    """Return an operand of several products, rounded once and kept so.
+
+    Memory and caches then hold twice as much of it. It stays as it is where there is no dtype for
+    that, or the target reads it faster so.
+    """
+    if arithmetic.storage is None or 4 * math.prod(x.shape[-2:]) < current_target().stored_from:
+        return x
+    if current_target().emulates:
+        return _round(x, arithmetic)
+    return jax.lax.optimization_barrier(x.astype(arithmetic.storage))
+
+
 def _rounded(product: Callable[..., Any], x: Array, y: Array, arithmetic: Arithmetic) -> Array:
     """Return a product of operands that are rounded, by the target or else by hand."""
-    if arithmetic.full or not current_target().emulates:
+    if arithmetic.full:
         return product(x, y, precision=arithmetic.algorithm)
+    if not current_target().emulates:
+        if arithmetic.storage in (x.dtype, y.dtype):  # the other one is rounded as it is made
+            x, y = x.astype(arithmetic.storage), y.astype(arithmetic.storage)
+        how = {"precision": arithmetic.algorithm, "preferred_element_type": jnp.float32}
+        return product(x, y, **how)
     first, second = _parts(x, arithmetic), _parts(y, arithmetic)
     total = product(first[0], second[0], precision="highest")
     for i in range(1, arithmetic.parts):

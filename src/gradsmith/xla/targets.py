@@ -44,6 +44,9 @@ class Target:
         arithmetics: What products can be computed in (`xla/arithmetic.py`), each with the time of
             a flop in it. The first is the fastest, and what iterations that bear it are computed in
             unless one asks for another.
+        stored_from: From how many bytes of float32 on a matrix that several products take is
+            rounded once and kept so. On TPUs smaller ones stay in the fast memory, where rounding
+            them as they are read takes nothing.
         emulates: Whether any other arithmetic may be asked for too: operands are then rounded by
             hand, for tests and for races, and nothing is faster.
     """
@@ -60,6 +63,7 @@ class Target:
     gram_block: int = 0
     least_gram_block: int = 128
     arithmetics: tuple[tuple[str, float], ...] = (("float32", 1.0),)
+    stored_from: int = 0
     emulates: bool = False
 
 
@@ -90,6 +94,7 @@ _TARGETS = {
     "tpu": Target(
         "tpu",
         chunk_bytes=12 << 20,
+        stored_from=16 << 20,
         arithmetics=(("bfloat16", 1.0), ("bfloat16_3x", 2.2), ("float32", 4.4)),
     ),
 }

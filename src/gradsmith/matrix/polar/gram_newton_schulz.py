@@ -24,14 +24,16 @@ import math
 from collections.abc import Sequence
 from typing import ClassVar
 
+import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Inexact, Shaped
 
-from ...xla.arithmetic import FULL, Arithmetic, adjoint
+from ...xla.arithmetic import FULL, Arithmetic, adjoint, stored
 from ..inputs import as_matrices
 from ..norms import Normalizer, largest_entry, row_scale, scale_gram
 from ..symmetric import (
     apply,
+    apply_rounded,
     combine,
     gram,
     join,
@@ -136,22 +138,26 @@ class GramNewtonSchulz(Polynomial):
             total += 2 * small**3 * (length - 1)
         return total
 
-    def run(self, x: Shaped[Array, "..."]) -> Inexact[Array, "*stack m n"]:
+    def run(
+        self, x: Shaped[Array, "..."], unit: Array | None = None
+    ) -> Inexact[Array, "*stack m n"]:
         """As `PolarMethod.run`."""
-        computed, how = as_matrices(x, self.name), self.arithmetic
-        first, *others = self.segments
-        unit = largest_entry(computed)
+        computed = as_matrices(x, self.name)
+        unit = largest_entry(computed) if unit is None else unit
         out = computed / unit.astype(computed.dtype)
-        grams = gram(out, arithmetic=how)
-        if how.full:  # the scale goes into the factor, which is smaller than the matrix
-            out = apply(self._factor(first, self.eps / unit)(grams), out)
-        else:  # the factor stays near a multiple of the identity
-            scale = self._scale(grams, self.eps / unit)
-            tall = x.shape[-2] > x.shape[-1]
-            out = out * (adjoint(scale) if tall else scale).astype(out.dtype)
-            out = apply(_polynomial(scale_gram(grams, scale), first, how), out, how)
-        for triples in others:
-            out = apply(_polynomial(gram(out, arithmetic=how), triples, how), out, how)
+        first, *others = self.segments
+        if self.arithmetic.full:  # the scale goes into the factor, which is smaller than the matrix
+            out = apply(self._factor(first, self.eps / unit)(gram(out)), out)
+            for triples in others:
+                out = apply(_polynomial(gram(out), triples), out)
+            return out.astype(x.dtype)
+        for index, triples in enumerate(self.segments):
+            rounded = stored(out, self.arithmetic)
+            grams = gram(rounded, arithmetic=self.arithmetic)
+            one = jnp.ones_like(grams[..., :1, :1])
+            scale = one if index else self._scale(grams, self.eps / unit)
+            q = _polynomial(scale_gram(grams, scale), triples, self.arithmetic)
+            out = apply_rounded(q, scale, out, rounded, self.arithmetic)
         return out.astype(x.dtype)
 
     def factor(self) -> GramFactor | None:

@@ -69,8 +69,10 @@ class PolarMethod(abc.ABC):
         return 1.0
 
     @abc.abstractmethod
-    def run(self, x: Shaped[Array, "..."]) -> Inexact[Array, "*stack m n"]:
-        """Return the polar factors of `x`."""
+    def run(
+        self, x: Shaped[Array, "..."], unit: Array | None = None
+    ) -> Inexact[Array, "*stack m n"]:
+        """Return the polar factors of `x`; `unit` is its largest entry, where that is known."""
 
     def factor(self) -> GramFactor | None:
         """Return the same as a function of Gram matrices; None where that is not enough.

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from jaxtyping import Array, Inexact, Shaped
 
-from ...xla.arithmetic import adjoint, matmul
+from ...xla.arithmetic import adjoint, matmul, stored
 from ..inputs import as_matrices
 from ..norms import Normalizer, largest_entry, row_scale, scale_gram
 from .coefficients import Schedule, schedule_of
@@ -72,21 +72,27 @@ class NewtonSchulz(Polynomial):
         squarings = sum(c != 0 for _, _, c in self.triples)
         return 4 * small**2 * large * len(self.triples) + 2 * small**3 * squarings
 
-    def run(self, x: Shaped[Array, "..."]) -> Inexact[Array, "*stack m n"]:
+    def run(
+        self, x: Shaped[Array, "..."], unit: Array | None = None
+    ) -> Inexact[Array, "*stack m n"]:
         """As `PolarMethod.run`."""
         triples, schedule, how = self.triples, self.schedule, self.arithmetic
         computed = as_matrices(x, self.name)
         tall = x.shape[-2] > x.shape[-1]
         wide = adjoint(computed) if tall else computed
-        unit = largest_entry(wide)
+        unit = largest_entry(wide) if unit is None else unit
         wide = wide / unit.astype(wide.dtype)
-        gram = matmul(wide, adjoint(wide), how)
+        rounded = stored(wide, how)
+        gram = matmul(rounded, adjoint(rounded), how)
         scale = row_scale(gram, self.normalizer or schedule.normalizer, self.eps / unit)
         scale = scale / schedule.slack
         wide, gram = scale.astype(wide.dtype) * wide, scale_gram(gram, scale)
         for index, (a, b, c) in enumerate(triples):
+            rounded = stored(wide, how)
             if index > 0:
-                gram = matmul(wide, adjoint(wide), how)
-            polynomial = b * gram if c == 0 else b * gram + c * matmul(gram, gram, how)
-            wide = a * wide + matmul(polynomial, wide, how)
+                gram = matmul(rounded, adjoint(rounded), how)
+            operand = stored(gram, how)
+            gram = operand.astype(gram.dtype)
+            polynomial = b * gram if c == 0 else b * gram + c * matmul(operand, operand, how)
+            wide = a * wide + matmul(polynomial, rounded, how)
         return (adjoint(wide) if tall else wide).astype(x.dtype)

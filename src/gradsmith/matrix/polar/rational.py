@@ -59,8 +59,11 @@ class Rational(PolarMethod):
         """As `PolarMethod.flops`."""
         return through_gram_flops(small, large) + self.small_flops(small)
 
-    def run(self, x: Shaped[Array, "..."]) -> Inexact[Array, "*stack m n"]:
+    def run(
+        self, x: Shaped[Array, "..."], unit: Array | None = None
+    ) -> Inexact[Array, "*stack m n"]:
         """As `PolarMethod.run`."""
+        del unit
         computed = as_matrices(x, self.name)
         if x.size == 0:
             return x

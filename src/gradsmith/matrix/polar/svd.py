@@ -88,8 +88,11 @@ class Svd(PolarMethod):
         del small
         return current_target().svd_slowness
 
-    def run(self, x: Shaped[Array, "..."]) -> Inexact[Array, "*stack m n"]:
+    def run(
+        self, x: Shaped[Array, "..."], unit: Array | None = None
+    ) -> Inexact[Array, "*stack m n"]:
         """As `PolarMethod.run`."""
+        del unit
         return svd_polar(x)
 
     def __str__(self) -> str:

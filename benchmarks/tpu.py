@@ -1,0 +1,91 @@
+"""Muon and SOAP, compiled for a TPU that need not be there, beside `optax.contrib.muon`.
+
+python benchmarks/tpu.py [name ...]        (needs libtpu: pip install 'gradsmith[tpu]')
+
+Cycles are estimated by the TPU compiler, not timed; those of collectives it does not tell. Ratios
+are those to Optax, compiled in the same way. One process at a time can have libtpu, and a row takes
+minutes: names choose rows.
+"""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import AbstractMesh, AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+import gradsmith as gs
+
+ON = "v5e:2x4"
+MESH = AbstractMesh((8,), ("fsdp",), axis_types=(AxisType.Explicit,))
+STACKED = gs.MatrixAxes(batch_axis=0)
+
+
+def leaf(*shape: int, spec: P | None = None) -> jax.ShapeDtypeStruct:
+    sharding = None if spec is None else NamedSharding(MESH, spec)
+    return jax.ShapeDtypeStruct(shape, jnp.float32, sharding=sharding)
+
+
+def layer(spec: P | None = None) -> dict[str, Any]:
+    """The matrices of a layer of GPT-2 small."""
+    square = {name: leaf(768, 768, spec=spec) for name in ("query", "key", "value", "out")}
+    return {**square, "up": leaf(768, 3072, spec=spec), "down": leaf(3072, 768, spec=spec)}
+
+
+def layers(count: int, spec: P | None = None) -> dict[str, Any]:
+    return {f"layer_{index}": layer(spec) for index in range(count)}
+
+
+def gpt2() -> dict[str, Any]:
+    """All parameters but biases and norms."""
+    return {"wte": {"embedding": leaf(50257, 768)}, **layers(12)}
+
+
+def stacked(params: Any) -> Any:
+    return jax.tree.map(lambda _: optax.contrib.MuonDimensionNumbers((1,), (2,)), params)
+
+
+CASES: dict[str, tuple[Any, Callable, Callable]] = {
+    "layer": (layer(), gs.muon, optax.contrib.muon),
+    "layer, max_error": (layer(), lambda r: gs.muon(r, max_error=0.32), optax.contrib.muon),
+    "layer, float32": (layer(), lambda r: gs.muon(r, precision="float32"), optax.contrib.muon),
+    "2048x8192": ({"a": leaf(2048, 8192)}, gs.muon, optax.contrib.muon),
+    "4096x4096": ({"a": leaf(4096, 4096)}, gs.muon, optax.contrib.muon),
+    "scanned": (
+        {"a": leaf(12, 768, 3072)},
+        lambda r: gs.muon(r, axes=STACKED),
+        lambda r: optax.contrib.muon(r, muon_weight_dimension_numbers=stacked),
+    ),
+    "fsdp": (layers(2, P("fsdp", None)), gs.muon, optax.contrib.muon),
+    "gpt2": (gpt2(), gs.muon, optax.contrib.muon),
+    "soap": (layer(), gs.soap, optax.contrib.muon),
+}
+
+
+def main(names: list[str]) -> None:
+    print(
+        f"{'':20}{'Mcycles':>9}{'products':>10}{'Optax':>9}{'ratio':>7}{'compile':>9}{'ratio':>7}"
+    )
+    for name in names or CASES:
+        params, ours, theirs = CASES[name]
+        mine = gs.update_cost(ours(0.02), params, on=ON)
+        other = gs.update_cost(theirs(0.02), params, on=ON)
+        assert mine.cycles and other.cycles
+        collectives = [
+            ", ".join(f"{one.count} {one.kind}" for one in cost.collectives)
+            for cost in (mine, other)
+        ]
+        told = f"   {collectives[0]}; Optax {collectives[1]}" if any(collectives) else ""
+        print(
+            f"{name:20}{mine.cycles.all / 1e6:9.3f}{mine.cycles.products / 1e6:10.3f}"
+            f"{other.cycles.all / 1e6:9.3f}{mine.cycles.all / other.cycles.all:7.2f}"
+            f"{mine.compile_seconds:8.0f}s{mine.compile_seconds / other.compile_seconds:7.1f}{told}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
