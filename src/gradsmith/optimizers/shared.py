@@ -1,7 +1,7 @@
 """What recipes share: who gets which leaf, what decays, and the arguments that say so."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypedDict, TypeVar
 
 import jax
@@ -33,6 +33,7 @@ class Shared(TypedDict, total=False):
     adam_weight_decay: ScalarOrSchedule | None
     embedding: optax.GradientTransformation | None
     head: optax.GradientTransformation | None
+    lr_scales: Mapping[str, ArrayLike] | None
     axes: Axes
     roles: RoleOverrides | None
 
@@ -67,6 +68,7 @@ def by_role(
     adam_weight_decay: ScalarOrSchedule | None = None,
     embedding: optax.GradientTransformation | None = None,
     head: optax.GradientTransformation | None = None,
+    lr_scales: Mapping[str, ArrayLike] | None = None,
     axes: Axes = None,
     roles: RoleOverrides | None = None,
 ) -> optax.GradientTransformationExtraArgs:
@@ -89,6 +91,8 @@ def by_role(
         embedding: A transformation for the embeddings, complete with its learning rate, instead of
             AdamW.
         head: The same for the output heads.
+        lr_scales: `{pattern: number}`: what the learning rate of a leaf is multiplied by, the first
+            pattern that is found in its path; see `partition_by_role`.
         axes: Which axes of which leaf are fan-in, fan-out and stack; see `per_stack`.
         roles: `{pattern: role or axes}` where names and ranks tell the wrong thing; see
             `partition_by_role`.
@@ -107,6 +111,7 @@ def by_role(
         others=adamw(None if mask is None else adam_decay),  # the vectors
         embedding=adamw(adam_decay) if embedding is None else embedding,
         head=adamw(adam_decay) if head is None else head,
+        lr_scales=lr_scales,
         axes=axes,
         roles=roles,
     )

@@ -62,6 +62,13 @@ def scale_by_soap(
     Then `L <- d L + (1 - d) G G^H` and `R` likewise with `G^H G`; every `refresh_every` steps `Q`
     and `P` follow their eigenvectors, the mean is turned with them and the mean square is permuted.
 
+    Directions that no gradient has had yet have no eigenbasis: the longer side of a matrix has such
+    in the first steps, and every side where gradients have low rank. Round-off chooses a basis for
+    them. So two runs that differ by round-off soon differ by whole updates, here as in the authors'
+    code. Two choices go the same way in both runs. `sides="smaller"` gives the longer side no basis;
+    that helps where gradients have full rank. `factors="kl"` starts from the identity; that helps as
+    long as `factor_decay^t` is more than round-off.
+
     A direction: stands before the learning rate, inside `per_stack`. State for `(m, n)`: `2 m n`
     of Adam and `2 m^2 + 2 n^2`. Costs `6 m n (m + n)` flops a step (on CPUs a sixth less, of large
     matrices), and a refresh `5 (m^3 + n^3) + 4 m n (m + n)`, nearly all in matrix products unless
