@@ -42,8 +42,8 @@ def test_derivatives_exist_where_eigenvalues_are_equal(method, p, values):
     with jax.enable_x64(True):
         size = values[0]
         of = jnp.asarray(with_eigenvalues(values)(lambda v: v) / size)
-        root = lambda a: matrix.inverse_root(size * (a + a.T) / 2, p, method, eps=0.125) * size ** (
-            1 / p
+        root = lambda a: (
+            matrix.inverse_root(size * (a + a.T) / 2, p, method, eps=0.125) * size ** (1 / p)
         )
         assert_derivative_is_a_difference(root, of, jnp.asarray(gaussian(4, 4, seed=1)))
         of_eps = lambda eps: matrix.inverse_root(of, p, method, eps=eps)

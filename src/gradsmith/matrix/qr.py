@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Inexact, Int
 
 from ..xla.arithmetic import adjoint, adjoint_times, matmul, times_adjoint
+from ..xla.varying import vary_like
 
 _WIDTHS = (1, 16, 64, 256)
 """So many columns at a time are reflected, those of each width in pieces of the one before."""
@@ -44,7 +45,8 @@ def orthonormal(a: Inexact[Array, "*stack n n"]) -> Inexact[Array, "*stack n n"]
         Applying recursion to serial and parallel QR factorization, 2000.
     """
     rows = adjoint(a)
-    largest = jnp.max(jnp.abs(rows), axis=-1, keepdims=True, initial=0)
+    # `Q` does not depend on it, so it has no derivative: see `largest_entry`.
+    largest = jnp.max(jnp.abs(jax.lax.stop_gradient(rows)), axis=-1, keepdims=True, initial=0)
     return _q(rows / jnp.where(largest == 0, 1, largest).astype(rows.dtype))
 
 
@@ -56,11 +58,11 @@ def _q(rows: Inexact[Array, "*stack n n"]) -> Inexact[Array, "*stack n n"]:
     first = _reflect_all(rows[..., :w, :])
     q = _q(first.undo(rows[..., w:, :]))
     # That is the lower right corner of a matrix, on which these reflections come.
-    turned = jnp.concatenate([first.above, matmul(first.below, q)], axis=-1)
+    reflected = jnp.concatenate([first.above, matmul(first.below, q)], axis=-1)
     eye = jnp.broadcast_to(jnp.eye(w, dtype=rows.dtype), first.t.shape)
     corner = jnp.pad(eye, [*stack, (0, n - w), (0, n - w)])
     corner = corner + jnp.pad(q, [*stack, (w, 0), (w, 0)])
-    return corner - adjoint_times(first.vh, matmul(first.t, turned))
+    return corner - adjoint_times(first.vh, matmul(first.t, reflected))
 
 
 class _Reflections(NamedTuple):
@@ -115,7 +117,7 @@ def _reflect(
 
     w = rows.shape[-2]
     none = _Reflections(jnp.zeros_like(rows), jnp.zeros((*rows.shape[:-1], w), rows.dtype))
-    return jax.lax.fori_loop(0, w // piece, step, none)
+    return jax.lax.fori_loop(0, w // piece, step, vary_like(none, rows))
 
 
 def _reflect_one(rows: Inexact[Array, "*stack 1 m"], start: int | Int[Array, ""]) -> _Reflections:

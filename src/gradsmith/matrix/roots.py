@@ -9,6 +9,7 @@ from jaxtyping import Array, Inexact
 
 from ..xla.arithmetic import adjoint_times, matmul, times_adjoint
 from ..xla.decompositions import eigh
+from ..xla.varying import vary_like
 
 RootMethod = Literal["eigh", "newton"]
 
@@ -71,12 +72,12 @@ def _(p: int, method: RootMethod, primals: Any, tangents: Any) -> tuple[Array, A
     """
     (a, eps), (da, deps) = primals, tangents
     values, vectors = eigh(a)
-    turned = matmul(adjoint_times(vectors, da), vectors)
-    moved = jnp.diagonal(turned, axis1=-2, axis2=-1).real
-    unit = jnp.max(jnp.abs(values), axis=-1, keepdims=True)
+    rotated = matmul(adjoint_times(vectors, da), vectors)
+    moved = jnp.diagonal(rotated, axis1=-2, axis2=-1).real
+    unit = jnp.max(jnp.abs(jax.lax.stop_gradient(values)), axis=-1, keepdims=True)
     unit = jnp.where(unit == 0, 1.0, unit)
     values, moved = values / unit, moved / unit
-    turned = turned / unit[..., None].astype(a.dtype)
+    rotated = rotated / unit[..., None].astype(a.dtype)
     if method == "newton":
         norm = jnp.linalg.norm(values, axis=-1, keepdims=True)
         norm_moved = jnp.sum(values * moved, -1, keepdims=True) / jnp.where(norm == 0, 1.0, norm)
@@ -84,14 +85,14 @@ def _(p: int, method: RootMethod, primals: Any, tangents: Any) -> tuple[Array, A
         norm, norm_moved = values[..., -1:], moved[..., -1:]
     ridge = eps * norm - (0.0 if method == "newton" else jnp.minimum(values[..., :1], 0.0))
     eye = jnp.broadcast_to(jnp.eye(a.shape[-1], dtype=a.dtype), a.shape)
-    turned = turned + (deps * norm + eps * norm_moved)[..., None].astype(a.dtype) * eye
+    rotated = rotated + (deps * norm + eps * norm_moved)[..., None].astype(a.dtype) * eye
     values = values + ridge
     there = (values[..., :, None] > 0) & (values[..., None, :] > 0)
     u = jnp.where(values > 0, values, 1.0) ** (1 / p)
     u, v = u[..., :, None], u[..., None, :]
     slopes = -1 / (u * v * sum(u**k * v ** (p - 1 - k) for k in range(p)))
     slopes = jnp.where(there, slopes, 0.0) * unit[..., None] ** (-1 / p)
-    out = matmul(vectors, times_adjoint(slopes.astype(a.dtype) * turned, vectors))
+    out = matmul(vectors, times_adjoint(slopes.astype(a.dtype) * rotated, vectors))
     return _root(a, eps, p, method), out
 
 
@@ -128,7 +129,7 @@ def _newton(a: Array, p: int, eps: float | Array) -> Array:
         return step + 1, matmul(x, factor), matmul(_power(factor, p), m), 2 * distance(m)
 
     start = (0, scale ** (1 / p) * eye, scale * a, jnp.full_like(norm, jnp.inf))
-    root = jax.lax.while_loop(unfinished, iterate, start)[1]
+    root = jax.lax.while_loop(unfinished, iterate, vary_like(start, a))[1]
     nonzero = jnp.where(largest == 0, 1.0, largest)
     return jnp.where(largest == 0, 0.0, root * (nonzero ** (-1 / p)).astype(a.dtype))
 

@@ -7,7 +7,7 @@ from jax.typing import ArrayLike
 
 from ..xla.dtypes import wide_dtype
 from .arguments import check_fractions, check_not_negative
-from .averages import average, debias, square
+from .averages import average, debias, root, square
 from .leaves import map_updates, move_state
 from .sides import stands
 
@@ -57,9 +57,9 @@ def scale_by_adam(
 
         def direction(g, mean, mean_square):
             ridge, rest = (jnp.asarray(x, mean_square.dtype) for x in (eps_root, eps))
-            root = jnp.sqrt(debias(b2, mean_square, count) + ridge) + rest
-            root = root + (root == 0).astype(root.dtype)  # plain arithmetic is at home on any mesh
-            return (debias(b1, mean, count) / root).astype(g.dtype)
+            divisor = root(debias(b2, mean_square, count) + ridge) + rest
+            divisor = divisor + (divisor == 0).astype(divisor.dtype)
+            return (debias(b1, mean, count) / divisor).astype(g.dtype)
 
         mu = move_state(lambda m, g: average(b1, m, g), state.mu, updates)
         nu = move_state(lambda v, g: average(b2, v, square(g, v)), state.nu, updates)

@@ -11,7 +11,7 @@ from jaxtyping import Array, Int
 
 from ..xla.dtypes import wide_dtype
 from .arguments import ScalarOrSchedule, check_fractions, check_not_negative
-from .averages import average, debias, square
+from .averages import average, debias, root, square
 from .leaves import map_updates, move_state
 from .sides import stands
 
@@ -80,9 +80,9 @@ def scale_by_ademamix(
         squares = move_state(lambda v, g: average(b2, v, square(g, v)), state.mean_square, updates)
 
         def direction(g, m1, m2, v):
-            root = jnp.sqrt(debias(b2, v, step)) + jnp.asarray(eps, v.dtype)
+            divisor = root(debias(b2, v, step)) + jnp.asarray(eps, v.dtype)
             mixed = debias(b1, m1, step) + jnp.asarray(weight, m2.dtype) * m2
-            return (mixed / jnp.where(root == 0, 1, root)).astype(g.dtype)
+            return (mixed / jnp.where(divisor == 0, 1, divisor)).astype(g.dtype)
 
         out = map_updates(direction, updates, fast, slow, squares)
         return out, AdemamixState(step, fast, slow, squares)

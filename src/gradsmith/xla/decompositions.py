@@ -39,9 +39,9 @@ def _(primals: Any, tangents: Any) -> Any:
     values, vectors = eigh(*primals)
     moved = matmul(adjoint_times(vectors, *tangents), vectors)
     gaps = values[..., None, :] - values[..., :, None]
-    turned = jnp.where(gaps == 0, 0.0, moved / jnp.where(gaps == 0, 1.0, gaps).astype(moved.dtype))
+    rotated = jnp.where(gaps == 0, 0.0, moved / jnp.where(gaps == 0, 1.0, gaps).astype(moved.dtype))
     values_moved = jnp.diagonal(moved, axis1=-2, axis2=-1).real
-    return (values, vectors), (values_moved, matmul(vectors, turned))
+    return (values, vectors), (values_moved, matmul(vectors, rotated))
 
 
 def svd(

@@ -74,8 +74,8 @@ def _(primals: Any, tangents: Any) -> tuple[Array, Array]:
     sums = s[..., :, None] + s[..., None, :]
     across, along = times_adjoint(dx, vh), adjoint_times(u, dx)  # dX V and U^H dX
     inner = matmul(along, adjoint(vh))
-    turned = (inner - adjoint(inner)) / jnp.where(sums > 0, sums, 1.0).astype(x.dtype)
+    rotated = (inner - adjoint(inner)) / jnp.where(sums > 0, sums, 1.0).astype(x.dtype)
     below = (across - matmul(u, inner)) * over
     beside = adjoint(over) * (along - matmul(inner, vh))
-    out = matmul(matmul(u, turned) + below, vh) + matmul(u, beside)
+    out = matmul(matmul(u, rotated) + below, vh) + matmul(u, beside)
     return matmul(u, vh), out
