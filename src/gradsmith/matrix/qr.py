@@ -2,9 +2,9 @@
 
 A matrix comes as the rows of its adjoint, so that the columns that are reflected lie in one piece.
 
-Nothing here is LAPACK's. On CPUs its threads wait actively beside those of XLA after each call, by
-which everything around it is slower, and batched calls may hang (`xla/decompositions.py`). On
-accelerators this is not measured.
+Nothing here calls LAPACK. On CPUs its threads wait actively after each call, which slows down what
+XLA computes around it, and batched calls may hang (`xla/decompositions.py`). On accelerators this
+is not measured.
 """
 
 from typing import NamedTuple

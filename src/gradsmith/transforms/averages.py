@@ -1,4 +1,4 @@
-"""Moving averages, in the dtype of the average whatever the dtype of the new number."""
+"""Moving averages, in the dtype of the average; new numbers may have another one."""
 
 import jax.numpy as jnp
 import numpy as np
