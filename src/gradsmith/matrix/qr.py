@@ -126,10 +126,10 @@ def _reflect_one(rows: Inexact[Array, "*stack 1 m"], start: int | Int[Array, ""]
     below = jnp.where(index > start, rows, 0)
     pivot = jax.lax.dynamic_slice_in_dim(rows, start, 1, -1)
     rest, size = times_adjoint(below, below).real, jnp.abs(pivot)
-    norm = jnp.sqrt(rest + size * size)
-    phase = jnp.where(size == 0, 1, pivot / jnp.where(size == 0, 1, size).astype(pivot.dtype))
-    v = jnp.where(index == start, pivot + phase * norm.astype(pivot.dtype), below)
     limits = jnp.finfo(rest.dtype)
     there = rest > limits.tiny / limits.eps
-    scale = jnp.where(there, jnp.sqrt(norm * (norm + size)), jnp.inf)
-    return _Reflections(v / scale.astype(v.dtype), jnp.ones_like(pivot))
+    norm = jnp.sqrt(jnp.where(there, rest + size * size, 1.0))  # a root of zero has no derivative
+    phase = jnp.where(size == 0, 1, pivot / jnp.where(size == 0, 1, size).astype(pivot.dtype))
+    v = jnp.where(index == start, pivot + phase * norm.astype(pivot.dtype), below)
+    v = v / jnp.sqrt(norm * (norm + size)).astype(v.dtype)
+    return _Reflections(jnp.where(there, v, 0), jnp.ones_like(pivot))

@@ -242,9 +242,9 @@ def _rotated(state: SoapState, refresh: Refresh) -> SoapState:
     update = lambda moving, factors: _followed(factors, refresh, *moving)
     bases, values, mean, square = in_chunks(update, limit, moving, state.factors)
     adam = state.adam._replace(mu=mean, nu=square)
-    state = state._replace(bases=bases, eigenvalues=values, adam=adam)
-    # Otherwise JAX would lead the factors past the `cond`, and XLA then keeps a copy for it.
-    return jax.lax.optimization_barrier(state)
+    # Without the barrier JAX would lead the factors past the `cond`, and XLA keep a copy for it.
+    factors = jax.lax.optimization_barrier(state.factors)
+    return state._replace(factors=factors, bases=bases, eigenvalues=values, adam=adam)
 
 
 def _followed(factors: Pair, refresh: Refresh, bases: Pair, eigenvalues, mean, mean_square):
