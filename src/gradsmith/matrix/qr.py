@@ -127,9 +127,9 @@ def _reflect_one(rows: Inexact[Array, "*stack 1 m"], start: int | Int[Array, ""]
     pivot = jax.lax.dynamic_slice_in_dim(rows, start, 1, -1)
     rest, size = times_adjoint(below, below).real, jnp.abs(pivot)
     limits = jnp.finfo(rest.dtype)
-    there = rest > limits.tiny / limits.eps
-    norm = jnp.sqrt(jnp.where(there, rest + size * size, 1.0))  # a root of zero has no derivative
+    nothing = rest <= limits.tiny / limits.eps
+    norm = jnp.sqrt(jnp.where(nothing, 1.0, rest + size * size))  # a root of zero has no derivative
     phase = jnp.where(size == 0, 1, pivot / jnp.where(size == 0, 1, size).astype(pivot.dtype))
     v = jnp.where(index == start, pivot + phase * norm.astype(pivot.dtype), below)
     v = v / jnp.sqrt(norm * (norm + size)).astype(v.dtype)
-    return _Reflections(jnp.where(there, v, 0), jnp.ones_like(pivot))
+    return _Reflections(jnp.where(nothing, 0, v), jnp.ones_like(pivot))
