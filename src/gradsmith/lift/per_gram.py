@@ -101,7 +101,7 @@ def per_gram(
     return lift(kernel, axes=axes, placement=placement)
 
 
-@dataclass
+@dataclass(eq=False)
 class _OnGrams:
     """The kernel: Gram matrix, rule, product."""
 
@@ -167,7 +167,7 @@ def _in_chunks(
         given = [grams]
         if length is not None:
             dtype = jnp.finfo(grams.dtype).dtype
-            units = jnp.concatenate([root.astype(dtype) ** 2 for root in roots])
+            units = jnp.concatenate(roots).astype(dtype) ** 2
             given.append(jnp.asarray(length, dtype) / units)
         limit = current_target().chunk_bytes if chunk_bytes is None else chunk_bytes
         return in_chunks(stacked, limit, *given)

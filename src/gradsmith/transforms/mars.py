@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 from ..xla.dtypes import wide_dtype
 from .arguments import check_fractions, check_not_negative
 from .averages import below_one, root
-from .leaves import map_updates, move_state
+from .leaves import advance
 from .sides import stands
 
 
@@ -77,11 +77,10 @@ def correct_by_mars(
                 limit = jnp.asarray(max_norm, norm.dtype)
                 shrink = jnp.where(norm > limit, limit / jnp.where(norm == 0, 1.0, norm), 1.0)
                 out = out * shrink.astype(out.dtype)
-            return out.astype(gradient.dtype)
+            # A copy: whoever donates both gradients and state may not donate one array twice.
+            return out.astype(gradient.dtype), jnp.copy(wide)
 
-        # A copy: whoever donates both gradients and state may not donate one array twice.
-        keep = lambda previous, g: jnp.copy(g.astype(previous.dtype))
-        out = map_updates(correct, updates, state.previous)
-        return out, MarsState(move_state(keep, state.previous, updates))
+        out, previous = advance(correct, updates, state.previous)
+        return out, MarsState(previous)
 
     return stands("direction", "correct_by_mars", optax.GradientTransformation(init_fn, update_fn))
