@@ -1,7 +1,8 @@
 """The second verb: rules that need only the small Gram matrix of each matrix.
 
-The polar factor, one-sided Shampoo and whatever else is `Q(X X^H) X` need not gather the matrices:
-their Gram matrices are smaller, and those of `(m, n)` and of `(n, m)` have one size.
+Such are all rules that can be written as `Q(X X^H) X`: the polar factor, one-sided Shampoo. They
+need not gather the matrices. Gram matrices are smaller, and those of `(m, n)` and of `(n, m)` have
+one size.
 """
 
 from collections.abc import Callable

@@ -7,7 +7,7 @@ from jax.typing import ArrayLike
 
 from ..xla.dtypes import wide_dtype
 from .arguments import check_fractions, check_not_negative
-from .averages import average, debias, square
+from .averages import average, debias, root, square
 from .leaves import advance
 from .sides import stands
 
@@ -59,9 +59,9 @@ def scale_by_adam(
             mean = average(b1, mean, g)
             mean_square = average(b2, mean_square, square(g, mean_square))
             ridge, rest = (jnp.asarray(x, mean_square.dtype) for x in (eps_root, eps))
-            root = jnp.sqrt(debias(b2, mean_square, count) + ridge) + rest
-            root = root + (root == 0).astype(root.dtype)  # plain arithmetic is at home on any mesh
-            return (debias(b1, mean, count) / root).astype(g.dtype), mean, mean_square
+            divisor = root(debias(b2, mean_square, count) + ridge) + rest
+            divisor = divisor + (divisor == 0).astype(divisor.dtype)
+            return (debias(b1, mean, count) / divisor).astype(g.dtype), mean, mean_square
 
         out, mu, nu = advance(step, updates, state.mu, state.nu)
         return out, optax.ScaleByAdamState(count, mu, nu)

@@ -11,7 +11,7 @@ from jaxtyping import Array, Int
 
 from ..xla.dtypes import wide_dtype
 from .arguments import ScalarOrSchedule, check_fractions, check_not_negative
-from .averages import average, debias, square
+from .averages import average, debias, root, square
 from .leaves import advance
 from .sides import stands
 
@@ -79,9 +79,9 @@ def scale_by_ademamix(
         def move(g, m1, m2, v):
             m1, m2 = average(b1, m1, g), average(slow_decay, m2, g)
             v = average(b2, v, square(g, v))
-            root = jnp.sqrt(debias(b2, v, step)) + jnp.asarray(eps, v.dtype)
+            divisor = root(debias(b2, v, step)) + jnp.asarray(eps, v.dtype)
             mixed = debias(b1, m1, step) + jnp.asarray(weight, m2.dtype) * m2
-            return (mixed / jnp.where(root == 0, 1, root)).astype(g.dtype), m1, m2, v
+            return (mixed / jnp.where(divisor == 0, 1, divisor)).astype(g.dtype), m1, m2, v
 
         out, *means = advance(move, updates, state.fast, state.slow, state.mean_square)
         return out, AdemamixState(step, *means)

@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 
 from ..xla.dtypes import wide_dtype
 from .arguments import check_fractions, check_not_negative
-from .averages import below_one
+from .averages import below_one, root
 from .leaves import advance
 from .sides import stands
 
@@ -73,7 +73,7 @@ def correct_by_mars(
             beta = below_one(decay, wide.dtype)
             out = wide + jnp.asarray(gamma, wide.dtype) * beta / (1 - beta) * (wide - previous)
             if max_norm is not None:
-                norm = jnp.sqrt(jnp.sum(jnp.square(jnp.abs(out))))
+                norm = root(jnp.sum(jnp.square(jnp.abs(out))))
                 limit = jnp.asarray(max_norm, norm.dtype)
                 shrink = jnp.where(norm > limit, limit / jnp.where(norm == 0, 1.0, norm), 1.0)
                 out = out * shrink.astype(out.dtype)

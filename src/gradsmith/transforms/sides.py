@@ -35,7 +35,7 @@ def scale_by_learning_rate(learning_rate: ScalarOrSchedule) -> optax.GradientTra
 
     What stands before it makes a direction, what stands after it sees the displacement; `describe`
     knows this learning rate and can point out what stands on the wrong side. Every update keeps its
-    dtype, whatever that of the rate.
+    dtype.
 
     Args:
         learning_rate: A number, or a schedule of the number of steps so far.
