@@ -17,7 +17,7 @@ ROWS = {
     "the default": ({}, {"weight_decay": 0.1}),
     "match_rms_adamw": (
         {"adjust_lr_fn": "match_rms_adamw"},
-        {"weight_decay": 0.1, "scale": "match_rms"},
+        {"weight_decay": 0.1, "shape_scale": "match_rms"},
     ),
     "without Nesterov": ({"nesterov": False, "weight_decay": 0.0}, {"momentum_kind": "ema"}),
 }

@@ -2,6 +2,8 @@
 
 import contextlib
 
+import jax
+import jax.numpy as jnp
 import jaxtyping
 import numpy as np
 
@@ -49,6 +51,15 @@ def with_spectrum(spectrum, m, n, seed=0):
 def gaussian(*shape, seed=0):
     """A float64 array of independent standard normal numbers."""
     return np.random.default_rng(seed).standard_normal(shape)
+
+
+def assert_derivative_is_a_difference(f, x, way, h=1e-6, tolerance=1e-6):
+    """Hold `jax.jvp` and `jax.vjp` of `f` at `x` against central differences along `way`."""
+    forward = np.asarray(jax.jvp(f, (x,), (way,))[1])
+    np.testing.assert_allclose(forward, (f(x + h * way) - f(x - h * way)) / (2 * h), atol=tolerance)
+    weights = jnp.asarray(gaussian(*forward.shape, seed=99), forward.dtype)
+    (back,) = jax.vjp(f, x)[1](weights)
+    np.testing.assert_allclose(jnp.sum(back * way), jnp.sum(weights * forward), rtol=1e-9)
 
 
 HARD_SPECTRA = {

@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from matrix_oracles import gaussian
+from matrix_oracles import assert_derivative_is_a_difference, gaussian
 
 from gradsmith import matrix
 
@@ -23,6 +23,14 @@ def test_following_converges_to_the_eigenbasis_at_the_rate_of_the_gap():
             errors.append(np.abs(np.abs(exact.T @ basis) - np.eye(4)).max())
     assert errors[-1] < 1e-5
     np.testing.assert_allclose(errors[-1] / errors[-3], 0.25, rtol=0.1)  # (1 / 2)^2
+
+
+@pytest.mark.parametrize("method", ["qr", "eigh"])
+def test_a_followed_basis_has_a_derivative(method):
+    with jax.enable_x64(True):
+        basis, a = symmetric(np.array([5.0, 1.0, 3.0]))
+        follow = lambda x: matrix.follow_basis(x @ x.T, jnp.asarray(basis), method)[0]
+        assert_derivative_is_a_difference(follow, jnp.asarray(a), jnp.asarray(gaussian(3, 3)))
 
 
 @pytest.mark.parametrize("method", ["qr", "eigh"])

@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from matrix_oracles import gaussian
+from matrix_oracles import assert_derivative_is_a_difference, gaussian
 
 from gradsmith import matrix
 
@@ -33,6 +33,23 @@ def test_the_ridge_is_relative_to_the_norm_of_the_method(method, norm):
         root = matrix.inverse_root(jnp.asarray(a), 2, method, eps=1e-3)
         ridge = 1e-3 * np.linalg.norm(a, norm)
         np.testing.assert_allclose(root, of(lambda v: (v + ridge) ** -0.5), rtol=1e-9)
+
+
+@pytest.mark.parametrize("method", ["eigh", "newton"])
+@pytest.mark.parametrize("p", [1, 2, 3, 4])
+@pytest.mark.parametrize("values", [[1.0, 0.5, 0.5, 0.5], [3e-20, 2e-20, 1e-22, 1e-22]], ids=str)
+def test_derivatives_exist_where_eigenvalues_are_equal(method, p, values):
+    with jax.enable_x64(True):
+        size = values[0]
+        of = jnp.asarray(with_eigenvalues(values)(lambda v: v) / size)
+        root = lambda a: (
+            matrix.inverse_root(size * (a + a.T) / 2, p, method, eps=0.125) * size ** (1 / p)
+        )
+        assert_derivative_is_a_difference(root, of, jnp.asarray(gaussian(4, 4, seed=1)))
+        of_eps = lambda eps: matrix.inverse_root(of, p, method, eps=eps)
+        assert_derivative_is_a_difference(of_eps, jnp.asarray(0.125), jnp.asarray(1.0))
+        zero = jax.jacobian(lambda a: matrix.inverse_root(a, p, method))(jnp.zeros((3, 3)))
+        assert not zero.any()
 
 
 @pytest.mark.parametrize("method", ["eigh", "newton"])

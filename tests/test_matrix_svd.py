@@ -4,7 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from matrix_oracles import gaussian, polar, with_spectrum
+from matrix_oracles import (
+    assert_derivative_is_a_difference,
+    gaussian,
+    polar,
+    with_spectrum,
+)
 
 from gradsmith.matrix import svd_polar
 
@@ -21,6 +26,21 @@ def test_float64_is_exact_to_rounding():
         out = svd_polar(jnp.asarray(x))
         np.testing.assert_allclose(out, polar(x), atol=1e-13)
         np.testing.assert_allclose(out @ out.T, np.eye(5), atol=1e-13)
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (3, 5), (5, 3)], ids=str)
+def test_derivatives_exist_where_singular_values_are_equal(shape):
+    with jax.enable_x64(True):
+        x = jnp.asarray(with_spectrum([2.0, 2.0, 1.0, 0.5][: min(shape)], *shape))
+        assert_derivative_is_a_difference(svd_polar, x, jnp.asarray(gaussian(*shape)))
+
+
+def test_the_derivative_of_a_singular_matrix_is_that_among_those_of_its_rank():
+    with jax.enable_x64(True):
+        left, right = jnp.asarray(gaussian(5, 2)), jnp.asarray(gaussian(2, 4, seed=1))
+        assert_derivative_is_a_difference(
+            lambda left: svd_polar(left @ right), left, jnp.asarray(gaussian(5, 2, seed=2))
+        )
 
 
 def test_the_null_space_stays_null():

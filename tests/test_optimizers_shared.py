@@ -117,6 +117,22 @@ def test_embeddings_and_heads_may_have_transformations_of_their_own(name):
     np.testing.assert_allclose(updates["head"], -0.5)
 
 
+@pytest.mark.parametrize("name", FOR_MATRICES)
+def test_learning_rates_may_be_scaled_by_pattern(name):
+    """With everything that goes with the rate: the decay of the kernel, and an sgd for the head."""
+    make = lambda rate, **more: FOR_MATRICES[name](rate, weight_decay=0.5, **more)
+    scales = {"kernel|bias": 0.5, "head": 0.25}
+    scaled = first_updates(make(0.1, head=optax.sgd(1.0), lr_scales=scales))
+    plain, slower = (first_updates(make(rate, head=optax.sgd(1.0))) for rate in (0.1, 0.05))
+    assert_close = lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-5)
+    for leaf in ("kernel", "bias"):
+        assert_close(scaled[leaf], slower[leaf])
+    assert_close(scaled["head"], -0.25)
+    assert_close(scaled["embedding"], plain["embedding"])
+    with pytest.raises(ValueError, match=r"lr_scales=\{'haed': ...\}"):
+        make(0.1, lr_scales={"haed": 0.1}).init(PARAMS)
+
+
 @pytest.mark.parametrize(
     "name", [n for n, f in ALL.items() if "momentum_dtype" in inspect.signature(f).parameters]
 )

@@ -208,6 +208,31 @@ def test_kl_eigenvalues_are_those_of_the_factors_in_their_bases():
         np.testing.assert_allclose(values, exact, rtol=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("shape", "rank", "arguments", "is_determined"),
+    [
+        ((4, 7), 4, {}, False),
+        ((4, 7), 4, {"sides": "smaller"}, True),
+        ((4, 7), 4, {"factors": "kl"}, True),
+        ((5, 5), 2, {}, False),
+        ((5, 5), 2, {"factors": "kl"}, True),
+    ],
+    ids=str,
+)
+def test_rounding_chooses_the_basis_of_what_no_gradient_has_had(
+    shape, rank, arguments, is_determined
+):
+    """One gradient of low rank, then others; all differ from a second run by 1e-15."""
+    grads = gradients(6, *shape)
+    u, s, vt = np.linalg.svd(grads[0])
+    grads[0] = (u[:, :rank] * s[:rank]) @ vt[:rank]
+    rule = gs.scale_by_soap(B1, B2, EPS, refresh_every=2, **arguments)
+    one, _ = updates_of(rule, grads[:, None])
+    other, _ = updates_of(rule, (grads + 1e-15 * gradients(6, *shape, seed=1))[:, None])
+    distance = np.abs(one - other).max()
+    assert distance < 1e-6 if is_determined else distance > 0.1
+
+
 @pytest.mark.parametrize("factors", ["shampoo", "kl"])
 def test_soap_does_not_feel_the_scale_of_the_loss(factors):
     grads = gradients(6, 1, 4, 4)

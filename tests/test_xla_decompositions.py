@@ -54,6 +54,7 @@ import os
 if hasattr(os, "sched_setaffinity"):  # XLA's pool has as many threads
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
 import jax, jax.numpy as jnp
+import gradsmith as gs
 from gradsmith import matrix
 
 mesh = jax.make_mesh((2,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
@@ -61,7 +62,9 @@ mesh = jax.make_mesh((2,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
 def body(x):
     a = x @ x.mT
     roots = [matrix.inverse_root(a + shift * jnp.eye(128), 4) for shift in range(3)]
-    return roots, matrix.follow_basis(a, roots[0], "eigh")[0], matrix.svd_polar(x)
+    shampoo = gs.shampoo(0.1, axes=gs.MatrixAxes(batch_axis=0))
+    update, _ = shampoo.update({"w": x}, shampoo.init({"w": x}))
+    return roots, matrix.follow_basis(a, roots[0], "eigh")[0], matrix.svd_polar(x), update
 
 spec = jax.P("x")
 run = jax.jit(jax.shard_map(body, mesh=mesh, in_specs=spec, out_specs=spec))

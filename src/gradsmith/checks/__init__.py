@@ -5,6 +5,10 @@ The checks import JAX and Optax only: a stranger's transformation is an equal gu
 """
 
 from .check import Check as Check
+from .difference import Difference as Difference
+from .difference import OptimizersDifferError as OptimizersDifferError
+from .difference import assert_same_optimizer as assert_same_optimizer
+from .difference import diff as diff
 from .entry import CheckReportError as CheckReportError
 from .entry import check_optimizer as check_optimizer
 from .pytest_plugin import parametrize as parametrize

@@ -89,8 +89,8 @@ class Subject:
         """
         if self.learning_rate is not None:
             return self.learning_rate
-        named = next((name for name in RATE_NAMES if name in self._parameters), None)
-        first = next(iter(self._parameters.values()), None)
+        named = next((name for name in RATE_NAMES if name in self.parameters), None)
+        first = next(iter(self.parameters.values()), None)
         if named is not None or first is None or first.kind is not first.POSITIONAL_OR_KEYWORD:
             return named
         known = first.default is first.empty or first.name in FIRST_RATE_NAMES
@@ -101,7 +101,7 @@ class Subject:
         """The learning rate that it is built with, where that is a number."""
         if self.rate_name is None:
             return None
-        default = self._parameters[self.rate_name].default
+        default = self.parameters[self.rate_name].default
         given = self.call_arguments.get(self.rate_name, default)
         return given if isinstance(given, float) else None
 
@@ -116,10 +116,10 @@ class Subject:
         given = dict(self.arguments)
         free = [
             p
-            for p in self._parameters.values()
+            for p in self.parameters.values()
             if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name not in given
         ]
-        first = next(iter(self._parameters), None)
+        first = next(iter(self.parameters), None)
         for parameter in free:
             named = parameter.name == self.rate_name
             if parameter.default is parameter.empty and (named or parameter.name == first):
@@ -146,7 +146,8 @@ class Subject:
         return self.factory(**{**self.call_arguments, **overrides})
 
     @functools.cached_property
-    def _parameters(self) -> Mapping[str, inspect.Parameter]:
+    def parameters(self) -> Mapping[str, inspect.Parameter]:
+        """The parameters of the factory, none where there is no telling."""
         if not self.is_factory:
             return {}
         try:

@@ -21,6 +21,7 @@ def _commands() -> dict:
     from .check import check
     from .cost import cost
     from .describe import describe
+    from .diff import diff
     from .list_techniques import list_techniques
     from .new import new
     from .race import race
@@ -29,6 +30,7 @@ def _commands() -> dict:
         "check": check,
         "cost": cost,
         "describe": describe,
+        "diff": diff,
         "list": list_techniques,
         "new": new,
         "race": race,

@@ -14,7 +14,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Shaped
 
@@ -99,9 +98,11 @@ class MatrixAxes:
         axis = self._cut(leaf.ndim)
         stacks = []
         for run in self.runs(leaf.shape):
-            part = lax.slice_in_dim(leaf, run.start, run.stop, axis=axis)
-            part = jnp.transpose(jnp.reshape(part, run.shape), run.order)
-            stacks.append(jnp.reshape(part, run.stack_shape))
+            whole = run.stop - run.start == leaf.shape[axis]
+            part = leaf if whole else lax.slice_in_dim(leaf, run.start, run.stop, axis=axis)
+            if not run.in_order:
+                part = lax.transpose(lax.reshape(part, run.shape), run.order)
+            stacks.append(lax.reshape(part, run.stack_shape))
         return stacks
 
     def join(
@@ -111,11 +112,13 @@ class MatrixAxes:
         axis = self._cut(len(shape))
         parts = []
         for run, stack in zip(self.runs(shape), stacks, strict=True):
-            inverse = sorted(range(len(run.order)), key=run.order.__getitem__)
-            part = jnp.reshape(stack, [run.shape[i] for i in run.order])
+            if not run.in_order:
+                inverse = sorted(range(len(run.order)), key=run.order.__getitem__)
+                ordered = lax.reshape(stack, [run.shape[i] for i in run.order])
+                stack = lax.transpose(ordered, inverse)
             whole = (*shape[:axis], run.stop - run.start, *shape[axis + 1 :])
-            parts.append(jnp.reshape(jnp.transpose(part, inverse), whole))
-        return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis)
+            parts.append(lax.reshape(stack, whole))
+        return parts[0] if len(parts) == 1 else lax.concatenate(parts, axis)
 
     def without_cuts(self) -> "MatrixAxes":
         """Return the same axes without the cut."""
@@ -208,6 +211,11 @@ class Run(NamedTuple):
     shape: tuple[int, ...]
     order: tuple[int, ...]
     stack_shape: StackShape
+
+    @property
+    def in_order(self) -> bool:
+        """Whether the axes lie in memory as the stack has them."""
+        return self.order == tuple(range(len(self.order)))
 
 
 def _integers(value: Any, name: str) -> int | tuple[int, ...]:

@@ -46,7 +46,7 @@ def plan_buckets(
 ) -> tuple[Bucket, ...]:
     """Return the buckets of stacks of these `(stack, fan_in, fan_out)`, first come first.
 
-    Stacks meet whose matrices have one shape after `meets`.
+    Stacks whose matrices have one shape after `meets` are in one bucket.
     """
     members: dict[MatrixShape, list[int]] = {}
     for index, (_, m, n) in enumerate(shapes):

@@ -63,7 +63,7 @@ class ToldLayout(NamedTuple):
 
 
 def _beside(path: str, *names: str) -> str:
-    """Return the path of which the last parts are `names`, and the others those of `path`."""
+    """Return `path` with `names` in place of its last parts."""
     return "/".join([*path.split("/")[: -len(names)], *names])
 
 

@@ -203,7 +203,7 @@ def _where_it_is_cut(
 
 
 def _stack(path: str, rank: int) -> MatrixAxes:
-    """Return the axes of a stack of matrices, the other way round for a `weight`."""
+    """Return the axes of a stack of matrices, transposed for a `weight`."""
     transposed = re.fullmatch(r"(.*_)?weight(_.*)?", path.rpartition("/")[2]) is not None
     return MatrixAxes(*((-1, -2) if transposed else (-2, -1)), range(rank - 2))
 
@@ -264,7 +264,7 @@ def _lookup(axes: Axes, paths: list[str]) -> Callable[[str, Any], Declaration | 
 
 
 def _declared(path: str, axes: MatrixAxes | None) -> Declaration | None:
-    """Return what somebody declares who knows the path."""
+    """Return the declaration of somebody who knows the path."""
     return None if axes is None else Declaration(axes, pattern_of(path))
 
 

@@ -34,7 +34,7 @@ def masked_paths(tree: Any) -> list[str]:
 
 
 def arrays(tree: Any) -> Any:
-    """Return `tree` with None for whatever is no array: an Equinox module holds functions."""
+    """Return `tree` with None for what is no array: an Equinox module holds functions."""
     return jax.tree.map(lambda leaf: leaf if hasattr(leaf, "shape") else None, tree)
 
 

@@ -107,19 +107,19 @@ class Overrides:
         self._by_pattern = Patterns("roles", by_pattern)
 
     def role(self, path: str) -> Role | None:
-        """Return the first word on the leaf at `path`."""
+        """Return what the user says of the leaf at `path`; the first that fits."""
         found = self._first(path)
         return None if found is None else found[0]
 
     def declaration(self, path: str) -> Declaration | None:
-        """Return the axes that the first word on the leaf gives, and the pattern it is said by."""
+        """Return the axes that the user gives the leaf, and the pattern that says so."""
         found = self._first(path)
         return (
             None if found is None or found[0].axes is None else Declaration(found[0].axes, found[1])
         )
 
     def mention(self, name: RoleName) -> bool:
-        """Whether any word is that role."""
+        """Whether the user gives any leaf that role."""
         words = [*self._by_path.values(), *self._by_pattern.values()]
         return any(role.name == name for _, role in words)
 
@@ -128,7 +128,7 @@ class Overrides:
         self._by_pattern.refuse_unmatched(tree)
 
     def _first(self, path: str) -> tuple[Role, str] | None:
-        """Return the first word on the leaf at `path`, and the pattern it is said by."""
+        """Return what the user says of the leaf at `path`, and the pattern that says so."""
         exact, found = self._by_path.get(path), self._by_pattern.first(path)
         if exact is not None and (found is None or exact[0] < found[1][0]):
             return exact[1], pattern_of(path)

@@ -1,6 +1,6 @@
 """What a verb does with matrices, and how stacks of them go through its rule."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -15,6 +15,7 @@ from ..sites.site import Members
 from ..xla.dtypes import common_dtype
 from ..xla.order import hold
 from ..xla.targets import current_target
+from ..xla.trace_once import trace_once
 
 Small = Shaped[Array, "k _ _"]
 
@@ -100,17 +101,19 @@ def run_rule(
     What is reduced last is applied first, so that its memory is free again for the rest.
     """
     outs, states, last = [list(some.stacks) for some in members], list(states), None
+    scales_of, reduce = trace_once(kernel.scales), trace_once(kernel.reduce)
+    apply = trace_once(kernel.apply)
     sizes = [stack.size * stack.dtype.itemsize for some in members for stack in some.stacks]
     limit = sum(sizes) // current_target().parts if kernel.reduces else sum(sizes)
     for group in _groups(kernel, keys):
-        items = [item for bucket in group for item in _items(kernel, bucket, members[bucket])]
+        items = [item for bucket in group for item in _items(scales_of, bucket, members[bucket])]
         dtype = common_dtype(*{keys[bucket].dtype for bucket in group})
         parts = list(_parts(items, limit))
         seen: Any = None
         for part in parts:
             scales = hold([item.scales for item in part.items], last)
             pairs = zip(part.items, scales, strict=True)
-            some = _concatenate([kernel.reduce(x.stack, s).astype(dtype) for x, s in pairs])
+            some = _concatenate([reduce(x.stack, s).astype(dtype) for x, s in pairs])
             if seen is None:  # zeros for all of them would be in memory from the start
                 rest = sum(part.size for part in parts) - part.size
                 seen = jnp.pad(some, [(0, rest), (0, 0), (0, 0)]) if rest else some
@@ -136,8 +139,8 @@ def run_rule(
             scales, end = hold([item.scales for item in part.items], last), part.size
             for item, scale in reversed(list(zip(part.items, scales, strict=True))):
                 start = end - len(item.stack)
-                result, end = mine[start:end], start
-                out = kernel.apply(result, item.stack, scale, item.transposed)
+                result, end = jax.lax.slice_in_dim(mine, start, end), start
+                out = apply(result, item.stack, scale, item.transposed)
                 outs[item.bucket][item.member] = out
                 last = out if kernel.reduces else None
     return outs, states
@@ -152,9 +155,9 @@ def _groups(kernel: Kernel, keys: Sequence[BucketKey]) -> list[list[int]]:
     return list(groups.values())
 
 
-def _items(kernel: Kernel, bucket: int, members: Members) -> Iterator[_Item]:
+def _items(scales_of: Callable, bucket: int, members: Members) -> Iterator[_Item]:
     for index, stack in enumerate(members.stacks):
-        yield _Item(bucket, index, stack, kernel.scales(stack), members.transposed)
+        yield _Item(bucket, index, stack, scales_of(stack), members.transposed)
 
 
 class _Part(NamedTuple):

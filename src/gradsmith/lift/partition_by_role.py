@@ -38,8 +38,8 @@ def partition_by_role(
         matrices: The transformation of the hidden matrices; or a function of `axes` that returns
             it, so that the axes are written once.
         others: The transformation of all leaves that have none of their own.
-        embedding: Of embeddings; `others` by default.
-        head: Of output heads; `others` by default.
+        embedding: The transformation of embeddings; by default `others`.
+        head: The transformation of output heads; by default `others`.
         lr_scales: `{pattern: number}`, patterns as in `roles`. The updates of a leaf are multiplied
             by the number of the first pattern that is found in its path, and so is the learning
             rate of the transformation that made them, weight decay included.

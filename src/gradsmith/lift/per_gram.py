@@ -1,7 +1,8 @@
 """The second verb: rules that need only the small Gram matrix of each matrix.
 
-The polar factor, one-sided Shampoo and whatever else is `Q(X X^H) X` need not gather the matrices:
-their Gram matrices are smaller, and those of `(m, n)` and of `(n, m)` have one size.
+Such are all rules that can be written as `Q(X X^H) X`: the polar factor, one-sided Shampoo. They
+need not gather the matrices. Gram matrices are smaller, and those of `(m, n)` and of `(n, m)` have
+one size.
 """
 
 from collections.abc import Callable
@@ -100,7 +101,7 @@ def per_gram(
     return lift(kernel, axes=axes, placement=placement)
 
 
-@dataclass
+@dataclass(eq=False)
 class _OnGrams:
     """The kernel: Gram matrix, rule, product."""
 
@@ -166,7 +167,7 @@ def _in_chunks(
         given = [grams]
         if length is not None:
             dtype = jnp.finfo(grams.dtype).dtype
-            units = jnp.concatenate([root.astype(dtype) ** 2 for root in roots])
+            units = jnp.concatenate(roots).astype(dtype) ** 2
             given.append(jnp.asarray(length, dtype) / units)
         limit = current_target().chunk_bytes if chunk_bytes is None else chunk_bytes
         return in_chunks(stacked, limit, *given)

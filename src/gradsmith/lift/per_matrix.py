@@ -22,17 +22,17 @@ def per_matrix(
 ) -> optax.GradientTransformationExtraArgs:
     """Make what you wrote for one matrix a transformation of any tree of parameters.
 
-    Args:
-        step: A function `(m, n) -> (m, n)` of one update, `m` being fan-in and `n` fan-out; or an
-            `optax.GradientTransformation` with state, written for one such array as its parameter.
-        axes: As for `per_stack`.
-        placement: As for `per_stack`.
-
     `step` runs under `jax.vmap` over the matrices of a bucket. Its state may be any tree: counters,
     None, dicts, `(m, m)` factors; each matrix has its own. Two things follow from `vmap`. A
     `lax.cond` whose predicate differs between matrices computes both branches, every time: where
     the branch is worth skipping, write a rule with one scalar counter for `per_stack`. And a random
     key that `init` makes is the same for every matrix: fold something of the matrix into it.
+
+    Args:
+        step: A function `(m, n) -> (m, n)` of one update, `m` being fan-in and `n` fan-out; or an
+            `optax.GradientTransformation` with state, written for one such array as its parameter.
+        axes: As for `per_stack`.
+        placement: As for `per_stack`.
 
     Raises:
         ValueError: As for `per_stack`; or `step` returns another shape than it was given.

@@ -7,6 +7,7 @@ of `x` over its largest entry, so that nothing overflows or underflows on the wa
 
 from typing import Literal, get_args
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Inexact
 
@@ -23,8 +24,13 @@ def check_normalizer(normalizer: str) -> None:
 
 
 def largest_entry(x: Inexact[Array, "*stack m n"]) -> Float[Array, "*stack 1 1"]:
-    """Return the largest absolute value of every matrix; 1 for a matrix of zeros."""
-    largest = jnp.max(jnp.abs(x), axis=(-2, -1), keepdims=True, initial=0.0)
+    """Return the largest absolute value of every matrix; 1 for a matrix of zeros.
+
+    A unit to compute in, on which no result depends, so it has no derivative. That of a maximum
+    asks where it is, and XLA may compute the entries anew, with other round-off, and find it
+    nowhere.
+    """
+    largest = jnp.max(jnp.abs(jax.lax.stop_gradient(x)), axis=(-2, -1), keepdims=True, initial=0.0)
     return jnp.where(largest == 0, 1.0, largest)
 
 

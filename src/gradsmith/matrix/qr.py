@@ -2,9 +2,9 @@
 
 A matrix comes as the rows of its adjoint, so that the columns that are reflected lie in one piece.
 
-Nothing here is LAPACK's. On CPUs its threads wait actively beside those of XLA after each call, by
-which everything around it is slower, and batched calls may hang (`xla/decompositions.py`). On
-accelerators this is not measured.
+Nothing here calls LAPACK. On CPUs its threads wait actively after each call, which slows down what
+XLA computes around it, and batched calls may hang (`xla/decompositions.py`). On accelerators this
+is not measured.
 """
 
 from typing import NamedTuple
@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Inexact, Int
 
 from ..xla.arithmetic import adjoint, adjoint_times, matmul, times_adjoint
+from ..xla.varying import vary_like
 
 _WIDTHS = (1, 16, 64, 256)
 """So many columns at a time are reflected, those of each width in pieces of the one before."""
@@ -44,7 +45,8 @@ def orthonormal(a: Inexact[Array, "*stack n n"]) -> Inexact[Array, "*stack n n"]
         Applying recursion to serial and parallel QR factorization, 2000.
     """
     rows = adjoint(a)
-    largest = jnp.max(jnp.abs(rows), axis=-1, keepdims=True, initial=0)
+    # `Q` does not depend on it, so it has no derivative: see `largest_entry`.
+    largest = jnp.max(jnp.abs(jax.lax.stop_gradient(rows)), axis=-1, keepdims=True, initial=0)
     return _q(rows / jnp.where(largest == 0, 1, largest).astype(rows.dtype))
 
 
@@ -56,11 +58,11 @@ def _q(rows: Inexact[Array, "*stack n n"]) -> Inexact[Array, "*stack n n"]:
     first = _reflect_all(rows[..., :w, :])
     q = _q(first.undo(rows[..., w:, :]))
     # That is the lower right corner of a matrix, on which these reflections come.
-    turned = jnp.concatenate([first.above, matmul(first.below, q)], axis=-1)
+    reflected = jnp.concatenate([first.above, matmul(first.below, q)], axis=-1)
     eye = jnp.broadcast_to(jnp.eye(w, dtype=rows.dtype), first.t.shape)
     corner = jnp.pad(eye, [*stack, (0, n - w), (0, n - w)])
     corner = corner + jnp.pad(q, [*stack, (w, 0), (w, 0)])
-    return corner - adjoint_times(first.vh, matmul(first.t, turned))
+    return corner - adjoint_times(first.vh, matmul(first.t, reflected))
 
 
 class _Reflections(NamedTuple):
@@ -115,7 +117,7 @@ def _reflect(
 
     w = rows.shape[-2]
     none = _Reflections(jnp.zeros_like(rows), jnp.zeros((*rows.shape[:-1], w), rows.dtype))
-    return jax.lax.fori_loop(0, w // piece, step, none)
+    return jax.lax.fori_loop(0, w // piece, step, vary_like(none, rows))
 
 
 def _reflect_one(rows: Inexact[Array, "*stack 1 m"], start: int | Int[Array, ""]) -> _Reflections:
@@ -124,10 +126,10 @@ def _reflect_one(rows: Inexact[Array, "*stack 1 m"], start: int | Int[Array, ""]
     below = jnp.where(index > start, rows, 0)
     pivot = jax.lax.dynamic_slice_in_dim(rows, start, 1, -1)
     rest, size = times_adjoint(below, below).real, jnp.abs(pivot)
-    norm = jnp.sqrt(rest + size * size)
+    limits = jnp.finfo(rest.dtype)
+    nothing = rest <= limits.tiny / limits.eps
+    norm = jnp.sqrt(jnp.where(nothing, 1.0, rest + size * size))  # a root of zero has no derivative
     phase = jnp.where(size == 0, 1, pivot / jnp.where(size == 0, 1, size).astype(pivot.dtype))
     v = jnp.where(index == start, pivot + phase * norm.astype(pivot.dtype), below)
-    limits = jnp.finfo(rest.dtype)
-    there = rest > limits.tiny / limits.eps
-    scale = jnp.where(there, jnp.sqrt(norm * (norm + size)), jnp.inf)
-    return _Reflections(v / scale.astype(v.dtype), jnp.ones_like(pivot))
+    v = v / jnp.sqrt(norm * (norm + size)).astype(v.dtype)
+    return _Reflections(jnp.where(nothing, 0, v), jnp.ones_like(pivot))

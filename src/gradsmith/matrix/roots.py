@@ -1,13 +1,15 @@
 """Inverse p-th roots of symmetric positive semidefinite matrices: exactly, or by products alone."""
 
-from typing import Literal
+import functools
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact
 
-from ..xla.arithmetic import matmul, times_adjoint
+from ..xla.arithmetic import adjoint_times, matmul, times_adjoint
 from ..xla.decompositions import eigh
+from ..xla.varying import vary_like
 
 RootMethod = Literal["eigh", "newton"]
 
@@ -26,6 +28,8 @@ def inverse_root(
     negative, and is a full decomposition. 'newton' takes the Frobenius norm and is the coupled
     Newton iteration, matrix products alone: `2 + log2(p)` a step, some `log(1 / eps) + 6` steps;
     it needs `eps` well above the round-off of the dtype.
+
+    The derivative of both is exact where eigenvalues are equal, too, and takes a decomposition.
 
     Args:
         a: Symmetric or Hermitian matrices, any number of leading axes; float32 or wider.
@@ -51,7 +55,45 @@ def inverse_root(
         raise ValueError(f"inverse_root needs p >= 1, got {p}")
     if a.size == 0:
         return a
+    return _root(a, jnp.asarray(eps, jnp.finfo(a.dtype).dtype), p, method)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
+def _root(a: Array, eps: Array, p: int, method: RootMethod) -> Array:
     return (_newton if method == "newton" else _eigh)(a, p, eps)
+
+
+@_root.defjvp
+def _(p: int, method: RootMethod, primals: Any, tangents: Any) -> tuple[Array, Array]:
+    """Return the root and its derivative, by divided differences of `x^(-1/p)` (Daleckii, Krein).
+
+    With `u^p = x` and `v^p = y` they are `-1 / (u v sum_k u^k v^(p-1-k))`, without a difference
+    that could vanish.
+    """
+    (a, eps), (da, deps) = primals, tangents
+    values, vectors = eigh(a)
+    rotated = matmul(adjoint_times(vectors, da), vectors)
+    moved = jnp.diagonal(rotated, axis1=-2, axis2=-1).real
+    unit = jnp.max(jnp.abs(jax.lax.stop_gradient(values)), axis=-1, keepdims=True)
+    unit = jnp.where(unit == 0, 1.0, unit)
+    values, moved = values / unit, moved / unit
+    rotated = rotated / unit[..., None].astype(a.dtype)
+    if method == "newton":
+        norm = jnp.linalg.norm(values, axis=-1, keepdims=True)
+        norm_moved = jnp.sum(values * moved, -1, keepdims=True) / jnp.where(norm == 0, 1.0, norm)
+    else:
+        norm, norm_moved = values[..., -1:], moved[..., -1:]
+    ridge = eps * norm - (0.0 if method == "newton" else jnp.minimum(values[..., :1], 0.0))
+    eye = jnp.broadcast_to(jnp.eye(a.shape[-1], dtype=a.dtype), a.shape)
+    rotated = rotated + (deps * norm + eps * norm_moved)[..., None].astype(a.dtype) * eye
+    values = values + ridge
+    there = (values[..., :, None] > 0) & (values[..., None, :] > 0)
+    u = jnp.where(values > 0, values, 1.0) ** (1 / p)
+    u, v = u[..., :, None], u[..., None, :]
+    slopes = -1 / (u * v * sum(u**k * v ** (p - 1 - k) for k in range(p)))
+    slopes = jnp.where(there, slopes, 0.0) * unit[..., None] ** (-1 / p)
+    out = matmul(vectors, times_adjoint(slopes.astype(a.dtype) * rotated, vectors))
+    return _root(a, eps, p, method), out
 
 
 def _eigh(a: Array, p: int, eps: float | Array) -> Array:
@@ -87,7 +129,7 @@ def _newton(a: Array, p: int, eps: float | Array) -> Array:
         return step + 1, matmul(x, factor), matmul(_power(factor, p), m), 2 * distance(m)
 
     start = (0, scale ** (1 / p) * eye, scale * a, jnp.full_like(norm, jnp.inf))
-    root = jax.lax.while_loop(unfinished, iterate, start)[1]
+    root = jax.lax.while_loop(unfinished, iterate, vary_like(start, a))[1]
     nonzero = jnp.where(largest == 0, 1.0, largest)
     return jnp.where(largest == 0, 0.0, root * (nonzero ** (-1 / p)).astype(a.dtype))
 

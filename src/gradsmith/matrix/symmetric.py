@@ -1,4 +1,4 @@
-"""Symmetric matrices as two by two blocks, of which one is never computed.
+"""Symmetric matrices as two by two blocks; one of the four is never computed.
 
 The product of two symmetric matrices that commute is symmetric, so six products of half the size
 make it instead of eight: three quarters of the flops. Polynomials of one Gram matrix commute.

@@ -37,8 +37,8 @@ def mars_muon(
     Each corrected matrix is clipped to norm 1. State: two copies of the matrices.
 
     Args:
-        learning_rate: Of all leaves: a number or a schedule, on AdamW's scale, as of `muon` with
-            'match_rms'.
+        learning_rate: That of all leaves, a number or a schedule. It is on AdamW's scale, as that
+            of `muon` with 'match_rms' is.
         gamma: How much of the correction is used.
         momentum: The part of the momentum that survives a step, also in the correction.
         momentum_dtype: What the momentum is kept in; by default the dtype of the parameters, or

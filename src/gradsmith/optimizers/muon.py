@@ -58,10 +58,10 @@ def muon(
     `update(grads, state)` works without `params` as long as there is no weight decay.
 
     Args:
-        learning_rate: Of the matrices: a number or a schedule, in units of the shape scale. With
-            'aspect_ratio' it is the spectral norm of an update, typically 0.02; with 'match_rms'
-            it is on AdamW's scale. AdamW's own is `learning_rate` itself with 'match_rms', which is
-            made for that, and otherwise 0.3 times `learning_rate`: 6e-3 where Muon has 0.02.
+        learning_rate: That of the matrices, a number or a schedule, in units of the shape scale.
+            With 'aspect_ratio' it is the spectral norm of an update, typically 0.02. With
+            'match_rms' it is on AdamW's scale, and AdamW has the same. Otherwise AdamW has 0.3
+            times `learning_rate`: 6e-3 where Muon has 0.02.
         momentum: The part of the momentum that survives a step.
         momentum_kind: The convention, by name; see `momentum`.
         momentum_dtype: What the momentum is kept in; by default the dtype of the parameters, or

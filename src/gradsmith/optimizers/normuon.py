@@ -38,8 +38,8 @@ def normuon(
     `muon`, and one number a neuron.
 
     Args:
-        learning_rate: Of the matrices: a number or a schedule, the spectral norm of an update where
-            layers narrow, typically 0.02. AdamW's own is 0.3 times that.
+        learning_rate: That of the matrices, a number or a schedule; typically 0.02. It is the
+            spectral norm of an update where layers narrow. AdamW's own is 0.3 times that.
         momentum: The part of the momentum that survives a step, Keller Jordan's kind.
         momentum_dtype: What the momentum is kept in; by default the dtype of the parameters, or
             float32 where that is narrower.

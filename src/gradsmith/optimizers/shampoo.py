@@ -34,7 +34,7 @@ def shampoo(
     State for `(m, n)` in one block: `3 m n + 2 m^2 + 2 n^2`.
 
     Args:
-        learning_rate: Of all leaves: a number or a schedule, on AdamW's scale.
+        learning_rate: That of all leaves, a number or a schedule, on AdamW's scale.
         b1: The part of the mean gradient that survives a step, also of the Adam that gives the
             length.
         b2: The part of the factors that survives a step, also of that Adam's mean square.
@@ -84,7 +84,7 @@ def asgo(
     spectral norm `(1 - b1) / sqrt(1 - b2)` times the rate.
 
     Args:
-        learning_rate: Of all leaves: a number or a schedule.
+        learning_rate: That of all leaves, a number or a schedule.
         b1: The part of the mean gradient that survives a step.
         b2: The part of the factor that survives a step.
         eps: The ridge under the root, relative to the norm of the factor.

@@ -1,7 +1,7 @@
 """What recipes share: who gets which leaf, what decays, and the arguments that say so."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypedDict, TypeVar
 
 import jax
@@ -33,6 +33,7 @@ class Shared(TypedDict, total=False):
     adam_weight_decay: ScalarOrSchedule | None
     embedding: optax.GradientTransformation | None
     head: optax.GradientTransformation | None
+    lr_scales: Mapping[str, ArrayLike] | None
     axes: Axes
     roles: RoleOverrides | None
 
@@ -67,6 +68,7 @@ def by_role(
     adam_weight_decay: ScalarOrSchedule | None = None,
     embedding: optax.GradientTransformation | None = None,
     head: optax.GradientTransformation | None = None,
+    lr_scales: Mapping[str, ArrayLike] | None = None,
     axes: Axes = None,
     roles: RoleOverrides | None = None,
 ) -> optax.GradientTransformationExtraArgs:
@@ -74,23 +76,25 @@ def by_role(
 
     Args:
         direction: Makes the direction of the matrices, from their axes.
-        learning_rate: Of the matrices.
-        adam_share: What AdamW's rate is of that, where `adam_learning_rate` is not given.
+        learning_rate: That of the matrices.
+        adam_share: By what that is multiplied for AdamW, if `adam_learning_rate` is not given.
         weight_decay: Decoupled, times the learning rate of the leaf. By default none, and `update`
             then needs no `params`.
         weight_decay_mask: What decays: a tree of bools, or a prefix of one, or a function of the
             parameters that returns it. By default all but vectors: no biases, norms and gains.
-        adam_learning_rate: Of AdamW, which gets all leaves that are no hidden matrices; by default
-            what is said at `learning_rate`.
+        adam_learning_rate: That of AdamW, which gets all leaves that are no hidden matrices. By
+            default as `learning_rate` says.
         adam_b1: The part of AdamW's mean that survives a step.
         adam_b2: The part of its mean square that survives a step.
         adam_eps: Added to the root of its mean square.
-        adam_weight_decay: Of the leaves of AdamW; by default `weight_decay`.
+        adam_weight_decay: That of AdamW's leaves; by default `weight_decay`.
         embedding: A transformation for the embeddings, complete with its learning rate, instead of
             AdamW.
         head: The same for the output heads.
+        lr_scales: `{pattern: number}`: what the learning rate of a leaf is multiplied by, the first
+            pattern that is found in its path; see `partition_by_role`.
         axes: Which axes of which leaf are fan-in, fan-out and stack; see `per_stack`.
-        roles: `{pattern: role or axes}` where names and ranks tell the wrong thing; see
+        roles: `{pattern: role or axes}` where names and ranks say the wrong thing; see
             `partition_by_role`.
     """
     if adam_learning_rate is None:
@@ -107,6 +111,7 @@ def by_role(
         others=adamw(None if mask is None else adam_decay),  # the vectors
         embedding=adamw(adam_decay) if embedding is None else embedding,
         head=adamw(adam_decay) if head is None else head,
+        lr_scales=lr_scales,
         axes=axes,
         roles=roles,
     )

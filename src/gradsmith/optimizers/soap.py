@@ -29,10 +29,12 @@ def soap(
 ) -> optax.GradientTransformationExtraArgs:
     """SOAP, or KL-SOAP, for the hidden matrices, AdamW for everything else.
 
-    State and cost are those of `scale_by_soap`; nothing but matrix products.
+    State and cost are those of `scale_by_soap`; nothing but matrix products. Where gradients have
+    low rank, runs that differ by round-off part; `scale_by_soap` says how to keep them together.
 
     Args:
-        learning_rate: Of all leaves: a number or a schedule, on AdamW's scale, typically 3e-3.
+        learning_rate: That of all leaves, a number or a schedule, on AdamW's scale; typically
+            3e-3.
         b1: The part of the mean of the matrices that survives a step.
         b2: The part of their mean square, and of the factors, that survives a step.
         eps: Added to the root of their mean square.

@@ -1,20 +1,20 @@
 """From shards of every matrix on every device to whole matrices on their owners, and back.
 
-Everything here runs on one device, inside `jax.shard_map`. Matrices are numbered through a bucket
-in the order of the tree, and each owner has as many as the next: the first owner the first ones,
-and so on. Where they do not divide evenly the first matrices are computed twice, so that what fills
-the last places are ordinary matrices, and their copies are dropped on the way home.
+Everything here runs on one device, inside `jax.shard_map`. The matrices of a bucket are numbered in
+the order of the tree. All owners have equally many: the first owner has the first matrices, and so
+on. Where the number does not divide evenly, the last places are filled with copies of the first
+matrices. So every place has an ordinary matrix. The copies are dropped on the way back.
 
 A mesh axis has one of three parts in the exchange of a bucket:
 
     stack   splits the matrices among themselves: each device has some of them already
-    copies  no leaf is split by it: each device takes its range of the copies that it has, and
-            one all-gather brings the results home
-    cut     splits matrices: the pieces are flattened, whatever axis they were cut along, and go
-            round in one all-to-all over all these axes; the owner puts them together
+    copies  splits no leaf: all devices along it have the same, so each device computes its range
+            of that, and one all-gather brings the results back
+    cut     splits matrices: the pieces are flattened, whatever axis they were cut along, and
+            travel in one all-to-all over all these axes; the owner puts them together
 
-Received by each of N devices, for M bytes of matrices, all axes cutting: `(M / N) (N - 1) / N` each
-way. That is also the least possible, up to the places filled twice.
+Where all axes cut, each of N devices receives `(M / N) (N - 1) / N` of M bytes of matrices, each
+way. That is also the least possible, but for the copies.
 """
 
 import math
@@ -39,13 +39,13 @@ class Piece:
         count: How many matrices it has, on all devices together.
         rows: The size of each fan-in axis, and the mesh axes that split it.
         columns: The same of each fan-out axis.
-        flipped: Whether its matrices enter the bucket transposed.
+        transposed: Whether its matrices enter the bucket transposed.
     """
 
     count: int
     rows: tuple[tuple[int, MeshAxes], ...]
     columns: tuple[tuple[int, MeshAxes], ...]
-    flipped: bool = False
+    transposed: bool = False
 
     @property
     def cut_by(self) -> MeshAxes:
@@ -55,7 +55,7 @@ class Piece:
     @property
     def kind(self) -> "Piece":
         """The same for any number of matrices."""
-        return Piece(0, self.rows, self.columns, self.flipped)
+        return Piece(0, self.rows, self.columns, self.transposed)
 
 
 @dataclass(frozen=True)
@@ -164,12 +164,12 @@ class Exchange:
         whole = blocks.transpose(self._interleaved(kind, rest))
         m, n = (math.prod(size for size, _ in side) for side in (kind.rows, kind.columns))
         whole = whole.reshape(self.each, m, n)
-        return whole.mT if kind.flipped else whole
+        return whole.mT if kind.transposed else whole
 
     def _take_apart(self, kind: Piece, matrices: Array) -> Array:
         same = self._uncut(kind)
         rest = [axis for axis in self.cut if axis not in same]
-        whole = matrices.mT if kind.flipped else matrices
+        whole = matrices.mT if kind.transposed else matrices
         shape = [self.each]
         for size, axes in kind.rows + kind.columns:
             shape += [*self._shape(axes), size // self._size(axes)]

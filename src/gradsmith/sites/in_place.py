@@ -1,15 +1,16 @@
-"""Matrices that have no other of their size: left where they are, if a Gram matrix will do.
+"""Matrices that have no other of their size: they stay where they are, if a Gram matrix is enough.
 
-Owners would compute such a matrix whole on every device at once, and all of it would travel to each
-of them and back. A formula that needs only its smaller Gram matrix can do with less where the
-matrix is whole along its short side `s`, split along its long side `l` into `P` pieces on `N`
-devices. The Gram matrix is a sum over the pieces, one all-reduce; the rest happens in place:
+At owners, every device would get the whole matrix, compute the same, and send it back. Some
+formulas need only the smaller Gram matrix. Let the matrix be whole along its short side `s`, and
+split along its long side `l` into `P` pieces, on `N` devices. Then the Gram matrix is a sum over
+the pieces, which is one all-reduce. The rest happens in place:
 
     received      2 s l (1 - 1 / N) numbers at owners,  at most 2 s^2 (1 - 1 / P) here
     flops         4 s^2 l and the formula's at owners,  4 s^2 l / P and the formula's here
 
-That is never more, so nothing is weighed. Not split at all (`P = 1`), it needs no communication.
-XLA's partitioner does it: of a product over a split axis it makes partial sums and one all-reduce.
+Both are never more here, so there is nothing to decide. A matrix that is not split (`P = 1`) needs
+no communication. XLA does the work: it makes partial sums and one all-reduce of a product over a
+split axis.
 """
 
 from collections import Counter
@@ -36,12 +37,12 @@ class InPlace:
 
     Attributes:
         mesh: The mesh.
-        homes: How each leaf is split.
+        splits: How each leaf is split.
         buckets: One for each leaf.
     """
 
     mesh: Mesh | AbstractMesh
-    homes: Sequence[Split]
+    splits: Sequence[Split]
     buckets: Sequence[Bucket]
 
     def init(self, make: Make, leaves: Sequence[MatrixLeaf]) -> list[Any]:
@@ -59,7 +60,7 @@ class InPlace:
         """As `Site.update`."""
         del make, params
         kept, structure = jax.tree.flatten(states)
-        specs = [spec_of(home) for home in self.homes]
+        specs = [spec_of(split) for split in self.splits]
 
         def step(stacks, states):
             outs, states = run([Members([x]) for x in stacks], None, states)
@@ -82,7 +83,7 @@ class InPlace:
         return done[: len(leaves)], jax.tree.unflatten(structure, done[len(leaves) :])
 
 
-def lone_leaves(leaves: Sequence[MatrixLeaf], homes: Sequence[Split]) -> list[int]:
+def unique_leaves(leaves: Sequence[MatrixLeaf], splits: Sequence[Split]) -> list[int]:
     """Return which leaves are one matrix each, alone of its size and whole along its short side."""
     counts = Counter()
     for own in leaves:
@@ -90,10 +91,10 @@ def lone_leaves(leaves: Sequence[MatrixLeaf], homes: Sequence[Split]) -> list[in
             counts[min(m, n), max(m, n)] += k
     return [
         index
-        for index, (own, home) in enumerate(zip(leaves, homes, strict=True))
+        for index, (own, split) in enumerate(zip(leaves, splits, strict=True))
         if (short := _short_axis(own)) is not None
         and counts[min(own.leaf.shape), max(own.leaf.shape)] == 1
-        and not home[short]
+        and not split[short]
     ]
 
 

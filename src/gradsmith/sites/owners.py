@@ -33,7 +33,7 @@ class AtOwners:
 
     Attributes:
         mesh: The mesh.
-        homes: How each leaf is split.
+        leaf_splits: How each leaf is split.
         splits: How it is split where it enters the exchange.
         exchanges: The way of each bucket.
         buckets: Which stacks meet.
@@ -42,7 +42,7 @@ class AtOwners:
     """
 
     mesh: Mesh | AbstractMesh
-    homes: Sequence[Split]
+    leaf_splits: Sequence[Split]
     splits: Sequence[Split]
     exchanges: Sequence[Exchange]
     buckets: Sequence[Bucket]
@@ -62,7 +62,7 @@ class AtOwners:
         run, values = trace_without_mesh(made, stacks)
         here = lambda values, own: run(values, self._spread(leaves, own))
         state = self._on_each(here, (_EVERYWHERE, self._specs), specs)(
-            self._everywhere(values), self._land(leaves)
+            self._everywhere(values), self._entering(leaves)
         )
         self._write_down(state, specs)
         return state
@@ -105,11 +105,11 @@ class AtOwners:
         in_specs = (_EVERYWHERE, self._specs, param_specs, specs)
         outs, states = self._on_each(here, in_specs, (self._specs, specs))(
             self._everywhere(values),
-            self._land(leaves),
-            None if params is None else self._land(params),
+            self._entering(leaves),
+            None if params is None else self._entering(params),
             jax.tree.map(lambda x, spec: move(x, spec, self.mesh), states, specs),
         )
-        return [self._home(i, x) for i, x in enumerate(outs)], states
+        return [self._as_in_leaf(i, x) for i, x in enumerate(outs)], states
 
     @property
     def _devices(self) -> int:
@@ -121,8 +121,8 @@ class AtOwners:
 
     def _on_each(self, f: Callable, in_specs: Any, out_specs: Any) -> Callable:
         mesh = None if not jax.sharding.get_abstract_mesh().empty else self.mesh
-        # What is equal on all devices (a counter) cannot be told by its type from what is not: a
-        # formula may begin a loop with plain zeros and end it with numbers of its own device.
+        # Types do not say what is equal on all devices, such as a counter: a formula may begin a
+        # loop with zeros, which are, and end it with numbers of its own device, which are not.
         return jax.shard_map(f, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
 
     def _stacks(self, leaves: Sequence[MatrixLeaf]) -> list[jax.ShapeDtypeStruct]:
@@ -133,14 +133,14 @@ class AtOwners:
             for bucket, exchange, dtype in plan
         ]
 
-    def _land(self, leaves: Sequence[MatrixLeaf]) -> list[Array]:
+    def _entering(self, leaves: Sequence[MatrixLeaf]) -> list[Array]:
         for own in leaves:
             check_mesh(own.leaf, self.mesh, f"leaf {own.path!r}")
         return [move(own.leaf, s, self.mesh) for own, s in zip(leaves, self._specs, strict=True)]
 
-    def _home(self, leaf: int, x: Array) -> Array:
-        home = self.homes[leaf]
-        return x if home == self.splits[leaf] else move(x, spec_of(home), self.mesh)
+    def _as_in_leaf(self, leaf: int, x: Array) -> Array:
+        split = self.leaf_splits[leaf]
+        return x if split == self.splits[leaf] else move(x, spec_of(split), self.mesh)
 
     def _everywhere(self, values: Sequence[Any]) -> list[Array]:
         return [move(jnp.asarray(x), _EVERYWHERE, self.mesh) for x in values]
@@ -214,10 +214,12 @@ def at_owners(
     buckets: Sequence[Bucket],
     transfer_dtype: DTypeLike | None,
 ) -> AtOwners:
-    """Plan how leaves that are split like that travel to their owners."""
+    """Plan how leaves that are split as `splits` say travel to their owners."""
     sizes = sizes_of(mesh)
     runs = [(i, run) for i, own in enumerate(leaves) for run in own.axes.runs(own.leaf.shape)]
-    landed = [_landing(own, split, sizes) for own, split in zip(leaves, splits, strict=True)]
+    entering = [
+        _entering_split(own, split, sizes) for own, split in zip(leaves, splits, strict=True)
+    ]
     exchanges = []
     for bucket in buckets:
         first = runs[bucket.members[0]][0]
@@ -225,32 +227,33 @@ def at_owners(
         if len(bucket.members) == 1 and bucket.count % math.prod(sizes.values()) == 0:
             # A leaf that has a bucket to itself may stay split among its matrices, if evenly.
             stack = _stack_axes(leaves[first], splits[first])
-            landed[first] = splits[first] if stack else landed[first]
+            entering[first] = splits[first] if stack else entering[first]
         pieces = []
         for leaf, run in (runs[index] for index in bucket.members):
-            rows, columns = _sides(leaves[leaf], run, landed[leaf])
-            flipped = run.stack_shape[1:] != bucket.matrix_shape
-            pieces.append(Piece(run.stack_shape[0], rows, columns, flipped))
+            rows, columns = _sides(leaves[leaf], run, entering[leaf])
+            is_transposed = run.stack_shape[1:] != bucket.matrix_shape
+            pieces.append(Piece(run.stack_shape[0], rows, columns, is_transposed))
         exchanges.append(Exchange(sizes, stack, tuple(pieces), transfer_dtype))
-    return AtOwners(mesh, splits, landed, exchanges, buckets, transposed(buckets, leaves))
+    return AtOwners(mesh, splits, entering, exchanges, buckets, transposed(buckets, leaves))
 
 
-def _landing(own: MatrixLeaf, split: Split, sizes: dict[str, int]) -> Split:
-    """Return the nearest split of a leaf that leaves its stack and its blocks whole.
+def _entering_split(own: MatrixLeaf, split: Split, sizes: dict[str, int]) -> Split:
+    """Return how a leaf is split where it enters the exchange, its stack and its blocks whole.
 
-    Mesh axes that split those split the widest other axis that they divide, if there is one.
+    A mesh axis that splits these in the leaf splits the widest other axis instead that it divides,
+    if there is one.
     """
     batch, rows, columns = own.axes.sides(own.leaf.ndim)
     whole = {*batch, *_cut(own)}
-    landed = [() if axis in whole else axes for axis, axes in enumerate(split)]
-    share = lambda axis: own.leaf.shape[axis] // math.prod(sizes[name] for name in landed[axis])
+    entering = [() if axis in whole else axes for axis, axes in enumerate(split)]
+    share = lambda axis: own.leaf.shape[axis] // math.prod(sizes[name] for name in entering[axis])
     for name in itertools.chain.from_iterable(split[axis] for axis in sorted(whole)):
         room = [axis for axis in rows + columns if axis not in whole]
         room = [axis for axis in room if share(axis) % sizes[name] == 0]
         if room:
             widest = max(room, key=share)
-            landed[widest] = (*landed[widest], name)
-    return tuple(landed)
+            entering[widest] = (*entering[widest], name)
+    return tuple(entering)
 
 
 def _stack_axes(own: MatrixLeaf, split: Split) -> MeshAxes:

@@ -11,7 +11,7 @@ from ..layout.declare import MatrixLeaf
 from ..layout.gathering import stack_shapes
 from ..layout.paths import leaves_with_path, masked_paths, prefixes
 from .here import Here
-from .in_place import InPlace, lone_leaves
+from .in_place import InPlace, unique_leaves
 from .moved_by_xla import MovedByXla
 from .owners import at_owners
 from .shards import mesh_of, spec_paths, splits_of
@@ -113,11 +113,11 @@ def sites_of(
         site = MovedByXla(mesh, plan(everything), options.transfer_dtype, path)
         return [Assigned(site, everything)]
     known = [split for split in splits if split is not None]
-    lone = lone_leaves(leaves, known) if may_stay_split else []
-    others = [index for index in everything if index not in set(lone)]
+    unique = unique_leaves(leaves, known) if may_stay_split else []
+    others = [index for index in everything if index not in set(unique)]
     assigned = []
-    if lone:
-        assigned.append(Assigned(InPlace(mesh, [known[i] for i in lone], plan(lone)), lone))
+    if unique:
+        assigned.append(Assigned(InPlace(mesh, [known[i] for i in unique], plan(unique)), unique))
     if others:
         there = [leaves[i] for i in others], [known[i] for i in others], plan(others)
         assigned.append(Assigned(at_owners(mesh, *there, options.transfer_dtype), others))

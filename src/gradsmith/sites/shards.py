@@ -96,8 +96,8 @@ def in_auto_axes(
     if AxisType.Explicit not in mesh.axis_types:
         return f
     explicit = lambda spec: _part(spec, len(spec), mesh, AxisType.Explicit)
-    homes = [NamedSharding(mesh, explicit(spec)) for spec in specs]
-    return jax.sharding.auto_axes(f, out_sharding=homes)  # pyright: ignore[reportReturnType]
+    shardings = [NamedSharding(mesh, explicit(spec)) for spec in specs]
+    return jax.sharding.auto_axes(f, out_sharding=shardings)  # pyright: ignore[reportReturnType]
 
 
 def explicit_spec(x: Any) -> PartitionSpec | None:
@@ -110,7 +110,7 @@ def check_mesh(x: Any, mesh: Mesh | AbstractMesh, what: str) -> None:
     """Refuse an array whose type says that it lies on another mesh.
 
     Raises:
-        ValueError: It does; the message says of `what`.
+        ValueError: It does. The message calls the array `what`.
     """
     sharding = _explicit(x)
     if sharding is not None and not _same(sharding.mesh, mesh):

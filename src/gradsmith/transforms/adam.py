@@ -7,8 +7,8 @@ from jax.typing import ArrayLike
 
 from ..xla.dtypes import wide_dtype
 from .arguments import check_fractions, check_not_negative
-from .averages import average, debias, square
-from .leaves import map_updates, move_state
+from .averages import average, debias, root, square
+from .leaves import advance
 from .sides import stands
 
 
@@ -55,14 +55,15 @@ def scale_by_adam(
         del params
         count = jnp.asarray(optax.safe_increment(state.count))
 
-        def direction(g, mean, mean_square):
+        def step(g, mean, mean_square):
+            mean = average(b1, mean, g)
+            mean_square = average(b2, mean_square, square(g, mean_square))
             ridge, rest = (jnp.asarray(x, mean_square.dtype) for x in (eps_root, eps))
-            root = jnp.sqrt(debias(b2, mean_square, count) + ridge) + rest
-            root = root + (root == 0).astype(root.dtype)  # plain arithmetic is at home on any mesh
-            return (debias(b1, mean, count) / root).astype(g.dtype)
+            divisor = root(debias(b2, mean_square, count) + ridge) + rest
+            divisor = divisor + (divisor == 0).astype(divisor.dtype)
+            return (debias(b1, mean, count) / divisor).astype(g.dtype), mean, mean_square
 
-        mu = move_state(lambda m, g: average(b1, m, g), state.mu, updates)
-        nu = move_state(lambda v, g: average(b2, v, square(g, v)), state.nu, updates)
-        return map_updates(direction, updates, mu, nu), optax.ScaleByAdamState(count, mu, nu)
+        out, mu, nu = advance(step, updates, state.mu, state.nu)
+        return out, optax.ScaleByAdamState(count, mu, nu)
 
     return stands("direction", "scale_by_adam", optax.GradientTransformation(init_fn, update_fn))

@@ -11,8 +11,8 @@ from jaxtyping import Array, Int
 
 from ..xla.dtypes import wide_dtype
 from .arguments import ScalarOrSchedule, check_fractions, check_not_negative
-from .averages import average, debias, square
-from .leaves import map_updates, move_state
+from .averages import average, debias, root, square
+from .leaves import advance
 from .sides import stands
 
 
@@ -75,17 +75,16 @@ def scale_by_ademamix(
         step = jnp.asarray(optax.safe_increment(state.step))
         slow_decay = b3(state.step) if callable(b3) else b3
         weight = alpha(state.step) if callable(alpha) else alpha
-        fast = move_state(lambda m, g: average(b1, m, g), state.fast, updates)
-        slow = move_state(lambda m, g: average(slow_decay, m, g), state.slow, updates)
-        squares = move_state(lambda v, g: average(b2, v, square(g, v)), state.mean_square, updates)
 
-        def direction(g, m1, m2, v):
-            root = jnp.sqrt(debias(b2, v, step)) + jnp.asarray(eps, v.dtype)
+        def move(g, m1, m2, v):
+            m1, m2 = average(b1, m1, g), average(slow_decay, m2, g)
+            v = average(b2, v, square(g, v))
+            divisor = root(debias(b2, v, step)) + jnp.asarray(eps, v.dtype)
             mixed = debias(b1, m1, step) + jnp.asarray(weight, m2.dtype) * m2
-            return (mixed / jnp.where(root == 0, 1, root)).astype(g.dtype)
+            return (mixed / jnp.where(divisor == 0, 1, divisor)).astype(g.dtype), m1, m2, v
 
-        out = map_updates(direction, updates, fast, slow, squares)
-        return out, AdemamixState(step, fast, slow, squares)
+        out, *means = advance(move, updates, state.fast, state.slow, state.mean_square)
+        return out, AdemamixState(step, *means)
 
     tx = optax.GradientTransformation(init_fn, update_fn)
     return stands("direction", "scale_by_ademamix", tx)

@@ -9,9 +9,9 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from ..xla.dtypes import wide_dtype
+from ..xla.trace_once import trace_once
 from .arguments import check_fractions
 from .averages import average
-from .leaves import move_state
 from .sides import stands
 
 
@@ -64,9 +64,13 @@ def average_weights(decay: ArrayLike = 0.999) -> optax.GradientTransformation:
                 "call update(grads, state, params)"
             )
 
-        move = lambda weight, update: (weight + update.astype(weight.dtype)).astype(weight.dtype)
-        moved = move_state(move, params, updates)
-        kept = jax.tree.map(lambda old, new: average(decay, old, new), state.average, moved)
+        def move(update, weight, old):
+            if update is not None:
+                weight = (weight + update.astype(weight.dtype)).astype(weight.dtype)
+            return average(decay, old, weight)
+
+        trees = updates, params, state.average
+        kept = jax.tree.map(trace_once(move), *trees, is_leaf=lambda node: node is None)
         total = average(decay, state.total, jnp.ones_like(state.total))
         return updates, AverageWeightsState(total, kept)
 

@@ -1,4 +1,4 @@
-"""Moving averages, in the dtype of the average whatever the dtype of the new number."""
+"""Moving averages, in the dtype of the average; new numbers may have another one."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -26,6 +26,17 @@ def square(
 ) -> Inexact[Array, "*shape"]:
     """Return the squared modulus, in the dtype of the average it goes into."""
     return jnp.square(jnp.abs(new.astype(like.dtype))).astype(like.dtype)
+
+
+def root(x: Inexact[Array, "*shape"]) -> Inexact[Array, "*shape"]:
+    """Return the square root of a sum of squares, whose derivative at zero is not infinite.
+
+    There the square has derivative zero, and zero times infinity would be NaN: for a row of an
+    embedding that no token asked for, or a block that is filled up. Written in plain arithmetic,
+    which works on any mesh.
+    """
+    is_zero = (x == 0).astype(x.dtype)
+    return jnp.sqrt(x + is_zero) - is_zero
 
 
 def below_one(decay: ArrayLike, dtype: DTypeLike) -> Array:

@@ -7,6 +7,7 @@ import optax
 from jaxtyping import Array, Inexact
 
 from ..xla.dtypes import wide_dtype
+from .averages import root
 
 
 class GraftState(NamedTuple):
@@ -64,6 +65,6 @@ def with_norm_of(
     like: Inexact[Array, "k m n"], x: Inexact[Array, "k m n"]
 ) -> Inexact[Array, "k m n"]:
     """Return every matrix of `x` at the Frobenius norm of that of `like`; zero stays zero."""
-    norm = lambda a: jnp.sqrt(jnp.sum(jnp.square(jnp.abs(a)), axis=(-2, -1), keepdims=True))
+    norm = lambda a: root(jnp.sum(jnp.square(jnp.abs(a)), axis=(-2, -1), keepdims=True))
     own = norm(x)
     return x * (norm(like) / jnp.where(own == 0, 1.0, own)).astype(x.dtype)

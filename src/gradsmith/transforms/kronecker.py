@@ -108,7 +108,7 @@ def _with_gram(
     if n <= side or side < target.least_gram_block or not can_loop(step, factor, factor):
         return step(factor, product(x, x))
 
-    def starts(mask):  # of the blocks there, all those of one matrix before the next one's
+    def starts(mask):  # where the blocks under the mask start, matrix by matrix
         blocks = np.argwhere(np.broadcast_to(mask, (k, n // side, n // side)))
         return jnp.asarray(blocks * (1, side, side), jnp.int32)
 
@@ -120,12 +120,12 @@ def _with_gram(
         old = jax.lax.dynamic_slice(factor, start, gram.shape)
         return jax.lax.dynamic_update_slice(factor, step(old, gram), start)
 
-    def move_one(turn, factor):
-        index, i, _ = diagonal[turn]
+    def move_one(number, factor):
+        index, i, _ = diagonal[number]
         return move(factor, product(part(index, i), part(index, i)), index, i, i)
 
-    def move_two(turn, factor):
-        index, i, j = below[turn]
+    def move_two(number, factor):
+        index, i, j = below[number]
         gram = product(part(index, i), part(index, j))
         return move(move(factor, gram, index, i, j), adjoint(gram), index, j, i)
 

@@ -1,7 +1,7 @@
 """Leaf by leaf over a tree of updates, where None says that there is nothing to do.
 
 A None has no gradient: the parameter is frozen, or is no array. It stays None, and what is kept
-for its parameter stays as it is.
+for its parameter stays as it is. Leaves of one shape are traced once.
 """
 
 from collections.abc import Callable
@@ -9,14 +9,23 @@ from typing import Any
 
 import jax
 
+from ..xla.trace_once import trace_once
+
 
 def map_updates(function: Callable[..., Any], updates: Any, *others: Any) -> Any:
     """Return `function(update, *others)` of every leaf, and None where the update is None."""
+    function = trace_once(function)
     step = lambda update, *rest: None if update is None else function(update, *rest)
     return jax.tree.map(step, updates, *others, is_leaf=lambda node: node is None)
 
 
-def move_state(function: Callable[[Any, Any], Any], kept: Any, updates: Any) -> Any:
-    """Return `function(kept, update)` of every leaf, and `kept` where the update is None."""
-    step = lambda update, own: own if update is None else function(own, update)
-    return jax.tree.map(step, updates, kept, is_leaf=lambda node: node is None)
+def advance(function: Callable[..., tuple], updates: Any, *kept: Any) -> tuple[Any, ...]:
+    """Return new updates and what is kept, the trees of `function(update, *kept)` of every leaf.
+
+    Where the update is None, all stay as they are.
+    """
+    function = trace_once(function)
+    leaves, structure = jax.tree.flatten(updates, is_leaf=lambda node: node is None)
+    rows = zip(leaves, *map(structure.flatten_up_to, kept), strict=True)
+    new = [row if row[0] is None else function(*row) for row in rows]
+    return tuple(structure.unflatten(row[i] for row in new) for i in range(1 + len(kept)))

@@ -9,8 +9,8 @@ from jax.typing import ArrayLike
 
 from ..xla.dtypes import wide_dtype
 from .arguments import check_fractions, check_not_negative
-from .averages import below_one
-from .leaves import map_updates, move_state
+from .averages import below_one, root
+from .leaves import advance
 from .sides import stands
 
 
@@ -73,15 +73,14 @@ def correct_by_mars(
             beta = below_one(decay, wide.dtype)
             out = wide + jnp.asarray(gamma, wide.dtype) * beta / (1 - beta) * (wide - previous)
             if max_norm is not None:
-                norm = jnp.sqrt(jnp.sum(jnp.square(jnp.abs(out))))
+                norm = root(jnp.sum(jnp.square(jnp.abs(out))))
                 limit = jnp.asarray(max_norm, norm.dtype)
                 shrink = jnp.where(norm > limit, limit / jnp.where(norm == 0, 1.0, norm), 1.0)
                 out = out * shrink.astype(out.dtype)
-            return out.astype(gradient.dtype)
+            # A copy: whoever donates both gradients and state may not donate one array twice.
+            return out.astype(gradient.dtype), jnp.copy(wide)
 
-        # A copy: whoever donates both gradients and state may not donate one array twice.
-        keep = lambda previous, g: jnp.copy(g.astype(previous.dtype))
-        out = map_updates(correct, updates, state.previous)
-        return out, MarsState(move_state(keep, state.previous, updates))
+        out, previous = advance(correct, updates, state.previous)
+        return out, MarsState(previous)
 
     return stands("direction", "correct_by_mars", optax.GradientTransformation(init_fn, update_fn))

@@ -6,7 +6,6 @@ constant decay the two families differ by the factor `1 - decay`, which an ortho
 does not see; under a scheduled decay they are different optimizers.
 """
 
-import functools
 from typing import Any, Literal, NamedTuple, get_args
 
 import jax
@@ -18,7 +17,7 @@ from jaxtyping import Array, Int
 from ..xla.dtypes import wide_dtype
 from .arguments import check_fixed, check_fractions
 from .averages import below_one
-from .leaves import map_updates, move_state
+from .leaves import advance
 from .sides import stands
 
 MomentumKind = Literal[
@@ -95,20 +94,22 @@ def momentum(
         step = jnp.asarray(optax.safe_increment(state.step))
 
         def average(m, g, debias=False):
-            m = m.astype(wide_dtype(m.dtype))
-            beta, g = below_one(decay, m.dtype), g.astype(m.dtype)
+            beta = below_one(decay, m.dtype)
             weight = 1 if kind.startswith("heavy_ball") else 1 - beta
             if debias:
                 m = m / (1 - beta ** (step + 1).astype(m.dtype))
                 g = g / (1 - beta ** step.astype(m.dtype))
             return beta * m + weight * g
 
-        kept = out = move_state(average, state.momentum, updates)
-        if "nesterov" in kind:
-            look_ahead = functools.partial(average, debias=kind.endswith("debiased"))
-            out = move_state(look_ahead, kept, updates)
-        out = map_updates(lambda g, u: u.astype(g.dtype), updates, out)
-        kept = jax.tree.map(lambda new, old: new.astype(old.dtype), kept, state.momentum)
+        def move(g, old):
+            wide = wide_dtype(old.dtype)
+            gradient = g.astype(wide)
+            m = out = average(old.astype(wide), gradient)
+            if "nesterov" in kind:
+                out = average(m, gradient, debias=kind.endswith("debiased"))
+            return out.astype(g.dtype), m.astype(old.dtype)
+
+        out, kept = advance(move, updates, state.momentum)
         return out, MomentumState(step, kept)
 
     return stands("direction", "momentum", optax.GradientTransformation(init_fn, update_fn))

@@ -9,7 +9,7 @@ from jaxtyping import Array, Inexact
 
 from ..xla.dtypes import wide_dtype
 from .arguments import check_choice, check_fractions, check_not_negative
-from .averages import average, square
+from .averages import average, root, square
 from .graft import with_norm_of
 
 NeuronAxis = Literal["out", "in", "long"]
@@ -74,8 +74,8 @@ def scale_by_neuron_rms(
         size = max(1, updates.shape[summed])  # the mean of no numbers is not zero
         seen = jnp.sum(square(wide, wide).real, axis=summed) / size
         mean_square = average(decay, state.mean_square, seen)
-        root = jnp.sqrt(jnp.expand_dims(mean_square, summed)) + jnp.asarray(eps, seen.dtype)
-        nonzero = jnp.where(root == 0, 1.0, root).astype(wide.dtype)
+        divisor = root(jnp.expand_dims(mean_square, summed)) + jnp.asarray(eps, seen.dtype)
+        nonzero = jnp.where(divisor == 0, 1.0, divisor).astype(wide.dtype)
         out = with_norm_of(wide, wide / nonzero)
         return out.astype(updates.dtype), NeuronRmsState(mean_square)
 

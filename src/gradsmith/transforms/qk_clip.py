@@ -28,7 +28,7 @@ def clip_qk(
     `threshold / max_logits`, and a head below the threshold stays as it is.
 
     Args:
-        weights: Of the queries or of the keys.
+        weights: Those of the queries, or of the keys.
         max_logits: The largest logit of each head, over batch and positions, after the division by
             `sqrt(head_dim)`, before the softmax, and over all devices. Of as many axes as the
             weights, 1 where it is not the axis of heads: `(heads, 1)` for a kernel

@@ -7,13 +7,13 @@ displacement. A chain in another order runs all the same, and means something el
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-import jax
 import jax.numpy as jnp
 import optax
 
 from ..layout.decision_log import Side, decision_log
 from ..layout.paths import leaves_with_path
 from .arguments import ScalarOrSchedule
+from .leaves import map_updates
 from .schedules import init_schedule, read_schedule
 
 Transformation = TypeVar("Transformation", bound=optax.GradientTransformation)
@@ -35,7 +35,7 @@ def scale_by_learning_rate(learning_rate: ScalarOrSchedule) -> optax.GradientTra
 
     What stands before it makes a direction, what stands after it sees the displacement; `describe`
     knows this learning rate and can point out what stands on the wrong side. Every update keeps its
-    dtype, whatever that of the rate.
+    dtype.
 
     Args:
         learning_rate: A number, or a schedule of the number of steps so far.
@@ -51,7 +51,7 @@ def scale_by_learning_rate(learning_rate: ScalarOrSchedule) -> optax.GradientTra
     def update_fn(updates, state, params=None):
         del params
         rate, state = read_schedule(learning_rate, state)
-        return jax.tree.map(lambda u: -jnp.asarray(rate, u.dtype) * u, updates), state
+        return map_updates(lambda u: -jnp.asarray(rate, u.dtype) * u, updates), state
 
     tx = optax.GradientTransformation(lambda params: init_schedule(learning_rate), update_fn)
     return stands("learning rate", "learning_rate", tx)

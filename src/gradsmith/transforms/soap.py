@@ -56,11 +56,18 @@ def scale_by_soap(
     sides: Sides = "both",
     max_side: int | None = None,
 ) -> optax.GradientTransformation:
-    """Run Adam in the slowly turning eigenbasis of the gradients' covariance (a rule).
+    """Run Adam in the slowly rotating eigenbasis of the gradients' covariance (a rule).
 
     With `G' = Q^H G P`, Adam's moments of `G'`, and its direction `N`, the update is `Q N P^H`.
     Then `L <- d L + (1 - d) G G^H` and `R` likewise with `G^H G`; every `refresh_every` steps `Q`
-    and `P` follow their eigenvectors, the mean is turned with them and the mean square is permuted.
+    and `P` follow their eigenvectors, the mean is rotated with them, the mean square permuted.
+
+    Directions that no gradient has had yet have no eigenbasis: the longer side of a matrix has such
+    in the first steps, and every side where gradients have low rank. Round-off chooses a basis for
+    them. So two runs that differ by round-off soon differ by whole updates, here as in the authors'
+    code. There are two ways to keep such runs together. `sides="smaller"` gives the longer side no
+    basis; it helps where gradients have full rank. `factors="kl"` starts from the identity; it
+    helps as long as `factor_decay^t` is more than round-off.
 
     A direction: stands before the learning rate, inside `per_stack`. State for `(m, n)`: `2 m n`
     of Adam and `2 m^2 + 2 n^2`. Costs `6 m n (m + n)` flops a step (on CPUs a sixth less, of large
@@ -215,29 +222,29 @@ def kl_statistics(
 def _in_due_bases(
     state: SoapState, refresh_every: ArrayLike, refresh: Refresh, start: Start
 ) -> SoapState:
-    """Return the state in new bases, where the step before was one after which they are due.
+    """Return the state in new bases, if they are due after the step before.
 
-    At the end of that step the old ones would have been read already, for its update, and XLA
-    would then copy them in every step, due or not.
+    They are not made at the end of that step: its update has read the old ones, and XLA would copy
+    them in every step, due or not.
     """
     last = state.step - 1
     due = (last >= 0) & (jax.lax.rem(last, jnp.asarray(refresh_every, last.dtype)) == 0)
-    turned = lambda state: jax.lax.cond(due, lambda s: _turn(s, refresh), lambda s: s, state)
+    rotated = lambda state: jax.lax.cond(due, lambda s: _rotated(s, refresh), lambda s: s, state)
     if start == "identity" or refresh == "eigh":
-        return turned(state)
-    return jax.lax.cond(last == 0, lambda s: _turn(s, "eigh"), turned, state)
+        return rotated(state)
+    return jax.lax.cond(last == 0, lambda s: _rotated(s, "eigh"), rotated, state)
 
 
-def _turn(state: SoapState, refresh: Refresh) -> SoapState:
-    """Return the state in bases that follow the factors: mean turned, mean square permuted."""
-    turned = (state.bases, state.eigenvalues, state.adam.mu, state.adam.nu)
+def _rotated(state: SoapState, refresh: Refresh) -> SoapState:
+    """Return the state in bases that follow the factors: mean rotated, mean square permuted."""
+    moving = (state.bases, state.eigenvalues, state.adam.mu, state.adam.nu)
     limit = current_target().chunk_bytes
-    update = lambda turned, factors: _followed(factors, refresh, *turned)
-    bases, values, mean, square = in_chunks(update, limit, turned, state.factors)
+    update = lambda moving, factors: _followed(factors, refresh, *moving)
+    bases, values, mean, square = in_chunks(update, limit, moving, state.factors)
     adam = state.adam._replace(mu=mean, nu=square)
-    state = state._replace(bases=bases, eigenvalues=values, adam=adam)
-    # Otherwise JAX would lead the factors past the `cond`, and XLA then keeps a copy for it.
-    return jax.lax.optimization_barrier(state)
+    # Without the barrier JAX would lead the factors past the `cond`, and XLA keep a copy for it.
+    factors = jax.lax.optimization_barrier(state.factors)
+    return state._replace(factors=factors, bases=bases, eigenvalues=values, adam=adam)
 
 
 def _followed(factors: Pair, refresh: Refresh, bases: Pair, eigenvalues, mean, mean_square):

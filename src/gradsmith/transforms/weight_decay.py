@@ -115,13 +115,13 @@ def _decay(
             part = jnp.asarray(now, weight.dtype) * decaying(update, weight)
             return update + part.astype(update.dtype)
 
-        def below(decays, updates, params):
-            return map_updates(add, updates, params) if decays else updates
-
         which = mask(params) if callable(mask) else mask
         if which is None:
-            return below(True, updates, params), state
-        return jax.tree.map(below, which, updates, params), state
+            return map_updates(add, updates, params), state
+        chosen = jax.tree.map(lambda decays, some: some if decays else None, which, updates)
+        decayed = map_updates(add, chosen, params)
+        either = lambda new, old: old if new is None else new
+        return jax.tree.map(either, decayed, updates, is_leaf=lambda node: node is None), state
 
     init_fn = lambda params: init_schedule(rate)
     return stands("direction", name, optax.GradientTransformation(init_fn, update_fn))

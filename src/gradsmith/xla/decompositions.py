@@ -7,7 +7,7 @@ work, and the program hangs (seen in jaxlib 0.10.2, `jax::ParallelBatchMap`). A 
 needs no other thread. So there the matrices of a batch come one after the other, also where
 `jax.vmap` makes the batch.
 
-Nothing here has a derivative; `gradsmith.matrix` says what they are.
+Singular vectors have no derivative here; what is made of them has one of its own.
 """
 
 import math
@@ -19,14 +19,29 @@ import jax.numpy as jnp
 from jax.custom_batching import sequential_vmap
 from jaxtyping import Array, Float, Inexact
 
+from .arithmetic import adjoint_times, matmul
 from .targets import current_target
 
 
+@jax.custom_jvp
 def eigh(
     a: Inexact[Array, "*stack n n"],
 ) -> tuple[Float[Array, "*stack n"], Inexact[Array, "*stack n n"]]:
-    """Return eigenvalues, the smallest first, and eigenvectors of Hermitian matrices."""
+    """Return eigenvalues, the smallest first, and eigenvectors of Hermitian matrices.
+
+    The derivative of vectors whose eigenvalues are equal is taken for zero.
+    """
     return _decompose(lambda x: tuple(jnp.linalg.eigh(x)), a)
+
+
+@eigh.defjvp
+def _(primals: Any, tangents: Any) -> Any:
+    values, vectors = eigh(*primals)
+    moved = matmul(adjoint_times(vectors, *tangents), vectors)
+    gaps = values[..., None, :] - values[..., :, None]
+    rotated = jnp.where(gaps == 0, 0.0, moved / jnp.where(gaps == 0, 1.0, gaps).astype(moved.dtype))
+    values_moved = jnp.diagonal(moved, axis1=-2, axis2=-1).real
+    return (values, vectors), (values_moved, matmul(vectors, rotated))
 
 
 def svd(

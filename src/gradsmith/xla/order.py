@@ -13,6 +13,7 @@ from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Inexact, Int
 
 from .targets import current_target
+from .trace_once import trace_once
 
 Tree = TypeVar("Tree")
 
@@ -28,7 +29,8 @@ def hold(values: Tree, until: Inexact[Array, "..."] | None) -> Tree:
     never = _at_most_zero(jax.lax.stop_gradient(until)) > 0
     # The other value is never taken. XLA sees through a select between equal constants, such as
     # a place that is zero and zero.
-    return jax.tree.map(lambda x: jnp.where(never, x + 1, x), values)
+    held = trace_once(lambda x, never: jnp.where(never, x + 1, x))
+    return jax.tree.map(lambda x: held(x, never), values)
 
 
 @custom_vmap

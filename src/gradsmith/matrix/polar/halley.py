@@ -49,7 +49,7 @@ def halley(
 
     References:
         Nakatsukasa, Bai and Gygi, Optimizing Halley's Iteration for Computing the Matrix Polar
-        Decomposition, SIAM DecisionLog on Matrix Analysis and Applications 31(5), 2010.
+        Decomposition, SIAM Journal on Matrix Analysis and Applications 31(5), 2010.
     """
     return Halley(steps, lower).run(x)
 

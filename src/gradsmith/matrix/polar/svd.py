@@ -1,13 +1,21 @@
 """The polar factor exactly, by a singular value decomposition."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Inexact, Shaped
 
-from ...xla.arithmetic import FULL, Arithmetic, matmul
+from ...xla.arithmetic import (
+    FULL,
+    Arithmetic,
+    adjoint,
+    adjoint_times,
+    matmul,
+    times_adjoint,
+)
 from ...xla.decompositions import svd
 from ...xla.targets import current_target
 from ..inputs import as_matrices
@@ -46,10 +54,42 @@ def svd_polar(x: Shaped[Array, "..."]) -> Inexact[Array, "*stack m n"]:
     computed = as_matrices(x, "svd_polar")
     if x.size == 0:
         return x
-    u, s, vh = svd(computed)
+    return _polar(computed).astype(x.dtype)
+
+
+@jax.custom_jvp
+def _polar(x: Array) -> Array:
+    u, _, vh = _range(x)
+    return matmul(u, vh)
+
+
+def _range(x: Array) -> tuple[Array, Array, Array]:
+    """Return `u, s, vh`, zero where a singular value counts as zero."""
+    u, s, vh = svd(x)
     threshold = max(x.shape[-2:]) * jnp.finfo(s.dtype).eps * s[..., :1]
-    kept = jnp.where(s <= threshold, 0.0, 1.0).astype(u.dtype)
-    return matmul(u * kept[..., None, :], vh).astype(x.dtype)
+    s = jnp.where(s <= threshold, 0.0, s)
+    there = (s > 0).astype(u.dtype)
+    return u * there[..., None, :], s, there[..., :, None] * vh
+
+
+@_polar.defjvp
+def _(primals: Any, tangents: Any) -> tuple[Array, Array]:
+    """Return the polar factor and its derivative among matrices of the same rank.
+
+    With `A = U^H dX V`: `(A - A^H)_ij / (s_i + s_j)` within the range, and `dX` over the singular
+    value where it leads out of it on one side.
+    """
+    (x,), (dx,) = primals, tangents
+    u, s, vh = _range(x)
+    over = jnp.where(s > 0, 1 / jnp.where(s > 0, s, 1.0), 0.0).astype(x.dtype)[..., None, :]
+    sums = s[..., :, None] + s[..., None, :]
+    across, along = times_adjoint(dx, vh), adjoint_times(u, dx)  # dX V and U^H dX
+    inner = matmul(along, adjoint(vh))
+    rotated = (inner - adjoint(inner)) / jnp.where(sums > 0, sums, 1.0).astype(x.dtype)
+    below = (across - matmul(u, inner)) * over
+    beside = adjoint(over) * (along - matmul(inner, vh))
+    out = matmul(matmul(u, rotated) + below, vh) + matmul(u, beside)
+    return matmul(u, vh), out
 
 
 @dataclass(frozen=True)

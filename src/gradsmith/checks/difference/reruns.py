@@ -1,0 +1,140 @@
+"""One optimizer run again, changed in one respect: what the other may be."""
+
+import inspect
+import itertools
+import typing
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from .ground import Ground
+from .scaling import BETAS, norm
+from .sides import JaxSide, Side, Updates
+
+DECAYS = (1e-4, 5e-4, 1e-3, 1e-2, 0.1)
+EPSILONS = (0.0, 1e-12, 1e-10, 1e-8, 1e-7, 1e-6, 1e-5)
+MOST_VARIANTS = 100
+"""How many other arguments are tried; a name is compiled once where its number may be traced."""
+
+
+class Rerun(NamedTuple):
+    """An optimizer that is changed in one respect.
+
+    Attributes:
+        kind: What sort of change it is.
+        says: In words, after "is the other one".
+        make: Returns its updates.
+    """
+
+    kind: str
+    says: str
+    make: Callable[[], Updates]
+
+
+def reruns(side: Side, other: Side, ground: Ground, of_other: Updates) -> Iterator[Rerun]:
+    """Return the changes to `side` that may make it `other`, cheap ones first."""
+    for beta in _values(side, other, lambda name, x: 0 < x < 1, BETAS):
+        says = f"with Nesterov's look-ahead of beta = {beta:g}"
+        looking = ground._replace(grads=_each(lambda g, b=beta: _look_ahead(g, b), ground.grads))
+        yield Rerun("look-ahead", says, lambda looking=looking: side.updates(looking))
+    yield Rerun("transpose", "with fan-in and fan-out exchanged", lambda: _swapped(side, ground))
+    for decay in _values(side, other, lambda name, x: "decay" in name and x > 0, DECAYS):
+        says = f"with a decay of {decay:g} that is added to the gradient"
+        added = lambda g, p, d=decay: g + d * p
+        coupled = ground._replace(grads=jax.tree.map(added, ground.grads, ground.params))
+        yield Rerun("coupled decay", says, lambda coupled=coupled: side.updates(coupled))
+    yield from _clipped(side, ground, of_other)
+    if isinstance(side, JaxSide):
+        for name, value in itertools.islice(_variants(side, other), MOST_VARIANTS):
+            says = f"with {name}={value!r}"
+            make = lambda name=name, value=value: side.updates_with(name, value, ground)
+            yield Rerun(f"argument {name}", says, make)
+
+
+def _look_ahead(grads: np.ndarray, beta: float) -> np.ndarray:
+    """Return gradients whose moving average is that of `grads`, looked ahead.
+
+    `beta m_t + (1 - beta) g_t` is `(1 + beta) m_t - beta m_(t-1)`, and an average is linear.
+    """
+    before = np.concatenate([np.zeros_like(grads[:1]), grads[:-1]])
+    return (1 + beta) * grads - beta * before
+
+
+def _swapped(side: Side, ground: Ground) -> Updates:
+    swap = lambda x: x.swapaxes(-1, -2) if x.ndim > 2 else x
+    return [swap(x) for x in side.updates(Ground(*(_each(swap, tree) for tree in ground)))]
+
+
+def _clipped(side: Side, ground: Ground, of_other: Updates) -> Iterator[Rerun]:
+    """Return what `side` is where its gradients are too small to be clipped, and clipped behind."""
+    tiny = 1e-9
+    shrunk = ground._replace(grads=_each(lambda g: tiny * g, ground.grads))
+
+    def free() -> Updates:  # of what is linear in the gradient
+        return [x / tiny for x in side.updates(shrunk)]
+
+    def by_norm() -> Updates:
+        norms = lambda run: np.array([norm([x[t] for x in run]) for t in range(ground.steps)])
+        made = free()
+        factor = np.minimum(1, norms(of_other).max() / np.maximum(norms(made), 1e-300))
+        return [x * factor.reshape(-1, *[1] * (x.ndim - 1)) for x in made]
+
+    def by_value() -> Updates:
+        limit = max(float(np.abs(x).max()) for x in of_other)
+        return [np.clip(x, -limit, limit) for x in free()]
+
+    yield Rerun("clipping", "without the clipping of its gradients", free)
+    kind, instead = "clipping order", "clipped, and not the gradient"
+    yield Rerun(kind, f"with the norm of the update {instead}", by_norm)
+    yield Rerun(kind, f"with each entry of the update {instead}", by_value)
+
+
+def _variants(side: JaxSide, other: Side) -> Iterator[tuple[str, Any]]:
+    """Return other values for the arguments that a factory has."""
+    for name, parameter in side.subject.parameters.items():
+        if name == side.subject.rate_name:
+            continue
+        now = side.arguments.get(name)
+        theirs = [other.arguments[name]] if name in other.arguments else []
+        for value in dict.fromkeys([*_hashable(theirs), *_alternatives(name, now, parameter)]):
+            if value != now or type(value) is not type(now):
+                yield name, value
+
+
+def _alternatives(name: str, now: Any, parameter: inspect.Parameter) -> Iterable[Any]:
+    choices = [*typing.get_args(parameter.annotation)]
+    if isinstance(now, bool):
+        return (not now,)
+    if isinstance(now, str):
+        nested = [typing.get_args(choice) or (choice,) for choice in choices]
+        return [word for words in nested for word in words if isinstance(word, str)]
+    if not isinstance(now, float):
+        return ()
+    if "eps" in name:
+        return EPSILONS
+    if "decay" in name and now < 0.5:
+        return (0.0, *DECAYS)
+    return (0.0, *BETAS) if 0 <= now < 1 else ()
+
+
+def _values(
+    side: Side, other: Side, wanted: Callable[[str, float], bool], usual: Iterable[float]
+) -> list[float]:
+    """Return the numbers that either was built with and that are wanted, then the usual ones."""
+    given = [
+        value
+        for one in (side, other)
+        for name, value in one.arguments.items()
+        if isinstance(value, float) and wanted(name, value)
+    ]
+    return list(dict.fromkeys([*given, *usual]))
+
+
+def _hashable(values: Iterable[Any]) -> list[Any]:
+    return [x for x in values if isinstance(x, bool | int | float | str)]
+
+
+def _each(f: Callable[[np.ndarray], np.ndarray], tree: Any) -> Any:
+    return jax.tree.map(f, tree)

@@ -1,0 +1,173 @@
+"""How one trajectory is made of another by factors, and what the factors are called."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from .sides import Updates
+
+EXPLAINED = 1e-3
+"""The part of a difference that an explanation may leave."""
+UNCLEAR = 0.2
+"""The most that may be left where it is all rounding, of an optimizer in bfloat16."""
+BETAS = (0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 0.9999)
+
+NAMELESS = ("factor by leaf", "factor by step")
+"""Explanations that fit anything of their form: taken where nothing else fits."""
+
+SHAPE_FACTORS = {
+    "sqrt(max(1, columns / rows))": lambda m, n: math.sqrt(max(1, n / m)),
+    "sqrt(columns / rows)": lambda m, n: math.sqrt(n / m),
+    "sqrt(max(1, rows / columns))": lambda m, n: math.sqrt(max(1, m / n)),
+    "sqrt(rows / columns)": lambda m, n: math.sqrt(m / n),
+    "0.2 sqrt(max(rows, columns))": lambda m, n: 0.2 * math.sqrt(max(m, n)),
+    "sqrt(max(rows, columns))": lambda m, n: math.sqrt(max(m, n)),
+    "sqrt(rows * columns)": lambda m, n: math.sqrt(m * n),
+    "sqrt(rows)": lambda m, n: math.sqrt(m),
+    "sqrt(columns)": lambda m, n: math.sqrt(n),
+    "rows": lambda m, n: float(m),
+    "columns": lambda m, n: float(n),
+}
+"""Factors of published optimizers, for a matrix of `m` rows and `n` columns."""
+
+
+class Scaling(NamedTuple):
+    """How `b` is made of `a`.
+
+    Attributes:
+        kind: What sort of factor it is.
+        says: In words, after "its updates".
+        left: The part of the difference that it leaves, 0 for all explained.
+    """
+
+    kind: str
+    says: str
+    left: float
+
+
+def scaling(
+    a: Updates,
+    b: Updates,
+    params: Updates,
+    apart: float,
+    allowed: float,
+    schedules: Sequence[np.ndarray] = (),
+) -> Scaling | None:
+    """Return the simplest factor that makes `b` of `a`; None where there is none.
+
+    Args:
+        a: Some leaves of one trajectory.
+        b: The same of the other.
+        params: The parameters that both saw.
+        apart: The norm of the difference that is to be explained.
+        allowed: What rounding may leave of it. Where it is much, the best factor is taken.
+        schedules: Learning rates that may be in use, from the step before the first to the one
+            after the last.
+    """
+
+    def left(made: Updates) -> float:
+        return norm([x - y for x, y in zip(made, b, strict=True)]) / apart
+
+    if not np.isfinite(apart) or not all(np.isfinite(x).all() for x in (*a, *b)):
+        return None
+    found = [Scaling("rounding", "differ by hardly more than rounding", left(a))]
+    constant = _fit(a, b)
+    found.append(Scaling(*_constant(constant), left([constant * x for x in a])))
+    each = [_fit([x], [y]) for x, y in zip(a, b, strict=True)]
+    shape = _shape_factor(each, [x.shape[1:] for x in a], min(1e-4 + allowed / apart, 0.02))
+    if len(a) > 1:
+        told = shape or ", ".join(f"{c:.4g}" for c in each) + " (leaf by leaf)"
+        made = [c * x for c, x in zip(each, a, strict=True)]
+        kind = "shape factor" if shape else "factor by leaf"
+        found.append(Scaling(kind, f"are {told} times as large", left(made)))
+    steps = [_fit([x[t] for x in a], [y[t] for y in b]) for t in range(len(a[0]))]
+    by_step = [np.stack([c * x for c, x in zip(steps, leaf, strict=True)]) for leaf in a]
+    found.append(Scaling(*_by_step(steps, schedules), left(by_step)))
+    decay = _fit(params, [y - x for x, y in zip(a, b, strict=True)])
+    decayed = [x + decay * p for x, p in zip(a, params, strict=True)]
+    more = "more" if decay < 0 else "less"
+    says = f"decay the weights by {abs(decay):.4g} of themselves {more}, apart from the gradient"
+    found.append(Scaling("decoupled decay", says, left(decayed)))
+    best = min(one.left for one in found)
+    if best > min(EXPLAINED + allowed / apart, UNCLEAR):
+        return None
+    return next(one for one in found if one.left <= max(EXPLAINED, 2 * best))
+
+
+def norm(arrays: Sequence[np.ndarray]) -> float:
+    """Return the root of the sum of all squares."""
+    return math.sqrt(sum(float(np.sum(np.abs(x) ** 2)) for x in arrays))
+
+
+def _fit(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> float:
+    """Return the factor that brings `a` closest to `b`."""
+    squares = sum(float(np.sum(np.abs(x) ** 2)) for x in a)
+    products = sum(float(np.sum(x * y)) for x, y in zip(a, b, strict=True))
+    return products / squares if squares else 1.0
+
+
+def _constant(factor: float) -> tuple[str, str]:
+    if math.isclose(factor, -1, rel_tol=1e-6):
+        return "sign", "have the other sign: minus the learning rate is there twice, or not at all"
+    for beta in BETAS:
+        if math.isclose(factor, 1 - beta, rel_tol=1e-4):
+            return "1 - beta", f"are 1 - beta times as large, with beta = {beta}"
+        if math.isclose(factor, 1 / (1 - beta), rel_tol=1e-4):
+            return "1 - beta", f"are 1 / (1 - beta) times as large, with beta = {beta}"
+    return "constant factor", f"are {factor:.6g} times as large"
+
+
+def _shape_factor(
+    factors: Sequence[float], shapes: Sequence[tuple[int, ...]], tolerance: float
+) -> str | None:
+    """Return the published factor, or the quotient of two, that these are, but for a constant."""
+    if not all(len(shape) == 2 for shape in shapes):
+        return None
+    known = {"1": lambda m, n: 1.0, **SHAPE_FACTORS}
+    fits = []
+    for above, f in known.items():
+        for below, g in known.items():
+            parts = [c * g(*s) / f(*s) for c, s in zip(factors, shapes, strict=True)]
+            if np.ptp(parts) <= tolerance * abs(parts[0]):
+                fits.append((above, below, parts[0]))
+    exact = [fit for fit in fits if math.isclose(fit[2], 1, rel_tol=tolerance)]
+    if not fits:
+        return None
+    above, below, rest = min(exact or fits, key=lambda fit: (fit[1] != "1") + (fit[0] != "1"))
+    quotient = above if below == "1" else f"{above} / {below}"
+    return quotient if exact else f"{rest:.4g} {quotient}"
+
+
+def _by_step(factors: Sequence[float], schedules: Sequence[np.ndarray]) -> tuple[str, str]:
+    """Say what factors of steps 1, 2, ... are."""
+    t = np.arange(1, len(factors) + 1)
+    seen = np.asarray(factors)
+    like = lambda made: np.allclose(seen, made, rtol=2e-3)  # an epsilon is seen in them too
+    for rates in schedules:
+        moves = (rates != 0)[:-2] & (rates != 0)[1:-1]
+        late, now, early = (part[moves] for part in (rates[:-2], rates[1:-1], rates[2:]))
+        for theirs, ours, says in (
+            (now, early, "are a step ahead in the schedule"),
+            (now, late, "are a step behind in the schedule"),
+            (early, now, "are a step behind in the schedule"),
+            (late, now, "are a step ahead in the schedule"),
+        ):
+            if np.allclose(seen[moves] * theirs, ours, rtol=1e-4):
+                return "schedule", says
+    for b in BETAS:
+        for power, root in ((1.0, ""), (0.5, "the root of ")):
+            correction = (1 - b**t) ** power
+            if like(correction):
+                return "bias correction", f"are {root}1 - {b}^t times as large: not debiased"
+            if like(1 / correction):
+                return "bias correction", f"are larger by {root}1 / (1 - {b}^t): debiased"
+    for b1 in BETAS:
+        for b2 in BETAS:
+            both = np.sqrt(1 - b2**t) / (1 - b1**t)
+            if like(both) or like(1 / both):
+                which = "debiased" if like(both) else "not debiased"
+                return "bias correction", f"are {which}, with b1 = {b1} and b2 = {b2}"
+    told = ", ".join(f"{x:.4g}" for x in seen[:4])
+    return "factor by step", f"are {told} ... times as large in steps 1, 2, 3, 4 ..."

@@ -1,0 +1,115 @@
+"""`gradsmith diff`: where two optimizers part, and what the difference looks like."""
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import optax
+import optax.contrib
+import tyro
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+import gradsmith
+
+from ..checks import Difference, Subject
+from ..checks import diff as difference_of
+from ..checks.difference.entry import STEPS
+from ..checks.difference.torch_side import TorchSide
+from ..race import Range
+from .loading import UsageError, bind, load
+from .race_spec import parse
+
+if TYPE_CHECKING:
+    from ..checks.difference.sides import Side
+
+TORCH = "torch:"
+
+
+def diff(
+    a: Annotated[str, tyro.conf.Positional],
+    b: Annotated[str, tyro.conf.Positional],
+    /,
+    params: str | None = None,
+    steps: int = STEPS,
+    seed: int = 0,
+    json: Path | None = None,
+) -> int:
+    """Run two optimizers side by side; exit code 0 if they are the same, 1 if not, 2 for misuse.
+
+    Args:
+        a: `muon(momentum=0.9)`, `optax.adam` or `file.py:factory`, with arguments or without; one
+            of torch is `torch:torch.optim.Muon(lr=0.02)`. Without a learning rate it gets 0.01.
+        b: What it is compared with.
+        params: `file.py:name` of the parameters, or of a function that makes them. Shapes and names
+            count. By default a small tree with matrices, vectors, an embedding and a head.
+        steps: How many steps both make.
+        seed: Of parameters and gradients.
+        json: Where to write all of it.
+    """
+    tree = _params(params)
+    sides = _side(a), _side(b)
+    try:
+        found = difference_of(*sides, params=tree, steps=steps, seed=seed)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{a} and {b} cannot be compared: {error}") from error
+    show(found, Console(highlight=False))
+    if json is not None:
+        try:
+            json.write_text(found.to_json() + "\n")
+        except OSError as error:
+            raise UsageError(f"--json {json}: {error.strerror}") from None
+    return 0 if found.equal else 1
+
+
+def show(found: Difference, console: Console) -> None:
+    """Print the verdict, a table of leaves where they differ, and what explains it."""
+    console.print(Text(found.headline, "bold green" if found.equal else "bold red"))
+    if not found.equal:
+        table = Table("leaf", "parts in step", "times rounding", "largest difference", box=None)
+        for path, where in found.leaves.items():
+            told = ["the same", "", ""]
+            if where is not None:
+                told = [str(where.step), f"{where.times_rounding:.2g}", f"{where.relative:.2%}"]
+            table.add_row(path, *told, style="dim" if where is None else "")
+        console.print(table)
+    for finding in found.findings:
+        everywhere = set(finding.leaves) == {path for path, where in found.leaves.items() if where}
+        where = "wherever they differ" if everywhere else ", ".join(finding.leaves)
+        console.print(Text(f"{finding.says}\n", "bold").append(f"  {where}", "dim"))
+    if found.unexplained:
+        leaves = ", ".join(found.unexplained)
+        console.print(Text(f"nothing that diff knows explains {leaves}", "yellow"))
+    for note in found.notes:
+        console.print(Text(note, "dim"))
+
+
+def _side(text: str) -> "Subject | TorchSide | Side":
+    spec = parse(text.removeprefix(TORCH))
+    arguments = spec.fixed | spec.space
+    if any(isinstance(value, Range) for value in arguments.values()):
+        raise UsageError(f"{text}: diff takes values, not ranges")
+    if text.startswith(TORCH):
+        try:
+            importlib.import_module("torch")
+        except ImportError:
+            raise UsageError(f"{text} needs torch: pip install 'gradsmith[torch]'") from None
+        return TorchSide(load(spec.target), spec.target.rpartition(":")[2], **arguments)
+    found = load(spec.target, (gradsmith, optax, optax.contrib))
+    if isinstance(found, Subject):
+        return found
+    name = spec.target.rpartition(":")[2]
+    if isinstance(found, optax.GradientTransformation):
+        return Subject(name, found)
+    if not callable(found):
+        raise UsageError(f"{spec.target} is {found!r}, neither a factory nor a transformation")
+    bind(found, [f"{key}={value!r}" for key, value in arguments.items()], spec.target)
+    return Subject(text if arguments else name, found, arguments)
+
+
+def _params(spec: str | None) -> Any:
+    if spec is None:
+        return None
+    found = load(spec)
+    return found() if callable(found) else found
