@@ -1,6 +1,6 @@
 """What narrow arithmetic makes of the band of every schedule, in both forms: emulated on a CPU.
 
-python benchmarks/arithmetic.py [--sides 128,512 256,256]
+python benchmarks/arithmetic.py [--sides 64,256 96,96]
 
 For each schedule, form and arithmetic: after which steps the Gram form starts again; the excess,
 which is how far the worst singular value of the result lies outside the band of exact arithmetic;
@@ -106,6 +106,6 @@ def main(sides: list[tuple[int, int]]) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sides", nargs="*", default=["128,512", "192,192"])
+    parser.add_argument("--sides", nargs="*", default=["64,256", "96,96"])
     jax.config.update("jax_platforms", "cpu")
     main([tuple(map(int, pair.split(","))) for pair in parser.parse_args().sides])
