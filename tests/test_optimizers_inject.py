@@ -39,9 +39,9 @@ NUMBERS = {
 FIXED = {"steps": 3, "max_error": 0.4, "max_side": 5, "max_block": 5}
 """What decides shapes or the program."""
 NO_NUMBERS = {
-    "momentum_kind", "precision", "momentum_dtype", "method", "coefficients", "shape_scale", "placement",
-    "factors", "sides", "root", "neuron_axis", "weight_decay_mask", "embedding", "head",
-    "lr_scales", "axes", "roles",
+    "momentum_kind", "momentum_dtype", "method", "coefficients", "precision", "shape_scale",
+    "placement", "factors", "sides", "root", "neuron_axis", "weight_decay_mask", "embedding",
+    "head", "lr_scales", "axes", "roles",
 }  # fmt: skip
 CASES = [
     (name, argument)
