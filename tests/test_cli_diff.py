@@ -54,5 +54,5 @@ def test_steps_that_are_none_are_misuse():
 def test_a_file_that_exits_is_misuse_and_no_success(tmp_path):
     file = tmp_path / "exits.py"
     file.write_text("import sys\nsys.exit(0)\n")
-    with pytest.raises(UsageError, match="importing .*exits.py failed: SystemExit: 0"):
+    with pytest.raises(UsageError, match=r"importing .*exits\.py failed: SystemExit: 0"):
         diff(f"{file}:make", "optax.sgd")
