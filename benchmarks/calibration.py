@@ -2,8 +2,8 @@
 
 python benchmarks/calibration.py [repetitions, 200 by default]
 
-Each repetition is a whole race on a tiny task, with tuning, selection and verdict, of two entries:
-SGD whose gradients get noise of its own, and
+Each repetition is a whole race on a tiny task, tuned anew for each seed, with selection and
+verdict, of two entries: SGD whose gradients get noise of its own, and
 
 - *the same* with other noise. A race is calibrated if it calls a difference in 5 % of them, give or
   take the standard error of so many repetitions;
@@ -80,7 +80,8 @@ def race(repetition: int, handicap: float, seeds: int) -> Pair:
         Entry("one", noisy(2 * repetition)),
         Entry("other", noisy(2 * repetition + 1, handicap)),
     )
-    asked = Race(task(repetition), entries, (0.05, 0.1, 0.2), Protocol(seeds=seeds, extensions=1))
+    protocol = Protocol(tuned="each", seeds=seeds, extensions=1)
+    asked = Race(task(repetition), entries, (0.05, 0.1, 0.2), protocol)
     with tempfile.TemporaryDirectory() as folder:
         (pair,) = pairs(asked, run_race(asked, Path(folder), Display()))
     return pair

@@ -1,6 +1,7 @@
 """`gradsmith check`: exit codes, and subjects that hang, print, raise or end their process."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 from gradsmith.cli.check import check
 from gradsmith.cli.loading import UsageError
+from gradsmith.cli.watch import each_time_it_is_saved
 
 RIGHT = Path(__file__).parent / "faulty" / "right.py"
 
@@ -122,3 +124,80 @@ def test_a_worker_that_dies_after_its_last_check_loses_no_result(write, capfd):
     )
     assert check(write(source), only=("no_recompile",)) == 0
     assert "0 failed" in capfd.readouterr().out
+
+
+def test_the_model_of_the_user_is_checked_at_any_size(write, capfd):
+    spec = write(
+        "import jax, jax.numpy as jnp\n"
+        "def make(lr):\n    return optax.sgd(lr, momentum=0.9)\n"
+        "def model():\n"
+        "    return {'w': jax.ShapeDtypeStruct((2**20, 2**16), jnp.float32), 'frozen': None}\n"
+    )
+    model = spec.replace(":make", ":model")
+    assert check(spec, params=model, mesh="fsdp=4", only=("model",)) == 0
+    out = capfd.readouterr().out
+    assert "model" in out
+    assert "✓ passed" in out
+    with pytest.raises(UsageError, match="--mesh splits the parameters that --params names"):
+        check(spec, mesh="fsdp=4")
+
+
+def test_traits_and_expected_failures_are_said_on_the_command_line(write, capfd):
+    spec = write(
+        "def make(lr):\n    tx = optax.sgd(lr)\n"
+        "    return tx._replace(update=lambda g, s, params: tx.update(g, s))\n"
+    )
+    assert check(spec, only=("params_default",)) == 1
+    assert check(spec, only=("params_default",), expect=("params_default=it is old",)) == 0
+    check(spec, only=("params_default",), trait=("needs_params",))
+    assert "- does not apply" in capfd.readouterr().out
+    with pytest.raises(UsageError, match="--expect takes check=reason"):
+        check(spec, expect=("params_default",))
+    with pytest.raises(UsageError, match="declares unknown traits"):
+        check(spec, trait=("no_such",))
+
+
+def test_failures_are_annotations_where_the_factory_stands(write, capfd):
+    spec = write("def make(lr):\n    return 3\n")
+    assert check(spec, only=("is_transformation",), format="github") == 1
+    out = capfd.readouterr().out
+    file = spec.rpartition(":")[0]
+    assert f"::error file={file},line=3,title=is_transformation::" in out
+    assert "%0A" in out
+
+
+def test_the_checks_are_listed_and_explained(capsys):
+    assert check(list=True) == 0
+    assert "core_runs" in capsys.readouterr().out
+    assert check(explain="donate") == 0
+    out = capsys.readouterr().out
+    assert "usual cause" in out
+    assert "change to make" in out
+    with pytest.raises(UsageError, match="did you mean donate"):
+        check(explain="donat")
+    with pytest.raises(UsageError, match="takes an optimizer"):
+        check()
+
+
+def test_watching_runs_again_after_a_change_alone(write, capsys):
+    spec, codes, rounds = write("def make(lr):\n    return optax.sgd(lr)\n"), [], iter(range(4))
+    path = Path(spec.rpartition(":")[0])
+
+    def run():
+        codes.append(len(codes))
+        if len(codes) == 2:
+            raise UsageError("half written")
+        return 1
+
+    def wait(seconds):
+        at = next(rounds)
+        if at in (0, 2):
+            os.utime(path, ns=(at + 1, at + 1))
+        if at == 3:
+            raise KeyboardInterrupt
+
+    assert each_time_it_is_saved(spec, run, wait) == 1
+    assert codes == [0, 1, 2]
+    assert "half written" in capsys.readouterr().err
+    with pytest.raises(UsageError, match="--watch needs a file"):
+        each_time_it_is_saved("optax.adam", run)

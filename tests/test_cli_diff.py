@@ -49,3 +49,10 @@ def test_misuse_is_told(a, says):
 def test_steps_that_are_none_are_misuse():
     with pytest.raises(UsageError, match="at least one step"):
         diff("optax.sgd", "optax.adam", steps=0)
+
+
+def test_a_file_that_exits_is_misuse_and_no_success(tmp_path):
+    file = tmp_path / "exits.py"
+    file.write_text("import sys\nsys.exit(0)\n")
+    with pytest.raises(UsageError, match=r"importing .*exits\.py failed: SystemExit: 0"):
+        diff(f"{file}:make", "optax.sgd")

@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
 from matrix_oracles import unchecked_annotations
 
 import gradsmith as gs
@@ -200,3 +202,30 @@ def test_a_schedule_means_the_same_inside_the_recipe_and_injected(name):
     schedules = {"b3": lambda count: 0.5 + 0.1 * real(count), "alpha": real}
     injected = inject(name, *schedules, learning_rate=0.1, **schedules)
     assert_the_same(run(injected), plain_run(name, **schedules))
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [
+        lambda x, c: jnp.where(jnp.abs(x) > c, x, c * x),
+        lambda x, c: jnp.clip(x, -c, c),
+        lambda x, c: jax.jit(lambda y: y * c)(x),
+    ],
+    ids=["where", "clip", "jit"],
+)
+@pytest.mark.parametrize("jitted", [True, False])
+def test_a_rule_may_call_programs_on_an_injected_number_on_a_mesh(formula, jitted):
+    def make(learning_rate, number):
+        rule = optax.stateless(lambda u, p: jax.tree.map(lambda x: formula(x, number), u))
+        return optax.chain(gs.per_stack(rule), optax.scale(-learning_rate))
+
+    tx = optax.inject_hyperparams(make)(0.5, 3.0)
+    update = jax.jit(tx.update) if jitted else tx.update
+    mesh = jax.make_mesh((8,), ("x",), axis_types=(AxisType.Explicit,))
+    kernel = jnp.arange(64.0).reshape(8, 8)
+    with jax.set_mesh(mesh):
+        params = {"kernel": jax.device_put(kernel, P("x"))}
+        updates, _ = update(params, tx.init(params), params)
+        assert updates["kernel"].sharding.spec == P("x", None)
+        found = jax.device_get(updates["kernel"])
+    assert found.tolist() == (-0.5 * formula(kernel, 3.0)).tolist()

@@ -8,6 +8,7 @@ from race_helpers import SGD, parabola, race, record
 
 from gradsmith.race import Entry, Protocol, Race, RaceError, log
 from gradsmith.race.protocol import Run, all_trials, best_trial, next_run, on_edge
+from gradsmith.race.table import worth
 
 
 def play(asked, loss):
@@ -56,6 +57,31 @@ def test_tuning_seeds_and_reported_seeds_are_apart():
     tuning = {r.seed for r in records if r.trial == 1}
     reported = {r.seed for r in records} - tuning
     assert (tuning, reported) == ({-1, -2}, {0, 1, 2})
+
+
+def test_tuned_for_each_seed_every_seed_has_tuning_seeds_and_a_choice_of_its_own():
+    protocol = Protocol(tuned="each", tuning_seeds=2, seeds=3, extensions=0)
+    asked = dataclasses.replace(race("a", "b"), protocol=protocol)
+    best = {
+        ("a", 0): 0.1,
+        ("a", 1): 0.01,
+        ("a", 2): 1.0,
+        ("b", 0): 1.0,
+        ("b", 1): 0.1,
+        ("b", 2): 0.1,
+    }
+
+    def loss(run, rate):
+        group = (-1 - run.seed) // 2 if run.seed < 0 else run.seed
+        return abs(rate - best[run.entry, group])
+
+    records = play(asked, loss)
+    tuning = [r.seed for r in records if r.entry == "a" and r.trial == 0 and r.seed < 0]
+    assert sorted(tuning) == [-6, -5, -4, -3, -2, -1]
+    reported = {(r.entry, r.seed): r.settings["learning_rate"] for r in records if r.seed >= 0}
+    assert reported == best
+    assert len(records) == asked.runs_at_most()
+    assert "tuned for each reported seed by 3 trials at 2 seeds;" in worth(asked)
 
 
 def test_the_best_trial_has_the_lowest_mean_over_the_tuning_seeds():

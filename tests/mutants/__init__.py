@@ -11,6 +11,7 @@ from . import (
     descent,  # noqa: F401  (it lists its mutants)
     libraries,  # noqa: F401  (it lists its mutants)
     magnitudes,  # noqa: F401  (it lists its mutants)
+    model,  # noqa: F401  (it lists its mutants)
     persistence,  # noqa: F401  (it lists its mutants)
     precision,  # noqa: F401  (it lists its mutants)
     purity,  # noqa: F401  (it lists its mutants)

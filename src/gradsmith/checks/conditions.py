@@ -27,6 +27,16 @@ def _learning_rate(bench: Bench) -> None:
         )
 
 
+def _model(bench: Bench) -> None:
+    if bench.subject.model is None:
+        raise NotApplicable("no model is given: --params, or Subject(model=...)")
+
+
+def _mesh(bench: Bench) -> None:
+    if not bench.subject.mesh:
+        raise NotApplicable("no mesh is given: --mesh, or Subject(mesh=...)")
+
+
 def _eight_devices(bench: Bench) -> None:
     if len(jax.devices()) < 8:
         raise NotApplicable(
@@ -46,6 +56,8 @@ _CONDITIONS: dict[str, Callable[[Bench], None]] = {
     "factory": _factory,
     "learning_rate": _learning_rate,
     "eight_devices": _eight_devices,
+    "model": _model,
+    "mesh": _mesh,
     "flax": _package("flax"),
     "orbax": _package("orbax"),
     "equinox": _package("equinox"),

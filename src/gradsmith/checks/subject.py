@@ -41,6 +41,9 @@ class Subject:
             as `lambda loss, params, grads: {"value": loss(params)}`. `loss` can be traced.
         params: A tree of arrays to check on, where the small default tree does not suit (a rule
             for one stack `(k, m, n)`, say). The checks that need trees of their own are skipped.
+        model: The tree of a real model, of arrays or of shapes alone: what the group `model` is
+            asked on, abstractly, so that no size costs memory.
+        mesh: The axes of a mesh and their sizes, `{"fsdp": 4}`, for that group.
         traits: Names from `TRAITS`: what excuses it from checks.
         claims: `{check: value}`: checks of the tier `trait` that it is held to. The value is True,
             or what the check asks for, such as the band of `polar_factor`.
@@ -63,6 +66,8 @@ class Subject:
     learning_rate: str | None = None
     extra_args: Callable[..., Mapping[str, Any]] | None = None
     params: Any = None
+    model: Any = None
+    mesh: Mapping[str, int] = dataclasses.field(default_factory=dict)
     traits: frozenset[str] | set[str] = frozenset()
     claims: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     expected_failures: Mapping[str, str] = dataclasses.field(default_factory=dict)

@@ -2,40 +2,81 @@
 
 import functools
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from ..xla.simulate import prefer_simulated_devices
 from .loading import UsageError, bind, load
 
+Several = Annotated[tuple[str, ...], tyro.conf.UseAppendAction]
+
 
 def check(
-    optimizer: Annotated[str, tyro.conf.Positional],
+    optimizer: Annotated[str | None, tyro.conf.Positional] = None,
     /,
-    arg: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = (),
+    arg: Several = (),
+    params: str | None = None,
+    mesh: str = "",
+    trait: Several = (),
+    expect: Several = (),
     tier: Literal["must", "all"] = "all",
-    only: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = (),
+    only: Several = (),
     limit: float = 60.0,
+    format: Literal["text", "github"] = "text",
     json: Path | None = None,
+    watch: bool = False,
+    list: bool = False,
+    explain: str | None = None,
 ) -> int:
     """Check an optimizer; exit code 0 when nothing is wrong, 1 when something is, 2 for misuse.
 
     Args:
         optimizer: `file.py:factory`, or a name such as `optax.adam`. The factory's learning rate
-            (`learning_rate`, `lr` or a first parameter without default) is 0.01 if not given.
+            (`learning_rate`, `lr` or a first parameter without default) is 0.01 if not given. What
+            cannot be said here stands in a `Subject`: `file.py:SUBJECT`.
         arg: An argument of the factory, `name=value`; may be repeated.
+        params: `file.py:name` of the parameters of your model, or of a function that makes them.
+            They are checked abstractly: any size will do.
+        mesh: The axes that they are split over, `fsdp=4,tensor=2`.
+        trait: What excuses it from checks, such as `needs_params`; may be repeated.
+        expect: A check that is known to fail and why, `name=reason`; may be repeated.
         tier: `all`, or `must` without the advisory checks, whose failures are only remarks.
         only: A check, a group or a phase to run, with what it needs; may be repeated.
         limit: Seconds for one check, after which it is inconclusive.
+        format: `github` writes annotations for its pull requests.
         json: Where to write the whole report.
+        watch: Check again whenever a Python file beside the optimizer's is saved.
+        list: List the checks, and check nothing.
+        explain: Print what a check asks, and how one mends what it finds.
     """
     # Before JAX is imported: the checks are about correctness, and some need eight devices.
     prefer_simulated_devices(8)
 
+    from .check_display import explain_check, list_checks
+
+    if list or explain is not None:
+        return list_checks() if explain is None else explain_check(explain)
+    if optimizer is None:
+        raise UsageError("gradsmith check takes an optimizer: file.py:factory, or optax.adam")
+    if mesh and params is None:
+        raise UsageError("--mesh splits the parameters that --params names: file.py:name")
+    make = functools.partial(subject_from, optimizer, arg, params, mesh, trait, expect)
+    once = functools.partial(_check_once, optimizer, make, tier, only, limit, format, json)
+    if not watch:
+        return once()
+    from .watch import each_time_it_is_saved
+
+    return each_time_it_is_saved(optimizer, once)
+
+
+def _check_once(
+    optimizer: str, make: Any, tier: Any, only: Any, limit: float, format: str, json: Path | None
+) -> int:
     from ..checks.registry import select, with_needs
     from ..checks.supervisor import SubjectUnusable, supervise
     from .check_display import Display
+    from .github import annotations
 
     try:
         checks = with_needs(select(tier, only))
@@ -44,15 +85,14 @@ def check(
     with Display(optimizer, checks) as display:
         try:
             report = supervise(
-                functools.partial(subject_from, optimizer, tuple(arg)),
-                checks,
-                limit=limit,
-                started=display.started,
-                finished=display.finished,
+                make, checks, limit=limit, started=display.started, finished=display.finished
             )
         except SubjectUnusable as error:
             raise UsageError(str(error)) from None
-    display.show(report)
+    if format == "github":
+        print("\n".join([*annotations(report, optimizer), report.headline]))
+    else:
+        display.show(report)
     if json is not None:
         try:
             json.write_text(report.to_json() + "\n")
@@ -61,18 +101,45 @@ def check(
     return 0 if report.ok else 1
 
 
-def subject_from(spec: str, arguments: tuple[str, ...]):
+def subject_from(
+    spec: str,
+    arguments: tuple[str, ...],
+    params: str | None = None,
+    mesh: str = "",
+    traits: tuple[str, ...] = (),
+    expected: tuple[str, ...] = (),
+):
     """The subject that a command line names; runs in the process that checks it."""
+    import dataclasses
+
     import optax
     import optax.contrib
 
     import gradsmith
 
     from ..checks import Subject
+    from ..checks.registry import require_expectable
+    from .parameters import abstract, axis_sizes
 
     factory = load(spec, (gradsmith, optax, optax.contrib))
-    if isinstance(factory, Subject):
-        return factory
-    if not callable(factory):
-        raise UsageError(f"{spec} is {factory!r}, neither a factory nor a Subject")
-    return Subject(spec.rpartition(":")[2], bind(factory, arguments, spec))
+    if not isinstance(factory, Subject):
+        if not callable(factory):
+            raise UsageError(f"{spec} is {factory!r}, neither a factory nor a Subject")
+        factory = Subject(spec.rpartition(":")[2], bind(factory, arguments, spec))
+    pairs = [text.partition("=") for text in expected]
+    if any(not reason for _, _, reason in pairs):
+        raise UsageError(f"--expect takes check=reason, got {', '.join(expected)}")
+    said: dict[str, Any] = {}
+    if params is not None:
+        said["model"] = abstract(load(params), params)
+        said["mesh"] = axis_sizes(mesh)
+    said["traits"] = {*factory.traits, *traits}
+    said["expected_failures"] = {
+        **factory.expected_failures,
+        **{name: reason for name, _, reason in pairs},
+    }
+    try:
+        require_expectable(said["expected_failures"])
+        return dataclasses.replace(factory, **said)
+    except ValueError as error:
+        raise UsageError(str(error)) from None

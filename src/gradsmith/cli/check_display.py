@@ -9,7 +9,11 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from ..checks import Check, Report, Result
+from ..checks import Report, Result, all_checks
+from ..checks.check import Check
+from ..checks.registry import require_known
+from ..checks.runner import reproducer
+from .loading import UsageError
 
 _MARKS = {
     "passed": ("✓", "green"),
@@ -19,6 +23,15 @@ _MARKS = {
     "blocked": ("·", "dim"),
     "skipped": ("-", "dim"),
     "inconclusive": ("?", "yellow"),
+}
+_MEANINGS = {
+    "✓": "passed",
+    "✗": "failed",
+    "!": "passes, and was expected to fail",
+    "~": "a remark",
+    "·": "not judged: what it needs did not pass",
+    "-": "does not apply",
+    "?": "inconclusive",
 }
 _LABELS = {
     "expected": "expected",
@@ -68,6 +81,7 @@ class Display:
     def show(self, report: Report) -> None:
         """Print one line a group, remarks in short, failures as advice, and the counts."""
         self._out.print(_by_group(report))
+        self._out.print(_legend(report))
         for result in report.remarks:
             self._out.print(_remark(result))
         for result in report.failures:
@@ -82,14 +96,62 @@ class Display:
         self._out.print(Text(report.headline, "bold green" if report.ok else "bold red"))
 
 
+def list_checks() -> int:
+    """Print every check, its group, its tier and its first line."""
+    table = Table("check", "group", "tier", "what it asks", box=None, highlight=False)
+    for check in all_checks():
+        table.add_row(check.name, check.group, check.tier, check.headline)
+    Console(highlight=False).print(table)
+    return 0
+
+
+def explain_check(name: str) -> int:
+    """Print the definition of a check, why it usually fails and what mends it.
+
+    Raises:
+        UsageError: No check has that name.
+    """
+    try:
+        require_known([name])
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    (check,) = [check for check in all_checks() if check.name == name]
+    told = {
+        "asks": "\n\n".join(" ".join(part.split()) for part in check.definition.split("\n\n")),
+        "kind": ", ".join([check.group, check.tier, check.phase]),
+        "needs": ", ".join((*check.needs, *check.requires)),
+        "unless": ", ".join(check.unless),
+        "reproduce with": reproducer(check.call, "FACTORY()") if check.call else "",
+        "usual cause": check.cause,
+        "change to make": check.change,
+    }
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for label, text in told.items():
+        if text:
+            table.add_row(label, Text(text))
+    Console(highlight=False).print(Text(check.name, "bold"), table, sep="\n")
+    return 0
+
+
+def _mark(result: Result) -> tuple[str, str]:
+    if result.outcome == "failed" and result.tier == "advisory":
+        return "~", "yellow"
+    return _MARKS[result.outcome]
+
+
+def _legend(report: Report) -> Text:
+    seen = {_mark(result)[0] for result in report.results}
+    told = [f"{mark} {meaning}" for mark, meaning in _MEANINGS.items() if mark in seen]
+    return Text("   ".join(told), "dim")
+
+
 def _by_group(report: Report) -> Table:
     table = Table.grid(padding=(0, 2))
     groups: dict[str, Text] = {}
     for result in report.results:
-        mark, style = _MARKS[result.outcome]
-        if result.outcome == "failed" and result.tier == "advisory":
-            mark, style = "~", "yellow"
-        groups.setdefault(result.group, Text()).append(mark, style)
+        groups.setdefault(result.group, Text()).append(*_mark(result))
     for group, marks in groups.items():
         table.add_row(Text(group, "bold"), marks)
     return table

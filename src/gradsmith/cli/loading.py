@@ -103,7 +103,7 @@ def _import_file(path: Path) -> ModuleType:
     sys.path.insert(0, str(path.parent.resolve()))  # as `python file.py` does
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a file that exits would end the command, with 0
         raise UsageError(f"importing {path} failed: {type(error).__name__}: {error}") from error
     finally:
         sys.path.pop(0)
@@ -113,7 +113,7 @@ def _import_file(path: Path) -> ModuleType:
 def _import_module(module: str, spec: str) -> ModuleType:
     try:
         return importlib.import_module(module)
-    except ImportError as error:
+    except (ImportError, SystemExit) as error:
         raise UsageError(f"{spec}: cannot import {module!r}: {error}") from error
 
 

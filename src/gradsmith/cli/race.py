@@ -33,6 +33,7 @@ def race(
     rates: tuple[float, ...] = RATES,
     search: Literal["grid", "sobol", "halton"] = "grid",
     budget: int | None = None,
+    tuned: Literal["once", "each"] = "once",
     tuning_seeds: int = 1,
     seeds: int = 3,
     selection: Literal["loss", "steps"] = "loss",
@@ -61,6 +62,8 @@ def race(
         search: `grid` tries every combination; `sobol` and `halton` try as many points as the
             budget says.
         budget: Trials of each entry, the same for all.
+        tuned: `once` for all reported seeds, or anew for `each`; then the p values hold the chance
+            of the choice too. It takes as many times the trials as there are seeds.
         tuning_seeds: Seeds of each trial.
         seeds: Other seeds, at which the best trial of each entry is reported.
         selection: The best trial has the lowest `loss`, or the fewest `steps` to the target.
@@ -82,7 +85,9 @@ def race(
     results = Console() if sys.stdout.isatty() else Console(width=WIDTH)
     try:
         made = _task(task, task_arg)
-        protocol = Protocol(search, budget, tuning_seeds, seeds, selection, verdict, extensions)
+        protocol = Protocol(
+            search, budget, tuned, tuning_seeds, seeds, selection, verdict, extensions
+        )
         loaded = with_routing(load_entries(entries, arg, label), made)
         asked = Race(made, loaded, rates, protocol)
         prepared = prepare(asked)

@@ -49,7 +49,7 @@ def plan(prepared: Prepared) -> list[Plan]:
         compiled = prepared.programs[program_name(entry.name, trials[0])].compile()
         compiling = (time.perf_counter() - start) * len(programs)
         step = _step_seconds(compiled)
-        runs = len(trials) * race.protocol.tuning_seeds + race.protocol.seeds
+        runs = len(trials) * race.protocol.runs_of_a_trial + race.protocol.seeds
         found.append(
             Plan(
                 entry=entry.name,

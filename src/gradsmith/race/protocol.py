@@ -42,6 +42,9 @@ class Protocol:
         search: Where the trials of a space come from: all of a `grid`, or a scrambled `sobol` or
             `halton` sequence.
         budget: Trials of each entry; by default what its grid has, which must be the same for all.
+        tuned: `once` for all reported seeds; or anew for `each` of them, at tuning seeds of its
+            own. Then what a seed reports holds the chance of the choice as well, and so does the p
+            value. It costs as many times the trials as there are seeds.
         tuning_seeds: At how many seeds a trial runs. They are -1, -2, ...
         seeds: At how many seeds the best trial of each entry runs, for the report. They are 0, 1,
             ...
@@ -60,6 +63,7 @@ class Protocol:
 
     search: str = "grid"
     budget: int | None = None
+    tuned: str = "once"
     tuning_seeds: int = 1
     seeds: int = 3
     selection: str = "loss"
@@ -69,6 +73,7 @@ class Protocol:
     def __post_init__(self):
         known = {
             "search": ("grid", "sobol", "halton"),
+            "tuned": ("once", "each"),
             "selection": ("loss", "steps"),
             "verdict": ("paired", "track"),
         }
@@ -84,6 +89,15 @@ class Protocol:
             raise RaceError(f"a race needs at least one seed, got {self.seeds}")
         if self.extensions < 0:
             raise RaceError(f"extensions cannot be fewer than none, got {self.extensions}")
+
+    @property
+    def runs_of_a_trial(self) -> int:
+        """At how many tuning seeds a trial runs in all."""
+        return self.tuning_seeds * (self.seeds if self.tuned == "each" else 1)
+
+    def tunes(self, tuning_seed: int, seed: int) -> bool:
+        """Whether a run at that tuning seed chooses what is reported at that seed."""
+        return self.tuned == "once" or (-1 - tuning_seed) // self.tuning_seeds == seed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,7 +154,7 @@ class Race:
         """How many runs it takes when no entry diverges at every trial, and all extensions come."""
         protocol = self.protocol
         extended = 2 * protocol.extensions if self._can_be_extended() else 0
-        of_each = (len(self.first_trials(self.entries[0])) + extended) * protocol.tuning_seeds
+        of_each = (len(self.first_trials(self.entries[0])) + extended) * protocol.runs_of_a_trial
         return len(self.entries) * (of_each + protocol.seeds)
 
     def _can_be_extended(self) -> bool:
@@ -168,12 +182,26 @@ def all_trials(race: Race, records: Iterable[Record]) -> dict[str, list[Settings
 
 
 def best_trial(
-    race: Race, records: Iterable[Record], entry: str, count: int | None = None
+    race: Race,
+    records: Iterable[Record],
+    entry: str,
+    count: int | None = None,
+    seed: int | None = None,
 ) -> int | None:
-    """The number of the best trial of an entry, among the first `count`; None if all diverged."""
+    """The number of the best trial of an entry; None if all diverged.
+
+    Args:
+        race: The race.
+        records: What is finished.
+        entry: The name of the entry.
+        count: Among the first so many trials only.
+        seed: The reported seed that it is chosen for; by default the best at all tuning seeds.
+    """
     of_trial: dict[int, list[Record]] = {}
     for record in records:
-        if record.entry == entry and record.seed < 0 and (count is None or record.trial < count):
+        chooses = seed is None or race.protocol.tunes(record.seed, seed)
+        within = count is None or record.trial < count
+        if record.entry == entry and record.seed < 0 and chooses and within:
             of_trial.setdefault(record.trial, []).append(record)
     scores = {
         trial: (*_score(race.protocol.selection, own), trial)
@@ -208,7 +236,7 @@ def _tuning(race: Race, known: dict[str, list[Settings]]) -> list[Run]:
     return [
         Run(entry, trial, -1 - seed)
         for trial in range(most)
-        for seed in range(race.protocol.tuning_seeds)
+        for seed in range(race.protocol.runs_of_a_trial)
         for entry in known
     ]
 
@@ -223,12 +251,11 @@ def next_run(race: Race, records: Iterable[Record]) -> Run | None:
     known = all_trials(race, records)
     runs = _tuning(race, known)
     if finished.issuperset(runs):  # who diverged everywhere has no best trial to report
-        best = {name: best_trial(race, records, name) for name in known}
         runs = [
             Run(name, trial, seed)
             for seed in range(race.protocol.seeds)
-            for name, trial in best.items()
-            if trial is not None
+            for name in known
+            if (trial := best_trial(race, records, name, seed=seed)) is not None
         ]
     return next((run for run in runs if run not in finished), None)
 

@@ -72,12 +72,17 @@ def notes(race: Race, records: list[Record]) -> list[str]:
 def worth(race: Race) -> str:
     """What the race shows, and what it does not."""
     budget, protocol = len(race.first_trials(race.entries[0])), race.protocol
+    each = protocol.tuned == "each"
+    chosen = (
+        "The p values are of the trials that were chosen; --tuned each makes them of the choice."
+    )
     return (
-        f"It holds for this task, {race.task.steps} steps and entries tuned by {budget} "
-        f"trial{'s' * (budget > 1)} at {protocol.tuning_seeds} "
-        f"seed{'s' * (protocol.tuning_seeds > 1)}; nothing was chosen on what is reported. A claim "
-        "about other tasks, sizes or lengths needs a race on them; one about well-tuned optimizers "
-        "a larger budget over all settings that matter."
+        f"It holds for this task, {race.task.steps} steps and entries tuned"
+        f"{' for each reported seed' if each else ''} by {budget} trial{'s' * (budget > 1)} at "
+        f"{protocol.tuning_seeds} seed{'s' * (protocol.tuning_seeds > 1)}; nothing was chosen on "
+        f"what is reported. {'' if each else chosen + ' '}A claim about other tasks, sizes or "
+        "lengths needs a race on them; one about well-tuned optimizers a larger budget over all "
+        "settings that matter."
     )
 
 

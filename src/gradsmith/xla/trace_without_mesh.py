@@ -1,11 +1,11 @@
 """Trace a formula apart from any mesh."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
-from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
 from jax.sharding import AbstractMesh
 
 from .targets import current_target, target
@@ -32,10 +32,30 @@ def trace_without_mesh(f: Callable, *examples: Any) -> tuple[Callable, list[Any]
     structure = jax.tree.structure(shape)
 
     def run(values, *args):
-        flat = jaxpr_as_fun(ClosedJaxpr(closed.jaxpr, values))(*jax.tree.leaves(args))
+        flat = _evaluate(closed.jaxpr, values, jax.tree.leaves(args))
         return jax.tree.unflatten(structure, flat)
 
     return run, closed.consts
+
+
+def _evaluate(jaxpr: Jaxpr, values: Sequence[Any], args: Sequence[Any]) -> list[Any]:
+    """Return what `jaxpr` computes, with the programs inside it inlined.
+
+    The inside of `jax.jit` has types of its own. Where `f` closes over an array of a mesh, they are
+    those of the mesh, on which it runs no longer.
+    """
+    known = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*values, *args], strict=True))
+    read = lambda atom: atom.val if isinstance(atom, Literal) else known[atom]
+    for eqn in jaxpr.eqns:
+        if eqn.primitive.name in ("jit", "pjit"):
+            inner = eqn.params["jaxpr"]
+            found = _evaluate(inner.jaxpr, inner.consts, [read(atom) for atom in eqn.invars])
+        else:
+            inputs = [atom for atom in eqn.invars if not isinstance(atom, Literal)]
+            alone = jaxpr.replace(constvars=[], invars=inputs, outvars=eqn.outvars, eqns=[eqn])
+            found = jaxpr_as_fun(ClosedJaxpr(alone, []))(*map(read, inputs))
+        known.update(zip(eqn.outvars, found, strict=True))
+    return [read(atom) for atom in jaxpr.outvars]
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from . import (
     libraries,
     magnitudes,
     matrices,
+    model,
     persistence,
     precision,
     purity,
@@ -33,6 +34,7 @@ GROUPS = (
     persistence,
     sharding,
     matrices,
+    model,
     traits,
 )
 """In the order in which they run."""
