@@ -144,7 +144,7 @@ def test_a_rule_with_a_state_is_one_sided_shampoo():
 
 
 @pytest.mark.parametrize("temporaries", [1, 4 * 16 * 4, 1 << 30])
-def test_turns_change_nothing_and_keep_to_their_limit(temporaries):
+def test_chunks_change_nothing_and_keep_to_their_limit(temporaries):
     grads = single({"a": gaussian(5, 4, 6), "b": gaussian(7, 4, seed=1)})
     axes = {"a": MatrixAxes(-2, -1, batch_axis=0)}
     sizes = []
@@ -196,7 +196,7 @@ def test_masked_and_empty_trees_pass_through():
     assert tx.update({}, tx.init({}))[0] == {}
 
 
-def test_then_sees_each_leaf_with_its_true_sides():
+def test_postprocess_sees_each_leaf_with_its_true_sides():
     shapes = []
 
     def note(updates, params):

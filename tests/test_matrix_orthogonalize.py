@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from matrix_oracles import gaussian, hard_stack, reached, unchecked_annotations
 
+import gradsmith as gs
 from gradsmith import matrix
 from gradsmith.matrix.polar.plan import Request
 
@@ -144,3 +145,17 @@ def test_only_functions_of_the_gram_matrix_are_planned_from_it():
     for request in (Request("svd"), Request(steps=12)):
         with pytest.raises(ValueError, match="on Gram matrices"):
             request.plan(64, 64, jnp.float32, from_gram=True)
+
+
+@pytest.mark.parametrize(
+    "tx",
+    [
+        gs.muon(0.1, max_error=1e-6),
+        gs.orthogonalize(max_error=1e-6),
+        gs.per_stack(gs.polar_factor(max_error=1e-6)),
+    ],
+    ids=["muon", "orthogonalize", "polar_factor"],
+)
+def test_what_nothing_keeps_is_refused_at_init(tx):
+    with pytest.raises(ValueError, match="nothing comes within 1e-06 of 1 in float32"):
+        tx.init({"w": jnp.ones((64, 32))})

@@ -89,7 +89,7 @@ def test_the_table_shows_what_the_data_say():
         (line,) = [line for line in printed.splitlines() if f" {leaf.path} " in line]
         for field in (leaf.role, leaf.why, leaf.axes, *leaf.buckets, leaf.optimizer):
             assert field in line
-    assert f"4 leaves, {80 * 16 + 13 * 16 * 64 + 16:,} parameters, 1 buckets" in printed
+    assert f"4 leaves, {80 * 16 + 13 * 16 * 64 + 16:,} parameters, 1 bucket; " in printed
 
 
 def test_a_narrow_terminal_shows_the_routing_and_says_what_it_leaves_out():

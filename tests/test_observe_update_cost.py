@@ -63,7 +63,7 @@ def iterated(x, turns):
     return jax.lax.fori_loop(0, turns, lambda i, y: jnp.tanh(y @ (y.mT @ y)), x)
 
 
-def test_a_16_bit_wire_halves_the_bytes():
+def test_a_transfer_in_16_bits_halves_the_bytes():
     whole, half = (
         gs.update_cost(
             gs.per_stack(optax.identity(), placement=gs.Owners(transfer_dtype=wire)), spread(P("x"))

@@ -359,7 +359,7 @@ def test_extra_arguments_reach_the_rule_at_owners():
     assert_close(updates, jax.tree.map(lambda x: 2 * x, tree(0, SMALL)))
 
 
-def test_a_bfloat16_wire_rounds_and_halves():
+def test_a_transfer_in_bfloat16_rounds_and_halves():
     grads = tree(0, SMALL)
     mesh = mesh_of((8,), EXPLICIT)
     with jax.set_mesh(mesh):

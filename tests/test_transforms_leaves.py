@@ -22,6 +22,7 @@ TRANSFORMS = {
     "average": gs.average_weights,
     "qk_clip": lambda: gs.qk_clip({"": 1.0}, threshold=1.0),
     "ademamix_recipe": lambda: gs.ademamix(0.1, weight_decay=0.1),
+    "muon_recipe": lambda: gs.muon(0.1, weight_decay=0.1, roles={"": "vector"}),
     "mars_recipe": lambda: gs.mars_adamw(0.1, weight_decay=0.1),
 }
 

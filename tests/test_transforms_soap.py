@@ -242,7 +242,7 @@ def test_soap_does_not_feel_the_scale_of_the_loss(factors):
     np.testing.assert_allclose(tiny, one, atol=1e-6)
 
 
-def test_bases_turn_at_their_cadence_and_the_branch_stays_a_branch():
+def test_bases_move_at_their_cadence_and_the_branch_stays_a_branch():
     grads = gradients(6, 2, 3, 4)
     rule = gs.per_stack(gs.scale_by_soap(refresh_every=3), axes=gs.MatrixAxes(-2, -1, 0))
     params = jnp.asarray(grads[0])

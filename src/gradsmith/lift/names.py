@@ -7,7 +7,15 @@ from typing import Any
 
 import optax
 
-_WRAPPERS = {"chain", "stateless", "stateless_with_tree_map", "with_extra_args_support", "stands"}
+_WRAPPERS = {
+    "chain",
+    "graft",
+    "per_block",
+    "stands",
+    "stateless",
+    "stateless_with_tree_map",
+    "with_extra_args_support",
+}
 
 
 def name_of(formula: Any) -> str:
@@ -35,7 +43,7 @@ def _makers(function: Callable) -> list[str]:
         function = function.func
     maker, inside, _ = getattr(function, "__qualname__", "").partition(".<locals>")
     if inside and maker not in _WRAPPERS:
-        return [maker]
+        return [maker.lstrip("_")]
     held = inspect.getclosurevars(function).nonlocals.values() if inside else ()
     flat = [x for value in held for x in (value if isinstance(value, list | tuple) else [value])]
     return [name for x in flat if callable(x) for name in _makers(x)]

@@ -112,7 +112,11 @@ def partition_by_role(
         return (wide * jnp.asarray(found[1], wide.real.dtype)).astype(update.dtype)
 
     def update_fn(updates: Any, state: Any, params: Any = None, **extra: Any) -> Any:
-        updates, state = partition.update(arrays(updates), state, arrays(params), **extra)
+        updates, params = arrays(updates), arrays(params)
+        if params is not None:  # Optax wants trees of one structure
+            given = lambda update, param: None if update is None else param
+            params = jax.tree.map(given, updates, params, is_leaf=lambda node: node is None)
+        updates, state = partition.update(updates, state, params, **extra)
         return jax.tree_util.tree_map_with_path(scaled, updates) if lr_scales else updates, state
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)

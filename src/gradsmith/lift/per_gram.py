@@ -189,7 +189,7 @@ def without_state(rule: optax.GradientTransformation | None) -> optax.GradientTr
     state = jax.eval_shape(rule.init, jax.ShapeDtypeStruct((1, 1, 1), jnp.float32))
     if jax.tree.leaves(state):
         raise ValueError(
-            f"postprocess={name_of(rule)} keeps a state, which per_gram would lose. Put it behind: "
-            f"optax.chain(per_gram(...), per_stack({name_of(rule)}(...)))"
+            f"postprocess={name_of(rule)} keeps a state, which would be lost. Put it behind: "
+            f"optax.chain(..., per_stack({name_of(rule)}(...)))"
         )
     return rule

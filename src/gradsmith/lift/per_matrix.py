@@ -9,6 +9,8 @@ from jaxtyping import Array, Shaped
 
 from ..layout.declare import Axes
 from ..sites.placement import Placement
+from ..xla.chunks import in_chunks
+from ..xla.targets import current_target
 from .engine import lift
 from .names import name_of
 from .per_stack import OnStacks
@@ -87,4 +89,8 @@ def _stateless(step: Callable) -> optax.GradientTransformation:
             )
         return out
 
-    return optax.stateless(lambda updates, params: jax.vmap(update_one)(updates))
+    def some(stack):
+        return update_one(stack) if stack.ndim == 2 else jax.vmap(update_one)(stack)
+
+    limit = lambda: current_target().chunk_bytes
+    return optax.stateless(lambda updates, params: in_chunks(some, limit(), updates))

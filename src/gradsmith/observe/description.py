@@ -95,7 +95,8 @@ class Description:
         hidden = [title for title in _COLUMNS if title not in columns]
         table = Table(
             box=box.SIMPLE_HEAD,
-            caption=f"{len(self.leaves)} leaves, {params:,} parameters, {len(buckets)} buckets; "
+            caption=f"{len(self.leaves)} leaves, {params:,} parameters, "
+            f"{len(buckets)} bucket{'s' * (len(buckets) != 1)}; "
             f"state {decimal(state)}, {decimal(self.shared_state_bytes)} of it in counters"
             + self._on_mesh()
             + (f" (a wider terminal shows {', '.join(hidden)})" if hidden else ""),

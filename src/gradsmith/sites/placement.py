@@ -44,9 +44,11 @@ class Owners:
 
 
 Placement = Literal["replicated", "owners"] | Owners
-"""Where matrices are computed: each on one device of the mesh that is set ('owners', or `Owners`
-with options), or all of them on every device ('replicated'). Without a mesh there is no difference,
-and inside `jax.shard_map` every device computes what it is given."""
+"""Where matrices are computed.
+
+Each on one device of the mesh that is set ('owners', or `Owners` with options), or all of them on
+every device ('replicated'). Without a mesh there is no difference, and inside `jax.shard_map` every
+device computes what it is given."""
 
 
 def check_placement(placement: Any) -> None:

@@ -11,7 +11,7 @@ from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionS
 from jaxtyping import Array
 
 from ..layout.declare import MatrixLeaf
-from ..layout.paths import path_name
+from ..layout.paths import longest_prefix, path_name
 from .exchange import MeshAxes
 
 Split = tuple[MeshAxes, ...]
@@ -192,9 +192,8 @@ def _lookup(param_specs: Any):
 
     def find(path: str, leaf: Any) -> Any:
         del leaf
-        while path and path not in specs:
-            path = path.rpartition("/")[0]
-        return specs.get(path)
+        key = longest_prefix(path, specs)
+        return None if key is None else specs[key]
 
     return find
 

@@ -13,7 +13,7 @@ import optax
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array
 
-from ..layout.declare import Axes
+from ..layout.declare import Axes, matrix_leaves
 from ..lift.engine import lift
 from ..lift.per_gram import per_gram, without_state
 from ..lift.per_stack import OnStacks
@@ -67,7 +67,8 @@ def orthogonalize(
 
     Raises:
         ValueError: There is no such method or schedule, or no such number of its steps; at `init`,
-            the target lacks the precision, or as `per_stack`.
+            the target lacks the precision, nothing keeps `max_error` in the dtype of the matrices,
+            or as `per_stack`.
         TypeError: `steps` or `max_error` is an array: they choose the program.
 
     Examples:
@@ -127,6 +128,9 @@ def orthogonalize(
                 "Inside per_stack use the rule gradsmith.polar_factor; for a leaf of several "
                 "matrices say which axes they have, axes=gradsmith.MatrixAxes(batch_axis=0)"
             )
+        for own in matrix_leaves(axes, params):
+            for _, m, n in own.axes.stack_shapes(own.leaf.shape):
+                request.plan(m, n, own.leaf.dtype)  # what cannot be kept is refused here
         return road().init(params)
 
     def update_fn(updates: Any, state: Any, params: Any = None, **extra: Any):
@@ -163,7 +167,8 @@ def polar_factor(
         precision: The arithmetic of its products; by default bfloat16 on TPUs and GPUs.
 
     Raises:
-        ValueError: There is no such method or schedule, or no such number of its steps.
+        ValueError: There is no such method or schedule, or no such number of its steps; at `init`,
+            nothing keeps `max_error` in the dtype of the matrices.
         TypeError: `steps` or `max_error` is an array: they choose the program.
 
     Examples:
@@ -181,7 +186,17 @@ def polar_factor(
     """
     check_fixed("polar_factor", steps=steps, max_error=max_error)
     request = Request(method, coefficients, steps, max_error, normalizer, precision=precision)
-    return optax.stateless(lambda stack, params: _run(request, eps, jnp.asarray(stack)))
+
+    def init_fn(params: Any) -> optax.EmptyState:
+        _, m, n = params.shape
+        request.plan(m, n, params.dtype)  # what cannot be kept is refused here
+        return optax.EmptyState()
+
+    def update_fn(updates: Any, state: Any, params: Any = None) -> Any:
+        del params
+        return _run(request, eps, jnp.asarray(updates)), state
+
+    return optax.GradientTransformation(init_fn, update_fn)
 
 
 class _OnWhole(OnStacks):
@@ -213,13 +228,11 @@ class _OnWhole(OnStacks):
 
 
 def _run(request: Request, eps: ArrayLike, stack: Array, unit: Array | None = None) -> Array:
-    """Return the polar factors of a stack; in narrow arithmetic, some at a time."""
+    """Return the polar factors of a stack, some at a time."""
     wide = wide_dtype(stack.dtype)
     added = jnp.asarray(eps, jnp.finfo(wide).dtype)
     _, m, n = stack.shape
     way = dataclasses.replace(request, eps=added).plan(m, n, stack.dtype).way
-    if way.arithmetic.full:
-        return way.run(stack, unit)
     given = [] if unit is None else [unit]
     return in_chunks(way.run, current_target().chunk_bytes, stack, *given)
 
