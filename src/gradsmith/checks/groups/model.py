@@ -67,7 +67,7 @@ def check_model_state(bench: Bench) -> None:
 
 @check(
     phase="abstract",
-    needs=(*_NEEDS, "none_leaf"),
+    needs=_NEEDS,
     requires=("model",),
     call="p = {'w': jnp.ones((4, 3)), 'b': None}; print(tx.update(p, tx.init(p), p))",
     cause="`update` looks at a leaf that is None",
