@@ -10,8 +10,8 @@ import jax
 import numpy as np
 
 from .ground import Ground
-from .scaling import BETAS
-from .sides import Side, Updates
+from .scaling import BETAS, norm
+from .sides import Side
 
 LARGE = 1e9
 """What makes an epsilon vanish beside the gradients."""
@@ -65,21 +65,9 @@ def says(a: Epsilon, b: Epsilon) -> str:
     return f"{a} against {b}"
 
 
-def vanishes(a: Side, b: Side, ground: Ground, before: float) -> bool:
-    """Whether the difference is gone where the gradients are far above every epsilon.
-
-    Args:
-        a: One optimizer.
-        b: The other.
-        ground: What they differ on.
-        before: The difference there, over the norm of the updates.
-    """
+def left_beside_large_gradients(a: Side, b: Side, ground: Ground) -> float:
+    """Return the difference where the gradients are far above every epsilon, over the updates."""
     large = ground._replace(grads=jax.tree.map(lambda g: LARGE * g, ground.grads))
-    return bool(relative(a.updates(large), b.updates(large)) < 1e-3 * before)
-
-
-def relative(a: Updates, b: Updates) -> float:
-    """Return the norm of the difference over that of the larger."""
-    total = lambda run: np.sqrt(sum(float(np.sum(np.abs(x) ** 2)) for x in run))
-    difference = [x - y for x, y in zip(a, b, strict=True)]
-    return float(total(difference) / max(total(a), total(b), 1e-300))
+    of_a, of_b = a.updates(large), b.updates(large)
+    difference = [x - y for x, y in zip(of_a, of_b, strict=True)]
+    return norm(difference) / max(norm(of_a), norm(of_b), 1e-300)

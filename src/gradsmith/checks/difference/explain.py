@@ -1,7 +1,7 @@
 """What the difference of two optimizers looks like: explanations are tried, fitted and judged."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -93,6 +93,10 @@ class _Tried:
 
 
 def _first_that_fits(case: Case, leaves: Sequence[int], tried: _Tried) -> Finding | None:
+    """Return the first explanation of these leaves: factors, then reruns, then the epsilon.
+
+    A factor for each leaf or step that has no name comes last.
+    """
     pick = lambda run, some=leaves: [run[leaf] for leaf in some]
     names = tuple(case.paths[leaf] for leaf in leaves)
     params = jax.tree.leaves(case.ground.params)
@@ -154,10 +158,12 @@ def _epsilon(case: Case, names: tuple[str, ...], relative: float) -> Finding | N
     if first is None or second is None:
         return None
     same = first.place == second.place and np.isclose(first.value, second.value, rtol=1e-3)
-    if same or not epsilon.vanishes(case.a, case.b, case.ground, relative):
+    if same:
         return None
-    says = f"the epsilon: {epsilon.says(first, second)}"
-    return Finding("epsilon", says, EXPLAINED, names)
+    left = epsilon.left_beside_large_gradients(case.a, case.b, case.ground) / relative
+    if left > EXPLAINED:
+        return None
+    return Finding("epsilon", f"the epsilon: {epsilon.says(first, second)}", left, names)
 
 
 def _routed(case: Case, leaf: int) -> Finding | None:
@@ -181,8 +187,4 @@ def _merged(findings: Sequence[Finding]) -> list[Finding]:
         if before is not None:
             one = one._replace(leaves=before.leaves + one.leaves, left=max(before.left, one.left))
         merged[one.kind, one.says] = one
-    return list(_by_size(merged.values()))
-
-
-def _by_size(findings) -> Iterator[Finding]:
-    yield from sorted(findings, key=lambda one: -len(one.leaves))
+    return sorted(merged.values(), key=lambda one: -len(one.leaves))
