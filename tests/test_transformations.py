@@ -1,5 +1,7 @@
 """Every recipe under every transformation of JAX and Optax, on both sides of every threshold."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -76,10 +78,11 @@ def check_derivatives(make, shapes, steps=STEPS):
     expected = (after(h)[0] - after(-h)[0]) / (2 * h)
     of_shift, of_rate = after(0.0)[1]
     assert abs(expected) > 1e-3
-    np.testing.assert_allclose(optax.tree.vdot(of_shift, way) + of_rate, expected, rtol=1e-5)
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-4)  # Newton's roots are inexact
+    close(optax.tree.vdot(of_shift, way) + of_rate, expected)
     zero = jax.tree.map(jnp.zeros_like, way)
     forward = jax.jit(lambda way: jax.jvp(total, (zero, RATE), (way, 1.0))[1])
-    np.testing.assert_allclose(forward(way), expected, rtol=1e-5)
+    close(forward(way), expected)
 
 
 @everywhere
