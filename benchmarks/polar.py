@@ -92,7 +92,7 @@ def looped(tree: dict[str, tuple[int, ...]]) -> optax.GradientTransformation:
 def ours(**arguments: Any) -> Callable:
     def build(tree: dict[str, tuple[int, ...]]) -> optax.GradientTransformation:
         axes = {path: STACKED for path, shape in tree.items() if len(shape) == 3}
-        roles = {"wte|wpe": "embedding"}
+        roles = {path: "embedding" for path in tree if is_embedding(path)}
         return gs.muon(0.02, axes=axes or None, roles=roles, **arguments)
 
     return build
