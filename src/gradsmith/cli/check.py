@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from ..xla.simulate import prefer_simulated_devices
+from .json_file import write_json
 from .loading import UsageError, bind, load
 
 Several = Annotated[tuple[str, ...], tyro.conf.UseAppendAction]
@@ -93,11 +94,7 @@ def _check_once(
         print("\n".join([*annotations(report, optimizer), report.headline]))
     else:
         display.show(report)
-    if json is not None:
-        try:
-            json.write_text(report.to_json() + "\n")
-        except OSError as error:
-            raise UsageError(f"--json {json}: {error.strerror}") from None
+    write_json(json, report.to_json())
     return 0 if report.ok else 1
 
 

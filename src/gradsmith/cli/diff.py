@@ -2,7 +2,7 @@
 
 import importlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import optax
 import optax.contrib
@@ -18,7 +18,9 @@ from ..checks import diff as difference_of
 from ..checks.difference.entry import STEPS
 from ..checks.difference.torch_side import TorchSide
 from ..race import Range
+from .json_file import write_json
 from .loading import UsageError, bind, load
+from .parameters import abstract
 from .race_spec import parse
 
 if TYPE_CHECKING:
@@ -48,18 +50,14 @@ def diff(
         seed: Of parameters and gradients.
         json: Where to write all of it.
     """
-    tree = _params(params)
+    tree = None if params is None else abstract(load(params), params)
     sides = _side(a), _side(b)
     try:
         found = difference_of(*sides, params=tree, steps=steps, seed=seed)
     except (TypeError, ValueError) as error:
         raise UsageError(f"{a} and {b} cannot be compared: {error}") from error
     show(found, Console(highlight=False))
-    if json is not None:
-        try:
-            json.write_text(found.to_json() + "\n")
-        except OSError as error:
-            raise UsageError(f"--json {json}: {error.strerror}") from None
+    write_json(json, found.to_json())
     return 0 if found.equal else 1
 
 
@@ -106,10 +104,3 @@ def _side(text: str) -> "Subject | TorchSide | Side":
         raise UsageError(f"{spec.target} is {found!r}, neither a factory nor a transformation")
     bind(found, [f"{key}={value!r}" for key, value in arguments.items()], spec.target)
     return Subject(text if arguments else name, found, arguments)
-
-
-def _params(spec: str | None) -> Any:
-    if spec is None:
-        return None
-    found = load(spec)
-    return found() if callable(found) else found

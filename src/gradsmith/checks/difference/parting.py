@@ -11,11 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..rounding import FACTOR
 from .ground import Ground
 from .sides import Side, Updates
 
-FACTOR = 16.0
-"""Two programs may round differently in each of some dozen operations that one input meets."""
 CHANGES = 2.0 ** -np.arange(8, 50, 6)
 """Relative changes of the inputs, the largest first."""
 PROPORTION = 4.0
