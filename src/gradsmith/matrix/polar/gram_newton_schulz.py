@@ -15,9 +15,9 @@ Rounding `X` leaves `X X^H` without negative eigenvalues, and rounding `A` in `s
 error only where `A` is large: between a large singular value and a small one, it grows on the side
 of the small one alone. So `u prod a` counts: up to 0.2 in the first segment, where the squares of
 all singular values sum to 1, and up to 0.047 after it, where all may be 1. With these limits
-no singular value left its band by more than 0.03 (`benchmarks/arithmetic.py`): one restart for five
-of Keller's steps in bfloat16, after the third. Operands in two parts are another matter: their
-smallest product is left out, and with it goes what kept the Gram matrix definite.
+no singular value left its band by more than 0.03 (`tests/test_matrix_arithmetic.py`). For five of
+Keller's steps in bfloat16 that is one restart, after the third. Operands in two parts are another
+matter: their smallest product is left out, and with it goes what kept the Gram matrix definite.
 """
 
 import math
