@@ -7,7 +7,7 @@ BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 WORKERS ?= auto
 
-.PHONY: help setup race test test-slow test-clients lint docs docs-serve package format lock clean
+.PHONY: help setup race test test-slow test-newest test-clients lint docs docs-serve package format lock clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list.
@@ -33,6 +33,12 @@ test: $(READY)  ## Run the tests, docstrings and documentation pages.
 
 test-slow: $(READY)  ## Run what `make test` leaves out.
 	@$(BIN)/python -m pytest -n $(WORKERS) -m "slow and not clients"
+
+# The command line and the diff call JAX through what the others test.
+test-newest: $(READY)  ## Run what depends on the versions of JAX and Optax; for a second Python.
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow and not clients" \
+	  --ignore-glob='*/test_cli_*' --ignore-glob='*/test_checks_[dfr]*' \
+	  --ignore-glob='*/test_race_[defhklpst]*'
 
 test-clients: $(READY)  ## Install the libraries of others that train with gradsmith, and test that.
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \

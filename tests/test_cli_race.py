@@ -338,7 +338,7 @@ def test_ctrl_c_says_that_it_goes_on(race, monkeypatch):
     monkeypatch.setattr("gradsmith.race.run.train", interrupted)
     code, _, err = race("sgd")
     assert code == 130
-    assert "the same command goes on" in err
+    assert "the same command continues the race" in err
     assert "Traceback" not in err
 
 

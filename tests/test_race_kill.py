@@ -1,4 +1,4 @@
-"""`kill -9` at awkward moments: the same command goes on, to the same records."""
+"""`kill -9` at awkward moments: the same command continues, to the same records."""
 
 import dataclasses
 import glob

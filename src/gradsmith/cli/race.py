@@ -100,7 +100,7 @@ def race(
     except OSError as error:
         raise UsageError(f"{error}; what is finished is kept") from error
     except KeyboardInterrupt:
-        print("stopped; the same command goes on", file=sys.stderr)
+        print("stopped; the same command continues the race", file=sys.stderr)
         return INTERRUPTED
     results.print(table(asked, records))
     for note in notes(asked, records):
