@@ -27,7 +27,8 @@ SURFACE = {
     "orthogonalize", "polar_factor", "scale_by_aspect_ratio", "match_rms", "match_operator_norm",
     "momentum", "MomentumState", "scale_by_adam", "scale_by_ademamix",
     "ademamix_warmup", "correct_by_mars", "scale_by_soap", "scale_by_shampoo", "graft",
-    "per_block", "scale_by_neuron_rms",
+    "per_block", "scale_by_neuron_rms", "normalize_neurons", "floor_update", "brake_radius",
+    "pin_radius", "hyperball",
     # what they keep
     "AdemamixState", "AverageWeightsState", "GraftState", "MarsState", "NeuronRmsState",
     "ShampooState", "SoapState",

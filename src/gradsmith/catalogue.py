@@ -21,17 +21,21 @@ from .lift.per_stack import per_stack
 from .transforms.adam import scale_by_adam
 from .transforms.ademamix import scale_by_ademamix
 from .transforms.average_weights import average_weights
+from .transforms.brake_radius import brake_radius, pin_radius
+from .transforms.floor_update import floor_update
 from .transforms.graft import graft
+from .transforms.hyperball import hyperball
 from .transforms.mars import correct_by_mars
 from .transforms.momentum import momentum
 from .transforms.neuron_rms import scale_by_neuron_rms
+from .transforms.normalize_neurons import normalize_neurons
 from .transforms.orthogonalize import orthogonalize, polar_factor
 from .transforms.qk_clip import qk_clip
 from .transforms.shampoo import scale_by_shampoo
 from .transforms.soap import scale_by_soap
 from .transforms.weight_decay import decay_weights, decay_weights_cautiously
 
-Kind = Literal["optimizer", "direction", "displacement"]
+Kind = Literal["optimizer", "direction", "learning rate", "displacement"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ class Technique:
 
     Attributes:
         name: How it is written.
-        kind: An optimizer, or on which side of the learning rate it stands.
+        kind: An optimizer, or where it stands: before the learning rate, in its place, or after it.
         make: Builds it for a tree of matrices.
         documented: What the line is about is the first line of its docstring.
         whole: Whether it needs each matrix whole, so that a sharded one travels.
@@ -109,6 +113,8 @@ def _part(
     return Technique(function.__name__, kind, make, function, whole or bool(lift), tier, paper)
 
 
+RECORDS = "github.com/KellerJordan/modded-nanogpt"
+
 TECHNIQUES: tuple[Technique, ...] = (
     _optimizer(optimizers.muon, 1, "kellerjordan.github.io/posts/muon"),
     _optimizer(optimizers.soap, 1, "arXiv:2409.11321"),
@@ -127,6 +133,9 @@ TECHNIQUES: tuple[Technique, ...] = (
     _part(decay_weights, 1, "arXiv:1711.05101", arguments=(0.1,)),
     _part(decay_weights_cautiously, 1, "arXiv:2510.12402", arguments=(0.1,)),
     _part(scale_by_neuron_rms, 2, "arXiv:2510.05491", lift=per_stack),
+    _part(normalize_neurons, 2, "github.com/qlabs-eng/slowrun", lift=per_stack),
+    _part(floor_update, 2, RECORDS, lift=per_stack),
+    _part(brake_radius, 2, RECORDS, lift=per_stack),
     _part(scale_by_shampoo, 2, "arXiv:2309.06497", lift=per_stack),
     _part(
         graft,
@@ -137,12 +146,20 @@ TECHNIQUES: tuple[Technique, ...] = (
     ),
     _part(correct_by_mars, 2, "arXiv:2411.10438", lift=per_matrix),
     _part(scale_by_ademamix, 2, "arXiv:2409.03137"),
+    _part(hyperball, 2, RECORDS, lift=per_stack, kind="learning rate", arguments=(0.018,)),
+    _part(pin_radius, 2, RECORDS, lift=per_stack, kind="displacement"),
     _part(qk_clip, 2, "arXiv:2507.20534", kind="displacement", arguments=({"kernel": 0.5},)),
     _part(average_weights, 2, "arXiv:1703.01780", kind="displacement"),
 )
 """All of them: the optimizers by evidence, then their parts."""
 
 COLUMNS = ("name", "what it is", "stands", "state", "GFLOP", "travels", "tier", "paper")
+STANDS: dict[Kind, str] = {
+    "optimizer": "",
+    "direction": "before the rate",
+    "learning rate": "in its place",
+    "displacement": "after it",
+}
 SHAPE = (768, 3072)  # of the matrix whose flops are shown
 
 
@@ -152,7 +169,7 @@ def rows() -> list[tuple[str, ...]]:
         (
             t.name,
             t.line,
-            {"direction": "before the rate", "displacement": "after it"}.get(t.kind, ""),
+            STANDS[t.kind],
             t.state,
             _gigaflops(t),
             "whole matrices" if t.whole else "",

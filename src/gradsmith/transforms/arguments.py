@@ -50,6 +50,12 @@ def check_fixed(owner: str, **values: Any) -> None:
             )
 
 
+def check_params(owner: str, params: Any) -> None:
+    """Refuse an update without the parameters, where they are needed."""
+    if params is None:
+        raise ValueError(f"{owner} needs the parameters: call update(grads, state, params)")
+
+
 def check_choice(what: str, value: Any, choices: Any) -> None:
     """Refuse a string that is not among those of a `Literal`."""
     if value not in get_args(choices):

@@ -4,10 +4,9 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Inexact
 
 from ..xla.dtypes import wide_dtype
-from .averages import root
+from .lengths import with_norm_of
 
 
 class GraftState(NamedTuple):
@@ -59,12 +58,3 @@ def graft(
         return with_norm_of(*wide).astype(updates.dtype), GraftState(kept, other)
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
-
-
-def with_norm_of(
-    like: Inexact[Array, "k m n"], x: Inexact[Array, "k m n"]
-) -> Inexact[Array, "k m n"]:
-    """Return every matrix of `x` at the Frobenius norm of that of `like`; zero stays zero."""
-    norm = lambda a: root(jnp.sum(jnp.square(jnp.abs(a)), axis=(-2, -1), keepdims=True))
-    own = norm(x)
-    return x * (norm(like) / jnp.where(own == 0, 1.0, own)).astype(x.dtype)

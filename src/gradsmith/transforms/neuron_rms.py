@@ -10,7 +10,7 @@ from jaxtyping import Array, Inexact
 from ..xla.dtypes import wide_dtype
 from .arguments import check_choice, check_fractions, check_not_negative
 from .averages import average, root, square
-from .graft import with_norm_of
+from .lengths import with_norm_of
 
 NeuronAxis = Literal["out", "in", "long"]
 
