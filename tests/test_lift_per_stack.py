@@ -7,6 +7,7 @@ import numpy as np
 import optax
 import pytest
 from matrix_oracles import unchecked_annotations
+from overridden import overridden
 
 import gradsmith as gs
 from gradsmith import MatrixAxes
@@ -45,6 +46,33 @@ def test_a_rule_sees_one_stack_for_each_shape():
     tx = gs.per_stack(rule, axes=LAYERS)
     tx.update(tree(), tx.init(tree()))
     assert seen == [(5, 4, 6), (1, 6, 4)]
+
+
+@pytest.mark.parametrize(
+    "verb", [gs.per_matrix, gs.per_stack, gs.per_gram], ids=lambda v: v.__name__
+)
+def test_every_verb_takes_the_leaves_in_parts(verb):
+    """Two leaves a part: what is put together at once is never more."""
+    grads = {str(i): jnp.full((4, 4), float(i)) for i in range(8)}
+    tx = verb(optax.identity() if verb is gs.per_stack else lambda x: x)
+    state = tx.init(grads)
+    with overridden(parts=4):
+        program = jax.make_jaxpr(lambda g: tx.update(g, state)[0])(grads)
+    made = [(e.primitive.name, e.outvars[0].aval.shape) for e in program.jaxpr.eqns]
+    gathered = [shape for name, shape in made if name == "concatenate" and len(shape) == 3]
+    assert gathered == [(2, 4, 4)] * 4
+    assert sum(name == "dynamic_update_slice" for name, _ in made) == 3
+
+
+def test_the_engine_gives_a_function_so_many_bytes_at_once():
+    grads = {str(i): jnp.full((4, 4), float(i)) for i in range(6)}
+    double = gs.per_matrix(lambda x: 2 * x)
+    with overridden(chunk_bytes=2 * 4 * 4 * 4):
+        program = jax.make_jaxpr(lambda g: double.update(g, double.init(g))[0])(grads)
+        updates, _ = jax.jit(double.update)(grads, double.init(grads))
+    (loop,) = [e for e in program.jaxpr.eqns if e.primitive.name in ("scan", "while")]
+    assert loop.params.get("length", 3) == 3
+    jax.tree.map(lambda x, y: np.testing.assert_array_equal(x, 2 * y), updates, grads)
 
 
 def test_a_rule_gets_stacked_params_and_extra_arguments():

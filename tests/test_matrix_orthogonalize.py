@@ -8,6 +8,7 @@ from matrix_oracles import gaussian, hard_stack, reached, unchecked_annotations
 
 import gradsmith as gs
 from gradsmith import matrix
+from gradsmith.matrix.inverse import inverse
 from gradsmith.matrix.polar.plan import Request
 
 SQUARE = jax.ShapeDtypeStruct((64, 64), jnp.float32)
@@ -84,6 +85,24 @@ def test_explain_says_what_is_done(x, arguments, method):
         assert plan.error is not None
         assert plan.error <= arguments["max_error"]
         assert str(arguments["max_error"]) in plan.why
+
+
+def test_a_shape_is_explained_as_float32_and_no_shape_of_a_matrix_is_refused():
+    assert str(matrix.explain((64, 32))) == str(matrix.explain(jnp.zeros((64, 32))))
+    with pytest.raises(ValueError, match=r"explain takes matrices .*, got an array of .*\(3,\)"):
+        matrix.explain((3,))
+
+
+@pytest.mark.parametrize("of", [np.float32, np.float64, np.array, jnp.asarray, float])
+def test_an_eps_may_be_a_number_of_numpy(of):
+    x = jnp.asarray(gaussian(6, 9), jnp.float32)
+    for run in (matrix.newton_schulz, matrix.gram_newton_schulz, matrix.orthogonalize):
+        np.testing.assert_array_equal(run(x, eps=of(0.5)), run(x, eps=0.5))
+    a = x @ x.T
+    for method in ("eigh", "newton"):
+        out = matrix.inverse_root(a, 2, method, eps=of(0.5))
+        np.testing.assert_array_equal(out, matrix.inverse_root(a, 2, method, eps=0.5))
+    np.testing.assert_array_equal(inverse(a, of(1e-3)), inverse(a, 1e-3))
 
 
 def test_flops_are_those_of_the_compiled_program():

@@ -111,3 +111,23 @@ def test_a_mask_that_is_one_bool_or_an_array_is_refused():
         gs.decay_weights(0.1, mask=False)
     with pytest.raises(TypeError, match=r"static_args=\('mask',\)"):
         gs.decay_weights(0.1, mask=jnp.asarray(True))
+
+
+@pytest.mark.parametrize(
+    ("mask", "says"),
+    [
+        ({"block": {"w": True, "bais": False}, "head": True}, "names 'block/bais', where the tree"),
+        ({"block": True}, "says nothing of 'head'; there are 'block/b', 'block/w', 'head'"),
+        (lambda params: {"block": True}, "says nothing of 'head'"),
+    ],
+    ids=["another key", "a missing key", "function"],
+)
+@pytest.mark.parametrize("make", ["decay_weights", "muon"])
+def test_a_mask_that_does_not_fit_is_refused_at_init_with_the_path(make, mask, says):
+    weights = {"block": {"w": jnp.ones((2, 2)), "b": jnp.ones(2)}, "head": jnp.ones((2, 2))}
+    if make == "muon":
+        tx = gs.muon(0.1, weight_decay=0.1, weight_decay_mask=mask)
+    else:
+        tx = gs.decay_weights(0.1, mask)
+    with pytest.raises(ValueError, match="decay_weights: the mask " + says):
+        tx.init(weights)

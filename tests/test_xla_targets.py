@@ -128,6 +128,8 @@ def test_a_program_lowered_for_another_target_is_the_one_for_it(name):
 
 PLATFORMS = {"cpu", "gpu", "tpu", "cuda", "rocm", "jax_platforms"}
 ASKING = {"default_backend", "platform", "device_kind", "abstract_device"}
+MAKING = {"layout", "matrix", "sites", "lift", "transforms", "optimizers", "catalogue.py"}
+NAMED = re.compile(r"\b(?:[CGT]PUs?|CUDA|ROCm|cuBLAS|accelerators?)\b", re.IGNORECASE)
 RECORDS = "race/provenance.py"  # says where a race was run, and decides nothing by it
 
 
@@ -137,8 +139,10 @@ RECORDS = "race/provenance.py"  # says where a race was run, and decides nothing
     ids=lambda path: str(path.relative_to(SOURCE)),
 )
 def test_only_xla_knows_a_platform(path):
-    """Docstrings and comments may speak of CPUs; code may not."""
+    """Where programs are made, no docstring and no comment speaks of one either."""
     asking = set() if path == SOURCE / RECORDS else ASKING
+    if path.relative_to(SOURCE).parts[0] in MAKING:
+        assert not NAMED.findall(path.read_text())
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             assert node.value.lower() not in PLATFORMS, node.lineno

@@ -24,7 +24,7 @@ class MatrixLeaf(NamedTuple):
     """A leaf that is a matrix or several of them, where it is, and its axes."""
 
     path: str
-    leaf: Any
+    array: Any
     axes: MatrixAxes
 
 
@@ -39,7 +39,7 @@ class Declared(NamedTuple):
     """A leaf, where it is, what the user declares of it, and the layout that its names tell."""
 
     path: str
-    leaf: Any
+    array: Any
     declaration: Declaration | None
     layout: ToldLayout | None
 

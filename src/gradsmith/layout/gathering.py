@@ -28,19 +28,19 @@ def join(
     remaining = (stacks[index] for index in range(len(stacks)))
     joined = []
     for leaf, shape in zip(leaves, shapes, strict=True):
-        parts = itertools.islice(remaining, len(leaf.axes.runs(leaf.leaf.shape)))
-        joined.append(leaf.axes.join(parts, shape).astype(leaf.leaf.dtype))
+        parts = itertools.islice(remaining, len(leaf.axes.runs(leaf.array.shape)))
+        joined.append(leaf.axes.join(parts, shape).astype(leaf.array.dtype))
     return joined
 
 
 def stack_shapes(leaves: Sequence[MatrixLeaf]) -> list[StackShape]:
     """Return `(stack, fan_in, fan_out)` of each stack that `split` makes."""
-    return [run.stack_shape for leaf in leaves for run in leaf.axes.runs(leaf.leaf.shape)]
+    return [run.stack_shape for leaf in leaves for run in leaf.axes.runs(leaf.array.shape)]
 
 
 def dtypes(buckets: Sequence[Bucket], leaves: Sequence[MatrixLeaf]) -> list[jnp.dtype]:
     """Return for each bucket the dtype that holds all of its members."""
-    each = [leaf.leaf.dtype for leaf in leaves for _ in leaf.axes.runs(leaf.leaf.shape)]
+    each = [leaf.array.dtype for leaf in leaves for _ in leaf.axes.runs(leaf.array.shape)]
     return [common_dtype(*{each[index] for index in bucket.members}) for bucket in buckets]
 
 

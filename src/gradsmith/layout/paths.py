@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import jax
@@ -33,6 +33,16 @@ def masked_paths(tree: Any) -> list[str]:
     return [path_name(path) for path, leaf in leaves if is_masked(leaf)]
 
 
+def all_paths(tree: Any) -> list[str]:
+    """Return the paths of all leaves, and of what stands in place of one."""
+    return [path for path, _ in leaves_with_path(tree)] + masked_paths(tree)
+
+
+def is_none(node: Any) -> bool:
+    """Whether a node is None: as `is_leaf`, it lets `jax.tree.map` see what has no gradient."""
+    return node is None
+
+
 def arrays(tree: Any) -> Any:
     """Return `tree` with None for what is no array: an Equinox module holds functions."""
     return jax.tree.map(lambda leaf: leaf if hasattr(leaf, "shape") else None, tree)
@@ -46,6 +56,18 @@ def prefixes(path: str) -> list[str]:
         ['blocks', 'blocks/0', 'blocks/0/kernel']
     """
     return list(itertools.accumulate(path.split("/"), lambda above, name: f"{above}/{name}"))
+
+
+def unknown_paths(paths: Iterable[str], known: Collection[str]) -> list[str]:
+    """Return those paths that are neither one of the `known` nor lead to one.
+
+    Examples:
+        >>> from gradsmith.layout.paths import unknown_paths
+        >>> unknown_paths(["blocks", "block", "blocks/0"], ["blocks/0/kernel"])
+        ['block']
+    """
+    leading = {"", *(prefix for path in known for prefix in prefixes(path))}
+    return [path for path in paths if path not in leading]
 
 
 def longest_prefix(path: str, table: Collection[str]) -> str | None:

@@ -149,7 +149,7 @@ def decide_roles(decide: Callable, words: Overrides, axes: Axes, params: Any) ->
     """
     words.refuse_unmatched(params)
     leaves = declare(axes, params)
-    shapes = {leaf.path: tuple(leaf.leaf.shape) for leaf in leaves}
+    shapes = {leaf.path: tuple(leaf.array.shape) for leaf in leaves}
     pairs = zip(leaves, metadata(params), strict=True)
     roles = settle(lambda pair: decide(pair[0], words, shapes, pair[1]), pairs)
     return {leaf.path: role for leaf, role in zip(leaves, roles, strict=True)}
@@ -220,4 +220,4 @@ def _informed(leaf: Declared, words: Overrides, shapes: Shapes, note: Metadata) 
 
 
 def _sides(role: Role, leaf: Declared) -> tuple | None:
-    return role.axes and role.axes.sides(len(leaf.leaf.shape))
+    return role.axes and role.axes.sides(len(leaf.array.shape))

@@ -20,7 +20,7 @@ from ..layout.gathering import dtypes
 from ..layout.key import BucketKey
 from ..layout.paths import leaves_with_path
 from ..sites.placement import Placement, check_placement, check_specs, sites_of
-from .kernel import Kernel, init_bucket, run_rule
+from .kernel import Kernel, init_bucket, is_stateless, run_rule
 
 
 class StackState(NamedTuple):
@@ -52,7 +52,7 @@ def lift(
             return StackState(jnp.zeros((), jnp.int32))  # pyright: ignore[reportArgumentType]
         check_specs(placement, params)
         states = {}
-        for site, which in sites_of(placement, leaves, kernel.meets, kernel.reduces):
+        for site, which in sites_of(placement, leaves, kernel.meets, kernel.by_grams):
             some = [leaves[index] for index in which]
             keys = _keys(kernel, site.buckets, some)
             _write_down(kernel, site.buckets, keys, some)
@@ -63,9 +63,9 @@ def lift(
         leaves = matrix_leaves(axes, updates)
         if not leaves:
             return updates, state
-        theirs = None if params is None or kernel.reduces else _leaves_like(leaves, params)
+        theirs = None if params is None or kernel.by_grams else _leaves_like(leaves, params)
         outs, states = dict[int, Array](), {}
-        for site, which in sites_of(placement, leaves, kernel.meets, kernel.reduces):
+        for site, which in sites_of(placement, leaves, kernel.meets, kernel.by_grams):
             some = [leaves[index] for index in which]
             keys = _keys_of(state, kernel, site.buckets, some)
             joined, new = site.update(
@@ -78,7 +78,7 @@ def lift(
             outs |= zip(which, joined, strict=True)
             states |= zip(map(str, keys), new, strict=True)
         ordered = [outs[index] for index in range(len(leaves))]
-        new_state = state if kernel.stateless else StackState(states)
+        new_state = state if is_stateless(kernel) else StackState(states)
         return jax.tree.unflatten(jax.tree.structure(updates), ordered), new_state
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
@@ -102,7 +102,7 @@ def _keys_of(
     known = {key.shape_name: key for key in map(BucketKey.parse, state.buckets) if key}
     keys = _keys(kernel, buckets, leaves)
     for key in keys:
-        if key.shape_name not in known and not kernel.stateless:
+        if key.shape_name not in known and not is_stateless(kernel):
             raise ValueError(
                 f"the state has no bucket {key.shape_name}, only {', '.join(state.buckets)}. It "
                 f"was made by init for other parameters than these updates: call init(params) "
@@ -118,15 +118,15 @@ def _leaves_like(leaves: Sequence[MatrixLeaf], tree: Any) -> list[MatrixLeaf]:
         ValueError: One is missing, or has another shape.
     """
     found = dict(leaves_with_path(tree))
-    for own in leaves:
-        if own.path not in found or np.shape(found[own.path]) != own.leaf.shape:
-            what = f"shape {np.shape(found[own.path])}" if own.path in found else "no such leaf"
+    for leaf in leaves:
+        if leaf.path not in found or np.shape(found[leaf.path]) != leaf.array.shape:
+            what = f"shape {np.shape(found[leaf.path])}" if leaf.path in found else "no such leaf"
             raise ValueError(
-                f"the updates have the leaf {own.path!r} of shape {own.leaf.shape}, and params "
+                f"the updates have the leaf {leaf.path!r} of shape {leaf.array.shape}, and params "
                 f"have {what} there; call update(updates, state, params) with trees of one "
                 f"structure"
             )
-    return [own._replace(leaf=found[own.path]) for own in leaves]
+    return [leaf._replace(array=found[leaf.path]) for leaf in leaves]
 
 
 def _write_down(
@@ -136,12 +136,12 @@ def _write_down(
     leaves: Sequence[MatrixLeaf],
 ) -> None:
     """Write into the decision log who computes these matrices, and in which buckets."""
-    for own in leaves:
-        decision_log().steps.setdefault(own.path, []).append((kernel.name, "direction"))
-        decision_log().rules.setdefault(own.path, []).append(kernel.name)
-    owners = [own for own in leaves for _ in own.axes.runs(own.leaf.shape)]
+    for leaf in leaves:
+        decision_log().steps.setdefault(leaf.path, []).append((kernel.name, "direction"))
+        decision_log().rules.setdefault(leaf.path, []).append(kernel.name)
+    of_stack = [leaf for leaf in leaves for _ in leaf.axes.runs(leaf.array.shape)]
     for bucket, key in zip(buckets, keys, strict=True):
         for index, count in zip(bucket.members, bucket.counts, strict=True):
-            path, _, axes = owners[index]
+            path, _, axes = of_stack[index]
             decision_log().axes.setdefault(path, axes)
             decision_log().buckets.setdefault(path, []).append((str(key), count))

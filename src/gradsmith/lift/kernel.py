@@ -6,42 +6,40 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Shaped
+from jaxtyping import Array, Bool
 
 from ..layout.bucket import MatrixShape
 from ..layout.gathering import Stack
 from ..layout.key import BucketKey
 from ..sites.site import Members
+from ..xla.chunks import in_chunks
 from ..xla.dtypes import common_dtype
 from ..xla.order import hold
 from ..xla.targets import current_target
 from ..xla.trace_once import trace_once
-
-Small = Shaped[Array, "k _ _"]
 
 
 @runtime_checkable
 class Kernel(Protocol):
     """What a verb does with matrices.
 
-    A stack is reduced to what the rule needs to see, all that meet go through the rule at once, and
-    a stack is made of what comes out.
+    A stack is reduced to what the rule needs to see, all that meet go through the rule, and a stack
+    is made of what comes out. Stacks are reduced and applied in parts, one part after the other.
 
     Attributes:
         name: What `describe` calls it.
         rule: An optimizer whose parameter is one array `(k, p, q)`: what `k` matrices are reduced
-            to. It gets the stacked `params` if `reduces` is False.
-        reduces: Whether the rule sees something smaller than the matrices. Then they are reduced
-            part after part, and the rule gets a list of the scales of all stacks in place of
-            parameters. A matrix may stay split among devices along its long side.
-        stateless: Whether the rule keeps nothing. Then everything of one size goes through it at
-            once, whatever bucket it is from.
+            to. Or a function of that, for some matrices at a time, or for one without the axis of
+            the stack; then nothing is kept, and all of one size meet, whatever bucket they are of.
+        by_grams: Whether Gram matrices are all that is needed. Then the rule gets no parameters,
+            and a matrix may stay split among devices along its long side.
+        chunk_bytes: How many bytes a function gets at once; None leaves it to the target.
     """
 
     name: str
-    rule: optax.GradientTransformationExtraArgs
-    reduces: bool
-    stateless: bool
+    rule: optax.GradientTransformationExtraArgs | Callable[..., Stack]
+    by_grams: bool
+    chunk_bytes: int | None
 
     def meets(self, shape: MatrixShape) -> MatrixShape:
         """Return the shape of the bucket in which matrices of that shape meet."""
@@ -59,20 +57,27 @@ class Kernel(Protocol):
         """Return what is known of each matrix beforehand: small arrays, or None."""
         ...
 
-    def reduce(self, stack: Stack, scales: Any) -> Small:
-        """Return what the rule gets of a stack."""
+    def reduce(self, stack: Stack, scales: Any) -> tuple[Array, ...]:
+        """Return what the rule gets of a stack; a function may get some numbers a matrix, too."""
         ...
 
     def apply(
-        self, result: Small, stack: Stack, scales: Any, transposed: Bool[Array, " k"]
+        self, result: Stack, stack: Stack, scales: Any, transposed: Bool[Array, " k"]
     ) -> Stack:
         """Return what becomes of a stack, given what the rule has made of it."""
         ...
 
 
+def is_stateless(kernel: Kernel) -> bool:
+    """Whether its rule is a function."""
+    return not isinstance(kernel.rule, optax.GradientTransformation)
+
+
 def init_bucket(kernel: Kernel, key: BucketKey, members: Members) -> Any:
     """Return the state of a bucket."""
-    if kernel.reduces:
+    if not isinstance(kernel.rule, optax.GradientTransformation):
+        return optax.EmptyState()
+    if kernel.by_grams:
         count = sum(stack.shape[0] for stack in members.stacks)
         return kernel.rule.init(jnp.zeros((count, *kernel.reduced(key.matrix_shape)), key.dtype))
     return kernel.rule.init(_concatenate([stack.astype(key.dtype) for stack in members.stacks]))
@@ -104,53 +109,32 @@ def run_rule(
     scales_of, reduce = trace_once(kernel.scales), trace_once(kernel.reduce)
     apply = trace_once(kernel.apply)
     sizes = [stack.size * stack.dtype.itemsize for some in members for stack in some.stacks]
-    limit = sum(sizes) // current_target().parts if kernel.reduces else sum(sizes)
+    limit = sum(sizes) // current_target().parts
     for group in _groups(kernel, keys):
         items = [item for bucket in group for item in _items(scales_of, bucket, members[bucket])]
         dtype = common_dtype(*{keys[bucket].dtype for bucket in group})
         parts = list(_parts(items, limit))
-        seen: Any = None
-        for part in parts:
-            scales = hold([item.scales for item in part.items], last)
-            pairs = zip(part.items, scales, strict=True)
-            some = _concatenate([reduce(x.stack, s).astype(dtype) for x, s in pairs])
-            if seen is None:  # zeros for all of them would be in memory from the start
-                rest = sum(part.size for part in parts) - part.size
-                seen = jnp.pad(some, [(0, rest), (0, 0), (0, 0)]) if rest else some
-            else:
-                at = hold(jnp.int32(part.start), last)
-                seen = jax.lax.dynamic_update_slice_in_dim(seen, some, at, 0)
-            last = some if kernel.reduces else None
-        theirs: Any = None
-        if kernel.reduces:
-            theirs = [item.scales for item in items]
-        elif params is not None:
-            stacks = [stack for bucket in group for stack in params[bucket].stacks]
-            theirs = _concatenate([stack.astype(dtype) for stack in stacks])
-        rule_state = states[group[0]]
-        results, states[group[0]] = kernel.rule.update(seen, rule_state, theirs, **extra)
-        results = jnp.asarray(results)
-        for part in reversed(parts):
-            if len(parts) > 1:
-                at = hold(jnp.int32(part.start), last)
-                mine = jax.lax.dynamic_slice_in_dim(results, at, part.size)
-            else:
-                mine = results
-            scales, end = hold([item.scales for item in part.items], last), part.size
-            for item, scale in reversed(list(zip(part.items, scales, strict=True))):
-                start = end - len(item.stack)
-                result, end = jax.lax.slice_in_dim(mine, start, end), start
-                out = apply(result, item.stack, scale, item.transposed)
-                outs[item.bucket][item.member] = out
-                last = out if kernel.reduces else None
+        seen, last = _reduced(reduce, parts, dtype, last)
+        if isinstance(kernel.rule, optax.GradientTransformation):
+            theirs: Any = None
+            if params is not None:
+                stacks = [stack for bucket in group for stack in params[bucket].stacks]
+                theirs = _concatenate([stack.astype(dtype) for stack in stacks])
+            (bucket,), (updates,) = group, seen
+            results, states[bucket] = kernel.rule.update(updates, states[bucket], theirs, **extra)
+        else:
+            most = kernel.chunk_bytes or current_target().chunk_bytes
+            results = in_chunks(kernel.rule, most, *seen)
+        for item, out in _applied(apply, parts, jnp.asarray(results), last):
+            outs[item.bucket][item.member] = last = out
     return outs, states
 
 
 def _groups(kernel: Kernel, keys: Sequence[BucketKey]) -> list[list[int]]:
-    """Return the buckets that go through the rule in one call."""
+    """Return the buckets that go through the rule together."""
     groups: dict[Any, list[int]] = {}
     for index, key in enumerate(keys):
-        name = kernel.reduced(key.matrix_shape) if kernel.stateless else index
+        name = kernel.reduced(key.matrix_shape) if is_stateless(kernel) else index
         groups.setdefault(name, []).append(index)
     return list(groups.values())
 
@@ -158,6 +142,45 @@ def _groups(kernel: Kernel, keys: Sequence[BucketKey]) -> list[list[int]]:
 def _items(scales_of: Callable, bucket: int, members: Members) -> Iterator[_Item]:
     for index, stack in enumerate(members.stacks):
         yield _Item(bucket, index, stack, scales_of(stack), members.transposed)
+
+
+def _reduced(
+    reduce: Callable, parts: Sequence["_Part"], dtype: jnp.dtype, last: Any
+) -> tuple[list[Array], Array]:
+    """Return what the rule gets of all parts, and what is computed last of it."""
+    seen: Any = None
+    rest, beside = sum(part.size for part in parts), []
+    for part in parts:
+        scales = hold([item.scales for item in part.items], last)
+        each = [reduce(x.stack, scale) for x, scale in zip(part.items, scales, strict=True)]
+        beside += [numbers for _, *numbers in each]
+        last = some = _concatenate([x.astype(dtype) for x, *_ in each])
+        rest -= part.size
+        if seen is None:  # zeros for all of them would be in memory from the start
+            seen = jnp.pad(some, [(0, rest), (0, 0), (0, 0)]) if rest else some
+        else:
+            at = hold(jnp.int32(part.start), last)
+            seen = jax.lax.dynamic_update_slice_in_dim(seen, some, at, 0)
+    real = lambda x: x.astype(jnp.finfo(dtype).dtype)
+    numbers = [_concatenate([real(x) for x in same]) for same in zip(*beside, strict=True)]
+    return [seen, *numbers], last
+
+
+def _applied(
+    apply: Callable, parts: Sequence["_Part"], results: Stack, last: Array
+) -> Iterator[tuple[_Item, Stack]]:
+    """Yield what becomes of each stack, beginning with the last."""
+    for part in reversed(parts):
+        mine = results
+        if len(parts) > 1:
+            at = hold(jnp.int32(part.start), last)
+            mine = jax.lax.dynamic_slice_in_dim(results, at, part.size)
+        scales, end = hold([item.scales for item in part.items], last), part.size
+        for item, scale in reversed(list(zip(part.items, scales, strict=True))):
+            start = end - len(item.stack)
+            result, end = jax.lax.slice_in_dim(mine, start, end), start
+            last = apply(result, item.stack, scale, item.transposed)
+            yield item, last
 
 
 class _Part(NamedTuple):

@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 
 from ..layout.decision_log import decision_log
 from ..layout.declare import Axes, FirstOf
-from ..layout.paths import arrays, leaves_with_path, path_name
+from ..layout.paths import arrays, is_none, leaves_with_path, path_name
 from ..layout.patterns import Patterns
 from ..layout.roles import Overrides, Role, RoleOverrides, decide_roles, settled_role
 from ..xla.dtypes import wide_dtype
@@ -115,7 +115,7 @@ def partition_by_role(
         updates, params = arrays(updates), arrays(params)
         if params is not None:  # Optax wants trees of one structure
             given = lambda update, param: None if update is None else param
-            params = jax.tree.map(given, updates, params, is_leaf=lambda node: node is None)
+            params = jax.tree.map(given, updates, params, is_leaf=is_none)
         updates, state = partition.update(updates, state, params, **extra)
         return jax.tree_util.tree_map_with_path(scaled, updates) if lr_scales else updates, state
 

@@ -21,9 +21,7 @@ from ..layout.gathering import Stack
 from ..matrix.norms import largest_entry
 from ..matrix.symmetric import apply, gram
 from ..sites.placement import Placement
-from ..xla.chunks import in_chunks
 from ..xla.dtypes import wide_dtype
-from ..xla.targets import current_target
 from .engine import lift
 from .names import name_of
 
@@ -47,8 +45,8 @@ def per_gram(
     neither gathered nor transposed, and the arithmetic is float32 or better.
 
     `None` and `optax.MaskedNode` pass through. Costs the two products with `X`, `4 m^2 n` flops a
-    matrix for `m <= n`, beside the rule. On CPUs, temporaries are an eighth of the matrices or the
-    largest leaf, and the Gram matrices of one size after the other.
+    matrix for `m <= n`, beside the rule. Where the target computes in parts, temporaries are one
+    part of the matrices or the largest leaf, and the Gram matrices of one size after the other.
 
     Args:
         rule: A function `(k, s, s) -> (k, s, s)`; or, to keep a state such as running averages, an
@@ -67,8 +65,7 @@ def per_gram(
             those of `(n, m)` transposed and together with those of `(m, n)`. One that is alone of
             its size and whole along its short side stays: its Gram matrix is summed from pieces.
         chunk_bytes: How many bytes of Gram matrices a function gets at once; more come in chunks.
-            By default 512 KiB on CPUs, where that is also fastest, and 512 MiB on accelerators. A
-            transformation gets all at once.
+            By default as the target says, `Target.chunk_bytes`. A transformation gets all at once.
 
     Raises:
         ValueError: As for `per_stack`; or `postprocess` keeps a state; or a length is given for a
@@ -87,17 +84,12 @@ def per_gram(
         [[1. 0. 0.]
          [0. 1. 0.]]
     """
-    stateless = not isinstance(rule, optax.GradientTransformation)
-    if length is not None and not stateless:
+    keeps_state = isinstance(rule, optax.GradientTransformation)
+    if length is not None and keeps_state:
         raise ValueError("per_gram gives a length to a function, and this rule keeps a state")
-    on_grams = _in_chunks(rule, length, chunk_bytes) if stateless else _without_params(rule)
-    kernel = _OnGrams(
-        name_of(rule),
-        optax.with_extra_args_support(on_grams),
-        stateless,
-        scale_free,
-        without_state(postprocess),
-    )
+    on_grams = optax.with_extra_args_support(rule) if keeps_state else _on_some(rule)
+    finish = without_state(postprocess)
+    kernel = _OnGrams(name_of(rule), on_grams, scale_free, length, finish, chunk_bytes)
     return lift(kernel, axes=axes, placement=placement)
 
 
@@ -106,11 +98,12 @@ class _OnGrams:
     """The kernel: Gram matrix, rule, product."""
 
     name: str
-    rule: optax.GradientTransformationExtraArgs
-    stateless: bool
+    rule: optax.GradientTransformationExtraArgs | Callable[..., Grams]
     scale_free: bool
+    length: ArrayLike | None
     postprocess: optax.GradientTransformation
-    reduces: bool = True
+    chunk_bytes: int | None
+    by_grams: bool = True
 
     def meets(self, shape: MatrixShape) -> MatrixShape:
         """As `Kernel.meets`."""
@@ -133,11 +126,14 @@ class _OnGrams:
             return jnp.ones((len(stack), 1, 1), wide_dtype(stack.real.dtype))
         return jnp.sqrt(largest_entry(stack.astype(wide_dtype(stack.dtype))))
 
-    def reduce(self, stack: Stack, scales: Array) -> Grams:
-        """As `Kernel.reduce`."""
+    def reduce(self, stack: Stack, scales: Array) -> tuple[Array, ...]:
+        """As `Kernel.reduce`; beside the Gram matrices, the length in their units."""
         wide = stack.astype(wide_dtype(stack.dtype))
         root = scales.astype(wide.dtype)
-        return gram(wide, root, root)
+        grams = gram(wide, root, root)
+        if self.length is None:
+            return (grams,)
+        return grams, jnp.asarray(self.length, scales.dtype) / scales**2
 
     def apply(self, result: Grams, stack: Stack, scales: Array, transposed: Any) -> Stack:
         """As `Kernel.apply`."""
@@ -153,33 +149,16 @@ class _OnGrams:
         return jnp.asarray(self.postprocess.update(stack, self.postprocess.init(stack))[0])
 
 
-def _in_chunks(
-    f: Callable[..., Grams], length: ArrayLike | None, chunk_bytes: int | None
-) -> optax.GradientTransformation:
-    """Make a rule of a function, which gets no more than so many bytes at once."""
+def _on_some(f: Callable[..., Grams]) -> Callable[..., Array]:
+    """Let a function of stacks take one matrix, too."""
 
-    def stacked(*given: Array) -> Array:
-        alone = given[0].ndim == 2
-        out = jnp.asarray(f(*(x[None] if alone else x for x in given))).astype(given[0].dtype)
+    def on_some(grams: Array, *lengths: Array) -> Array:
+        alone = grams.ndim == 2
+        given = [x[None] if alone else x for x in (grams, *lengths)]
+        out = jnp.asarray(f(*given)).astype(grams.dtype)
         return out[0] if alone else out
 
-    def update(grams: Any, roots: Any) -> Any:
-        given = [grams]
-        if length is not None:
-            dtype = jnp.finfo(grams.dtype).dtype
-            units = jnp.concatenate(roots).astype(dtype) ** 2
-            given.append(jnp.asarray(length, dtype) / units)
-        limit = current_target().chunk_bytes if chunk_bytes is None else chunk_bytes
-        return in_chunks(stacked, limit, *given)
-
-    return optax.stateless(update)
-
-
-def _without_params(rule: optax.GradientTransformation) -> optax.GradientTransformation:
-    """Give a rule that keeps a state no parameters; the kernel has scales in their place."""
-    rule = optax.with_extra_args_support(rule)
-    update = lambda updates, state, params=None, **extra: rule.update(updates, state, **extra)
-    return optax.GradientTransformationExtraArgs(rule.init, update)
+    return on_some
 
 
 def without_state(rule: optax.GradientTransformation | None) -> optax.GradientTransformation:

@@ -9,8 +9,6 @@ from jaxtyping import Array, Shaped
 
 from ..layout.declare import Axes
 from ..sites.placement import Placement
-from ..xla.chunks import in_chunks
-from ..xla.targets import current_target
 from .engine import lift
 from .names import name_of
 from .per_stack import OnStacks
@@ -56,14 +54,13 @@ def per_matrix(
     if isinstance(step, optax.GradientTransformation):
         rule = _mapped(step)
     elif callable(step):
-        rule = _stateless(step)
+        rule = _on_some(step)
     else:
         raise TypeError(
             f"per_matrix takes a function of one matrix or an optax.GradientTransformation, "
             f"got {step!r}"
         )
-    kernel = OnStacks(name_of(step), optax.with_extra_args_support(rule), callable(step))
-    return lift(kernel, axes=axes, placement=placement)
+    return lift(OnStacks(name_of(step), rule), axes=axes, placement=placement)
 
 
 def _mapped(one: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
@@ -77,8 +74,8 @@ def _mapped(one: optax.GradientTransformation) -> optax.GradientTransformationEx
     return optax.GradientTransformationExtraArgs(jax.vmap(one.init), update_fn)
 
 
-def _stateless(step: Callable) -> optax.GradientTransformation:
-    """Turn a function of one matrix into a rule."""
+def _on_some(step: Callable) -> Callable[[Array], Array]:
+    """Turn a function of one matrix into one of some matrices, or of one."""
 
     def update_one(update):
         out = step(update)
@@ -89,8 +86,4 @@ def _stateless(step: Callable) -> optax.GradientTransformation:
             )
         return out
 
-    def some(stack):
-        return update_one(stack) if stack.ndim == 2 else jax.vmap(update_one)(stack)
-
-    limit = lambda: current_target().chunk_bytes
-    return optax.stateless(lambda updates, params: in_chunks(some, limit(), updates))
+    return lambda x: update_one(x) if x.ndim == 2 else jax.vmap(update_one)(x)

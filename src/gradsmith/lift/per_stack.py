@@ -1,10 +1,12 @@
 """The first verb: a rule for a stack of matrices becomes a transformation of any model."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import jax.numpy as jnp
 import optax
+from jaxtyping import Array
 
 from ..layout.bucket import MatrixShape
 from ..layout.declare import Axes
@@ -68,9 +70,9 @@ class OnStacks:
     """The kernel: the rule sees the matrices themselves."""
 
     name: str
-    rule: optax.GradientTransformationExtraArgs
-    stateless: bool = False
-    reduces: bool = False
+    rule: optax.GradientTransformationExtraArgs | Callable[..., Stack]
+    by_grams: bool = False
+    chunk_bytes: int | None = None
 
     def meets(self, shape: MatrixShape) -> MatrixShape:
         """As `Kernel.meets`."""
@@ -88,10 +90,10 @@ class OnStacks:
         """As `Kernel.scales`."""
         del stack
 
-    def reduce(self, stack: Stack, scales: None) -> Stack:
+    def reduce(self, stack: Stack, scales: None) -> tuple[Array, ...]:
         """As `Kernel.reduce`."""
         del scales
-        return stack
+        return (stack,)
 
     def apply(self, result: Stack, stack: Stack, scales: None, transposed: Any) -> Stack:
         """As `Kernel.apply`."""

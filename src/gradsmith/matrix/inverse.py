@@ -10,6 +10,7 @@ otherwise, `floor` is right: so pivots are lifted to it, and nothing indefinite 
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Inexact
 
 from ..xla.arithmetic import adjoint, adjoint_times, matmul, times_adjoint
@@ -18,7 +19,7 @@ LEAF = 48
 """Blocks of at most this size are eliminated; 24 to 48 are equally fast, 64 slower by a quarter."""
 
 
-def inverse(a: Inexact[Array, "*stack n n"], floor: float | Array) -> Inexact[Array, "*stack n n"]:
+def inverse(a: Inexact[Array, "*stack n n"], floor: ArrayLike) -> Inexact[Array, "*stack n n"]:
     """Return the inverse of every matrix of `a`, all of whose eigenvalues are at least `floor`.
 
     `floor` is one number, or as many as broadcast against `(*stack, 1, 1)`.
@@ -29,7 +30,7 @@ def inverse(a: Inexact[Array, "*stack n n"], floor: float | Array) -> Inexact[Ar
 
 
 def inverse_factor(
-    a: Inexact[Array, "*stack n n"], floor: float | Array
+    a: Inexact[Array, "*stack n n"], floor: ArrayLike
 ) -> Inexact[Array, "*stack n n"]:
     """Return the lower triangular `m` with `m a m^H = I`, for `a` as in `inverse`."""
     n = a.shape[-1]
@@ -42,9 +43,7 @@ def inverse_factor(
     return _blocks(top, None, -matmul(matmul(bottom, side), top), bottom)
 
 
-def _eliminate(
-    a: Inexact[Array, "*stack n n"], floor: float | Array
-) -> Inexact[Array, "*stack n n"]:
+def _eliminate(a: Inexact[Array, "*stack n n"], floor: ArrayLike) -> Inexact[Array, "*stack n n"]:
     """Eliminate column after column of `[a | I]`; the columns that are done keep those of `I`."""
     index = jnp.arange(a.shape[-1])
     rows = jnp.broadcast_to(index[:, None], a.shape)
@@ -53,7 +52,7 @@ def _eliminate(
     def body(j, work):
         column = jax.lax.dynamic_slice_in_dim(work, j, 1, axis=-1)
         pivot = jax.lax.dynamic_slice_in_dim(column, j, 1, axis=-2).real
-        root = jax.lax.rsqrt(jnp.maximum(pivot, floor)).astype(work.dtype)
+        root = jax.lax.rsqrt(jnp.maximum(pivot, jnp.asarray(floor, pivot.dtype))).astype(work.dtype)
         row = jax.lax.dynamic_slice_in_dim(work, j, 1, axis=-2) * root
         row = jnp.where(columns[..., :1, :] == j, root, row)
         below = rows > j

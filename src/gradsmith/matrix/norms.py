@@ -9,6 +9,7 @@ from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Inexact
 
 from ..xla.arithmetic import adjoint, matmul
@@ -37,11 +38,12 @@ def largest_entry(x: Inexact[Array, "*stack m n"]) -> Float[Array, "*stack 1 1"]
 def row_scale(
     gram: Inexact[Array, "*stack n n"],
     normalizer: Normalizer,
-    eps: float | Float[Array, "*stack 1 1"] = 0.0,
+    eps: ArrayLike = 0.0,
 ) -> Float[Array, "*stack _ 1"]:
     """Return `s` such that `s * x` has singular values up to 1, from the Gram matrix `x x^H`.
 
-    `eps` is added to `1 / s`; zero stays zero without.
+    `eps`, one number or one a matrix `(*stack, 1, 1)`, is added to `1 / s`. Without it zero stays
+    zero.
 
     | normalizer | `1 / s` | costs | Gaussian 256 x 1024: bound over norm |
     |---|---|---|---|
@@ -61,7 +63,8 @@ def row_scale(
         squared = jnp.sqrt(jnp.linalg.norm(matmul(gram, gram), axis=(-2, -1), keepdims=True))
     else:
         squared = jnp.sum(jnp.abs(gram), axis=-1, keepdims=True)
-    return 1.0 / (jnp.sqrt(jnp.where(squared == 0, 1.0, squared)) + eps)
+    norm = jnp.sqrt(jnp.where(squared == 0, 1.0, squared))
+    return 1.0 / (norm + jnp.asarray(eps, norm.dtype))
 
 
 def scale_gram(

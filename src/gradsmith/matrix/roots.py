@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Inexact
 
 from ..xla.arithmetic import adjoint_times, matmul, times_adjoint
@@ -19,7 +20,7 @@ def inverse_root(
     p: int,
     method: RootMethod = "eigh",
     *,
-    eps: float | Array = 1e-6,
+    eps: ArrayLike = 1e-6,
 ) -> Inexact[Array, "*stack n n"]:
     """Return `(a + eps |a| I)^(-1/p)` of every matrix of `a`; the root of zero is zero.
 
@@ -96,21 +97,21 @@ def _(p: int, method: RootMethod, primals: Any, tangents: Any) -> tuple[Array, A
     return _root(a, eps, p, method), out
 
 
-def _eigh(a: Array, p: int, eps: float | Array) -> Array:
+def _eigh(a: Array, p: int, eps: Array) -> Array:
     values, vectors = eigh(a)
-    floor = -jnp.minimum(values[..., :1], 0.0) + jnp.asarray(eps, values.dtype) * values[..., -1:]
+    floor = -jnp.minimum(values[..., :1], 0.0) + eps * values[..., -1:]
     values = values + floor
     roots = jnp.where(values > 0, jnp.where(values > 0, values, 1.0) ** (-1 / p), 0.0)
     return times_adjoint(vectors * roots[..., None, :].astype(a.dtype), vectors)
 
 
-def _newton(a: Array, p: int, eps: float | Array) -> Array:
+def _newton(a: Array, p: int, eps: Array) -> Array:
     """Keep `M = X^p A` while `X` goes to `A^(-1/p)` and `M` to the identity."""
     eye = jnp.broadcast_to(jnp.eye(a.shape[-1], dtype=a.dtype), a.shape)
     largest = jnp.max(jnp.abs(a), axis=(-2, -1), keepdims=True)
     a = a / jnp.where(largest == 0, 1.0, largest).astype(a.dtype)
     norm = jnp.sqrt(jnp.sum(jnp.square(jnp.abs(a)), axis=(-2, -1), keepdims=True))
-    a = a + (jnp.asarray(eps, norm.dtype) * norm).astype(a.dtype) * eye
+    a = a + (eps * norm).astype(a.dtype) * eye
     norm = jnp.where(norm == 0, 1.0, norm * (1 + eps))
     scale = ((p + 1) / (2 * norm)).astype(a.dtype)
     tolerance = 10 * a.shape[-1] * jnp.finfo(a.dtype).eps

@@ -60,8 +60,8 @@ def join(x: Symmetric) -> Inexact[Array, "*stack n n"]:
 def join_by_sum(x: Blocks) -> Inexact[Array, "*stack n n"]:
     """Return what `join` does, a third slower.
 
-    XLA on CPUs compiles it once for all of a size, but every concatenation anew: what is joined
-    once a leaf is joined by this.
+    XLA may compile it once for all of a size, and every concatenation anew: what is joined once a
+    leaf is joined by this.
     """
     p, n = x.top.shape[-1], x.top.shape[-1] + x.bottom.shape[-1]
 

@@ -53,7 +53,7 @@ def muon(
     is reachable by arguments; docs/muon.md has the table.
 
     State: one copy of the matrices, two of everything else. Costs five Newton-Schulz steps on each
-    Gram matrix, `4 m^2 n + 34 m^3` flops for `m <= n`, a quarter less on CPUs where `m` is large;
+    Gram matrix, `4 m^2 n + 34 m^3` flops for `m <= n`, a quarter less from `Target.blocks_from` on;
     with `max_error=0.32` a third of that, for updates that are at least as orthogonal.
     `update(grads, state)` works without `params` as long as there is no weight decay.
 
@@ -72,8 +72,8 @@ def muon(
         max_error: Instead of these three: how far from 1 a singular value of the update may be, for
             the cheapest method that keeps it; see `gradsmith.matrix.orthogonalize`.
         eps: Added to the Frobenius norm before the iteration; see `gradsmith.matrix.newton_schulz`.
-        precision: The arithmetic of the orthogonalization; by default bfloat16 on TPUs and GPUs,
-            float32 on CPUs. See `gradsmith.matrix.orthogonalize`.
+        precision: The arithmetic of the orthogonalization; by default the target's fastest. See
+            `gradsmith.matrix.orthogonalize`.
         shape_scale: The length of an update by its shape: 'aspect_ratio' `sqrt(max(1, out / in))`,
             'match_rms' `0.2 sqrt(max(in, out))`, 'match_operator_norm' `sqrt(out / in)`, or 'none'.
         placement: Where matrices are computed on a mesh; see `per_stack`.

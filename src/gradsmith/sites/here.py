@@ -53,11 +53,11 @@ class Here:
             for bucket, some in zip(self.buckets, outs, strict=True)
             for index, out in zip(bucket.members, some, strict=True)
         }
-        joined = join(stacks, leaves, [own.leaf.shape for own in leaves])
+        joined = join(stacks, leaves, [leaf.array.shape for leaf in leaves])
         return back(joined, leaves), states
 
     def _members(self, leaves: Sequence[MatrixLeaf]) -> list[Members]:
-        stacks = split(leaves, [_whole(own.leaf) for own in leaves])
+        stacks = split(leaves, [_whole(leaf.array) for leaf in leaves])
         return [Members([stacks[index] for index in bucket.members]) for bucket in self.buckets]
 
 
@@ -70,7 +70,7 @@ def _whole(leaf: Array | np.ndarray) -> Array:
 
 def back(arrays: Sequence[Array], leaves: Sequence[MatrixLeaf]) -> list[Array]:
     """Return each array where its leaf is, on the Explicit mesh it lives on."""
-    specs = [explicit_spec(own.leaf) for own in leaves]
+    specs = [explicit_spec(leaf.array) for leaf in leaves]
     return [
         array if spec is None else jax.sharding.reshard(array, spec)
         for array, spec in zip(arrays, specs, strict=True)

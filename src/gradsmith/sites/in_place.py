@@ -73,41 +73,46 @@ class InPlace:
             mesh = self.mesh if ambient.empty else ambient
             moved = [move(x, spec, mesh) for x, spec in zip(arrays, specs, strict=True)]
             outs, states = traced(values, split(leaves, moved), jax.tree.unflatten(structure, kept))
-            shapes = [own.leaf.shape for own in leaves]
+            shapes = [leaf.array.shape for leaf in leaves]
             return [*join(dict(enumerate(outs)), leaves, shapes), *jax.tree.leaves(states)]
 
         everywhere = [PartitionSpec(*[None] * jnp.ndim(x)) for x in kept]
         # Outside `jit`, numbers that the formula holds would lie on the mesh of Explicit axes.
         there = jax.jit(in_auto_axes(there, [*specs, *everywhere], self.mesh))
-        done = there([jnp.asarray(x) for x in values], [own.leaf for own in leaves], kept)
+        done = there([jnp.asarray(x) for x in values], [leaf.array for leaf in leaves], kept)
         return done[: len(leaves)], jax.tree.unflatten(structure, done[len(leaves) :])
 
 
 def unique_leaves(leaves: Sequence[MatrixLeaf], splits: Sequence[Split]) -> list[int]:
     """Return which leaves are one matrix each, alone of its size and whole along its short side."""
     counts = Counter()
-    for own in leaves:
-        for k, m, n in own.axes.stack_shapes(own.leaf.shape):
+    for leaf in leaves:
+        for k, m, n in leaf.axes.stack_shapes(leaf.array.shape):
             counts[min(m, n), max(m, n)] += k
     return [
         index
-        for index, (own, split) in enumerate(zip(leaves, splits, strict=True))
-        if (short := _short_axis(own)) is not None
-        and counts[min(own.leaf.shape), max(own.leaf.shape)] == 1
+        for index, (leaf, split) in enumerate(zip(leaves, splits, strict=True))
+        if (short := _short_axis(leaf)) is not None
+        and counts[min(leaf.array.shape), max(leaf.array.shape)] == 1
         and not split[short]
     ]
 
 
 def _shapes(leaves: Sequence[MatrixLeaf]) -> list[jax.ShapeDtypeStruct]:
     """Return the shapes of the stacks: one of each leaf."""
-    shapes = [(own.axes.stack_shapes(own.leaf.shape), own.leaf.dtype) for own in leaves]
+    shapes = [(leaf.axes.stack_shapes(leaf.array.shape), leaf.array.dtype) for leaf in leaves]
     return [jax.ShapeDtypeStruct(shape, dtype) for (shape,), dtype in shapes]
 
 
-def _short_axis(own: MatrixLeaf) -> int | None:
+def _short_axis(leaf: MatrixLeaf) -> int | None:
     """Return the axis of the short side of a leaf of two axes; None if it is no such leaf."""
-    _, rows, columns = own.axes.sides(own.leaf.ndim)
-    if own.leaf.ndim != 2 or own.axes.cut_axis is not None or len(rows) != 1 or len(columns) != 1:
+    _, rows, columns = leaf.axes.sides(leaf.array.ndim)
+    if (
+        leaf.array.ndim != 2
+        or leaf.axes.cut_axis is not None
+        or len(rows) != 1
+        or len(columns) != 1
+    ):
         return None
     (row,), (column,) = rows, columns
-    return column if own.leaf.shape[row] > own.leaf.shape[column] else row
+    return column if leaf.array.shape[row] > leaf.array.shape[column] else row

@@ -66,7 +66,7 @@ class MovedByXla:
 
     def _gather(self, leaves: Sequence[MatrixLeaf]) -> list[MatrixLeaf]:
         """Return each bucket as a leaf of matrices that divide evenly among the devices."""
-        stacks = split(leaves, [jnp.asarray(own.leaf) for own in leaves])
+        stacks = split(leaves, [jnp.asarray(leaf.array) for leaf in leaves])
         devices = math.prod(sizes_of(self.mesh).values())
         gathered = []
         for bucket, dtype in zip(self.buckets, dtypes(self.buckets, leaves), strict=True):
@@ -84,11 +84,11 @@ class MovedByXla:
             ends = itertools.accumulate(bucket.counts)
             for index, count, end in zip(bucket.members, bucket.counts, ends, strict=True):
                 stacks[index] = _as_shape(stack[end - count : end], shapes[index][1:])
-        return join(stacks, leaves, [own.leaf.shape for own in leaves])
+        return join(stacks, leaves, [leaf.array.shape for leaf in leaves])
 
     def _owners(self, leaves: Sequence[MatrixLeaf], gathered: Sequence[MatrixLeaf]) -> AtOwners:
         spread: Split = (tuple(sizes_of(self.mesh)), (), ())
-        lengths = [(own.leaf.shape[0], own.leaf.shape[1:]) for own in gathered]
+        lengths = [(leaf.array.shape[0], leaf.array.shape[1:]) for leaf in gathered]
         buckets = [Bucket(shape, (i,), (k,)) for i, (k, shape) in enumerate(lengths)]
         splits = [spread] * len(gathered)
         site = at_owners(self.mesh, gathered, splits, buckets, self.transfer_dtype)

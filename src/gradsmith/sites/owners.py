@@ -60,7 +60,7 @@ class AtOwners:
             shape_without_mesh(made, stacks), shape_without_mesh(made, everyones)
         )
         run, values = trace_without_mesh(made, stacks)
-        here = lambda values, own: run(values, self._spread(leaves, own))
+        here = lambda values, arrays: run(values, self._spread(leaves, arrays))
         state = self._on_each(here, (_EVERYWHERE, self._specs), specs)(
             self._everywhere(values), self._entering(leaves)
         )
@@ -96,9 +96,11 @@ class AtOwners:
 
         traced, values = trace_without_mesh(step, stacks, param_stacks, small, masks)
 
-        def here(values, own, own_params, states):
-            theirs = None if params is None else self._spread(params, own_params)
-            outs, states = traced(values, self._spread(leaves, own), theirs, states, self._masks())
+        def here(values, arrays, param_arrays, states):
+            theirs = None if params is None else self._spread(params, param_arrays)
+            outs, states = traced(
+                values, self._spread(leaves, arrays), theirs, states, self._masks()
+            )
             return self._collect(leaves, outs), states
 
         param_specs = None if params is None else self._specs
@@ -134,19 +136,19 @@ class AtOwners:
         ]
 
     def _entering(self, leaves: Sequence[MatrixLeaf]) -> list[Array]:
-        for own in leaves:
-            check_mesh(own.leaf, self.mesh, f"leaf {own.path!r}")
-        return [move(own.leaf, s, self.mesh) for own, s in zip(leaves, self._specs, strict=True)]
+        for leaf in leaves:
+            check_mesh(leaf.array, self.mesh, f"leaf {leaf.path!r}")
+        return [move(leaf.array, s, self.mesh) for leaf, s in zip(leaves, self._specs, strict=True)]
 
-    def _as_in_leaf(self, leaf: int, x: Array) -> Array:
-        split = self.leaf_splits[leaf]
-        return x if split == self.splits[leaf] else move(x, spec_of(split), self.mesh)
+    def _as_in_leaf(self, index: int, x: Array) -> Array:
+        split = self.leaf_splits[index]
+        return x if split == self.splits[index] else move(x, spec_of(split), self.mesh)
 
     def _everywhere(self, values: Sequence[Any]) -> list[Array]:
         return [move(jnp.asarray(x), _EVERYWHERE, self.mesh) for x in values]
 
-    def _spread(self, leaves: Sequence[MatrixLeaf], own: Sequence[Array]) -> list[Array]:
-        stacks = split(leaves, own)
+    def _spread(self, leaves: Sequence[MatrixLeaf], arrays: Sequence[Array]) -> list[Array]:
+        stacks = split(leaves, arrays)
         plan = zip(self.buckets, self.exchanges, dtypes(self.buckets, leaves), strict=True)
         return [
             exchange.spread([stacks[index].astype(dtype) for index in bucket.members])
@@ -163,8 +165,8 @@ class AtOwners:
             pieces |= dict(zip(bucket.members, exchange.collect(stack), strict=True))
         share = lambda size, axes: size // math.prod(self.mesh.shape[axis] for axis in axes)
         shapes = [
-            tuple(share(*pair) for pair in zip(own.leaf.shape, split, strict=True))
-            for own, split in zip(leaves, self.splits, strict=True)
+            tuple(share(*pair) for pair in zip(leaf.array.shape, split, strict=True))
+            for leaf, split in zip(leaves, self.splits, strict=True)
         ]
         return join(pieces, leaves, shapes)
 
@@ -216,9 +218,9 @@ def at_owners(
 ) -> AtOwners:
     """Plan how leaves that are split as `splits` say travel to their owners."""
     sizes = sizes_of(mesh)
-    runs = [(i, run) for i, own in enumerate(leaves) for run in own.axes.runs(own.leaf.shape)]
+    runs = [(i, run) for i, leaf in enumerate(leaves) for run in leaf.axes.runs(leaf.array.shape)]
     entering = [
-        _entering_split(own, split, sizes) for own, split in zip(leaves, splits, strict=True)
+        _entering_split(leaf, split, sizes) for leaf, split in zip(leaves, splits, strict=True)
     ]
     exchanges = []
     for bucket in buckets:
@@ -229,24 +231,24 @@ def at_owners(
             stack = _stack_axes(leaves[first], splits[first])
             entering[first] = splits[first] if stack else entering[first]
         pieces = []
-        for leaf, run in (runs[index] for index in bucket.members):
-            rows, columns = _sides(leaves[leaf], run, entering[leaf])
+        for i, run in (runs[member] for member in bucket.members):
+            rows, columns = _sides(leaves[i], run, entering[i])
             is_transposed = run.stack_shape[1:] != bucket.matrix_shape
             pieces.append(Piece(run.stack_shape[0], rows, columns, is_transposed))
         exchanges.append(Exchange(sizes, stack, tuple(pieces), transfer_dtype))
     return AtOwners(mesh, splits, entering, exchanges, buckets, transposed(buckets, leaves))
 
 
-def _entering_split(own: MatrixLeaf, split: Split, sizes: dict[str, int]) -> Split:
+def _entering_split(leaf: MatrixLeaf, split: Split, sizes: dict[str, int]) -> Split:
     """Return how a leaf is split where it enters the exchange, its stack and its blocks whole.
 
     A mesh axis that splits these in the leaf splits the widest other axis instead that it divides,
     if there is one.
     """
-    batch, rows, columns = own.axes.sides(own.leaf.ndim)
-    whole = {*batch, *_cut(own)}
+    batch, rows, columns = leaf.axes.sides(leaf.array.ndim)
+    whole = {*batch, *_cut(leaf)}
     entering = [() if axis in whole else axes for axis, axes in enumerate(split)]
-    share = lambda axis: own.leaf.shape[axis] // math.prod(sizes[name] for name in entering[axis])
+    share = lambda axis: leaf.array.shape[axis] // math.prod(sizes[name] for name in entering[axis])
     for name in itertools.chain.from_iterable(split[axis] for axis in sorted(whole)):
         room = [axis for axis in rows + columns if axis not in whole]
         room = [axis for axis in room if share(axis) % sizes[name] == 0]
@@ -256,21 +258,21 @@ def _entering_split(own: MatrixLeaf, split: Split, sizes: dict[str, int]) -> Spl
     return tuple(entering)
 
 
-def _stack_axes(own: MatrixLeaf, split: Split) -> MeshAxes:
+def _stack_axes(leaf: MatrixLeaf, split: Split) -> MeshAxes:
     """Return the mesh axes that split the matrices of a leaf in their order, if it is by them."""
-    batch, _, _ = own.axes.sides(own.leaf.ndim)
-    if not batch or _cut(own) or any(split[axis] for axis in batch[1:]):
+    batch, _, _ = leaf.axes.sides(leaf.array.ndim)
+    if not batch or _cut(leaf) or any(split[axis] for axis in batch[1:]):
         return ()
     return split[batch[0]]
 
 
-def _sides(own: MatrixLeaf, run: layout_axes.Run, split: Split) -> tuple:
+def _sides(leaf: MatrixLeaf, run: layout_axes.Run, split: Split) -> tuple:
     """Return size and mesh axes of each fan-in axis and of each fan-out axis of one run."""
-    _, rows, columns = own.axes.sides(own.leaf.ndim)
-    size = lambda axis: run.shape[axis + 1] if axis in _cut(own) else own.leaf.shape[axis]
+    _, rows, columns = leaf.axes.sides(leaf.array.ndim)
+    size = lambda axis: run.shape[axis + 1] if axis in _cut(leaf) else leaf.array.shape[axis]
     return tuple(tuple((size(axis), split[axis]) for axis in side) for side in (rows, columns))
 
 
-def _cut(own: MatrixLeaf) -> tuple[int, ...]:
+def _cut(leaf: MatrixLeaf) -> tuple[int, ...]:
     """Return the axis of the leaf that is cut into blocks, if one is."""
-    return () if own.axes.cut_axis is None else (own.axes.cut_axis % own.leaf.ndim,)
+    return () if leaf.axes.cut_axis is None else (leaf.axes.cut_axis % leaf.array.ndim,)

@@ -4,12 +4,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from ..layout.bucket import MatrixShape, plan_buckets
 from ..layout.declare import MatrixLeaf
 from ..layout.gathering import stack_shapes
-from ..layout.paths import leaves_with_path, masked_paths, prefixes
+from ..layout.paths import all_paths, unknown_paths
 from .here import Here
 from .in_place import InPlace, unique_leaves
 from .moved_by_xla import MovedByXla
@@ -30,6 +31,9 @@ class Owners:
             where it is narrower than their own. Halves the traffic of float32; an update is rounded
             twice.
 
+    Raises:
+        ValueError: `transfer_dtype` is no floating-point dtype.
+
     Examples:
         >>> import jax.numpy as jnp
         >>> from jax.sharding import PartitionSpec as P
@@ -41,6 +45,17 @@ class Owners:
 
     param_specs: Any = None
     transfer_dtype: DTypeLike | None = None
+
+    def __post_init__(self):
+        try:
+            fits = self.transfer_dtype is None or jnp.issubdtype(self.transfer_dtype, jnp.floating)
+        except TypeError:
+            fits = False
+        if not fits:
+            raise ValueError(
+                f"Owners(transfer_dtype={self.transfer_dtype!r}) is no floating-point dtype; give "
+                f"one that is narrower than the parameters, such as jnp.bfloat16"
+            )
 
 
 Placement = Literal["replicated", "owners"] | Owners
@@ -69,9 +84,8 @@ def check_specs(placement: Placement, params: Any) -> None:
     specs = placement.param_specs if isinstance(placement, Owners) else None
     if specs is None or callable(specs):
         return
-    paths = [path for path, _ in leaves_with_path(params)] + masked_paths(params)
-    known = {"", *(prefix for path in paths for prefix in prefixes(path))}
-    unknown = [path for path in spec_paths(specs) if path not in known]
+    paths = all_paths(params)
+    unknown = unknown_paths(spec_paths(specs), paths)
     if unknown:
         raise ValueError(
             f"param_specs name {', '.join(map(repr, unknown))}, where the parameters have no leaf; "

@@ -29,7 +29,9 @@ def mesh_of(leaves: Sequence[MatrixLeaf], param_specs: Any = None) -> Mesh | Abs
     if mesh.empty:
         given = jax.tree.leaves(param_specs, is_leaf=_is_spec)
         named = [spec.mesh for spec in given if isinstance(spec, NamedSharding)]
-        typed = [sharding.mesh for own in leaves if (sharding := _explicit(own.leaf)) is not None]
+        typed = [
+            sharding.mesh for leaf in leaves if (sharding := _explicit(leaf.array)) is not None
+        ]
         mesh = next(iter(named + typed), mesh)
     if mesh.empty:
         _warn_of_unset_mesh(leaves, param_specs)
@@ -39,9 +41,9 @@ def mesh_of(leaves: Sequence[MatrixLeaf], param_specs: Any = None) -> Mesh | Abs
 
 
 def _warn_of_unset_mesh(leaves: Sequence[MatrixLeaf], param_specs: Any) -> None:
-    on_mesh = [own for own in leaves if _mesh_type(own.leaf).size > 1]
+    on_mesh = [leaf for leaf in leaves if _mesh_type(leaf.array).size > 1]
     if on_mesh:
-        path, mesh = on_mesh[0].path, _mesh_type(on_mesh[0].leaf)
+        path, mesh = on_mesh[0].path, _mesh_type(on_mesh[0].array)
         why = f"leaf {path!r} lies on a mesh of Auto axes, {_show(mesh)}, and no mesh is set"
     elif param_specs is not None:
         why = "Owners(param_specs=...) says how parameters are split, and no mesh is set"
@@ -61,7 +63,7 @@ def sizes_of(mesh: Mesh | AbstractMesh) -> dict[str, int]:
 
 
 def splits_of(
-    matrices: Sequence[MatrixLeaf], mesh: Mesh | AbstractMesh, param_specs: Any
+    leaves: Sequence[MatrixLeaf], mesh: Mesh | AbstractMesh, param_specs: Any
 ) -> list[Split | None]:
     """Return how each leaf is split; None where neither its type nor `param_specs` tells.
 
@@ -70,7 +72,7 @@ def splits_of(
             lies on another mesh.
     """
     find = _lookup(param_specs)
-    return [_split_of(own, mesh, find(own.path, own.leaf)) for own in matrices]
+    return [_split_of(leaf, mesh, find(leaf.path, leaf.array)) for leaf in leaves]
 
 
 def spec_of(split: Split) -> PartitionSpec:
@@ -120,15 +122,15 @@ def check_mesh(x: Any, mesh: Mesh | AbstractMesh, what: str) -> None:
         )
 
 
-def _split_of(own: MatrixLeaf, mesh: Mesh | AbstractMesh, told: Any) -> Split | None:
-    path, leaf, _ = own
-    check_mesh(leaf, mesh, f"leaf {path!r}")
+def _split_of(leaf: MatrixLeaf, mesh: Mesh | AbstractMesh, told: Any) -> Split | None:
+    path, array, _ = leaf
+    check_mesh(array, mesh, f"leaf {path!r}")
     spec = told.spec if isinstance(told, NamedSharding) else told
     if spec is None:
-        spec = _known(leaf, mesh)
+        spec = _known(array, mesh)
     if spec is None:
         return None
-    split = _axes_of(spec, leaf.ndim, path)
+    split = _axes_of(spec, array.ndim, path)
     used = [axis for axes in split for axis in axes]
     for axis in used:
         if axis not in mesh.shape:
@@ -138,11 +140,11 @@ def _split_of(own: MatrixLeaf, mesh: Mesh | AbstractMesh, told: Any) -> Split | 
             )
         if used.count(axis) > 1:
             raise ValueError(f"leaf {path!r} has the spec {spec}, which names {axis!r} twice")
-    for size, axes in zip(leaf.shape, split, strict=True):
+    for size, axes in zip(array.shape, split, strict=True):
         shares = math.prod(mesh.shape[axis] for axis in axes)
         if size % shares:
             raise ValueError(
-                f"leaf {path!r} of shape {leaf.shape} has the spec {spec}, and {size} is not "
+                f"leaf {path!r} of shape {array.shape} has the spec {spec}, and {size} is not "
                 f"divisible among the {shares} devices of {', '.join(axes)}"
             )
     return tuple(tuple(axis for axis in axes if mesh.shape[axis] > 1) for axes in split)

@@ -8,6 +8,7 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+from ..layout.paths import is_none
 from ..xla.dtypes import wide_dtype
 from ..xla.trace_once import trace_once
 from .arguments import check_fractions
@@ -70,7 +71,7 @@ def average_weights(decay: ArrayLike = 0.999) -> optax.GradientTransformation:
             return average(decay, old, weight)
 
         trees = updates, params, state.average
-        kept = jax.tree.map(trace_once(move), *trees, is_leaf=lambda node: node is None)
+        kept = jax.tree.map(trace_once(move), *trees, is_leaf=is_none)
         total = average(decay, state.total, jnp.ones_like(state.total))
         return updates, AverageWeightsState(total, kept)
 

@@ -85,8 +85,8 @@ def rotate_back(bases: Pair, x: Inexact[Array, "*stack m n"]) -> Inexact[Array, 
 def with_grams(step: Callable[[Array, Array], Array], factors: Pair, halves: Pair) -> Pair:
     """Return `step(factor, gram)` with the Gram matrices `x x^H` and `y^H y` of two halves `x, y`.
 
-    `step` acts on every element. On CPUs large factors are moved where they are, by blocks, and
-    what is above the diagonal is not computed again.
+    `step` acts on every element. Where the target has a `gram_block`, large factors are moved where
+    they are, by blocks of that size, and what is above the diagonal is not computed again.
     """
     x, y = halves
     return Pair(

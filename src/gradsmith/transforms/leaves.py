@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 
+from ..layout.paths import is_none
 from ..xla.trace_once import trace_once
 
 
@@ -16,7 +17,7 @@ def map_updates(function: Callable[..., Any], updates: Any, *others: Any) -> Any
     """Return `function(update, *others)` of every leaf, and None where the update is None."""
     function = trace_once(function)
     step = lambda update, *rest: None if update is None else function(update, *rest)
-    return jax.tree.map(step, updates, *others, is_leaf=lambda node: node is None)
+    return jax.tree.map(step, updates, *others, is_leaf=is_none)
 
 
 def advance(function: Callable[..., tuple], updates: Any, *kept: Any) -> tuple[Any, ...]:
@@ -25,7 +26,7 @@ def advance(function: Callable[..., tuple], updates: Any, *kept: Any) -> tuple[A
     Where the update is None, all stay as they are.
     """
     function = trace_once(function)
-    leaves, structure = jax.tree.flatten(updates, is_leaf=lambda node: node is None)
+    leaves, structure = jax.tree.flatten(updates, is_leaf=is_none)
     rows = zip(leaves, *map(structure.flatten_up_to, kept), strict=True)
     new = [row if row[0] is None else function(*row) for row in rows]
     return tuple(structure.unflatten(row[i] for row in new) for i in range(1 + len(kept)))

@@ -60,7 +60,7 @@ def orthogonalize(
         max_error: Instead of these three: the accuracy, for the cheapest method that keeps it.
         normalizer: What 'newton_schulz' divides by.
         eps: What it adds to that.
-        precision: The arithmetic of its products; by default bfloat16 on TPUs and GPUs.
+        precision: The arithmetic of its products; by default the target's fastest.
         postprocess: A rule without state for what comes out, such as a shape scale.
         axes: Which axes of which leaf are fan-in, fan-out and stack; see `per_stack`.
         placement: Where matrices are computed on a mesh; see `per_stack`.
@@ -95,10 +95,10 @@ def orthogonalize(
 
     def orthogonalized(grams: Array, eps: Array) -> Array:
         alone = len(grams) == 1
-        # XLA on CPU copies what it transposes in a stack of one matrix, and not in a matrix.
-        own, added = (grams[0], eps[0]) if alone else (grams, eps)
-        factor = _factor(dataclasses.replace(request, eps=added), own.shape[-1], own.dtype)
-        return factor(own)[None] if alone else factor(own)
+        # XLA may copy what it transposes in a stack of one matrix; in a matrix it never does.
+        some, added = (grams[0], eps[0]) if alone else (grams, eps)
+        factor = _factor(dataclasses.replace(request, eps=added), some.shape[-1], some.dtype)
+        return factor(some)[None] if alone else factor(some)
 
     on_grams = per_gram(
         orthogonalized,
@@ -128,9 +128,9 @@ def orthogonalize(
                 "Inside per_stack use the rule gradsmith.polar_factor; for a leaf of several "
                 "matrices say which axes they have, axes=gradsmith.MatrixAxes(batch_axis=0)"
             )
-        for own in matrix_leaves(axes, params):
-            for _, m, n in own.axes.stack_shapes(own.leaf.shape):
-                request.plan(m, n, own.leaf.dtype)  # what cannot be kept is refused here
+        for leaf in matrix_leaves(axes, params):
+            for _, m, n in leaf.axes.stack_shapes(leaf.array.shape):
+                request.plan(m, n, leaf.array.dtype)  # what cannot be kept is refused here
         return road().init(params)
 
     def update_fn(updates: Any, state: Any, params: Any = None, **extra: Any):
@@ -164,7 +164,7 @@ def polar_factor(
         max_error: Instead of these three: the accuracy, for the cheapest method that keeps it.
         normalizer: What 'newton_schulz' divides by.
         eps: What it adds to that.
-        precision: The arithmetic of its products; by default bfloat16 on TPUs and GPUs.
+        precision: The arithmetic of its products; by default the target's fastest.
 
     Raises:
         ValueError: There is no such method or schedule, or no such number of its steps; at `init`,
@@ -207,18 +207,17 @@ class _OnWhole(OnStacks):
     """
 
     def __init__(self, polar: Callable, finish: optax.GradientTransformation):
-        rule = optax.with_extra_args_support(optax.identity())
-        super().__init__("orthogonalized", rule, stateless=True)
+        super().__init__("orthogonalized", lambda entries: entries)
         self.polar, self.finish = polar, finish
 
     def dtype(self, dtype: Any) -> jnp.dtype:
         """As `Kernel.dtype`."""
         return wide_dtype(dtype)
 
-    def reduce(self, stack: Array, scales: None) -> Array:
+    def reduce(self, stack: Array, scales: None) -> tuple[Array, ...]:
         """As `Kernel.reduce`."""
         del scales
-        return largest_entry(stack.astype(wide_dtype(stack.dtype)))
+        return (largest_entry(stack.astype(wide_dtype(stack.dtype))),)
 
     def apply(self, result: Array, stack: Array, scales: None, transposed: Any) -> Array:
         """As `Kernel.apply`."""

@@ -10,7 +10,7 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Inexact, Shaped
 
-from ..layout.paths import leaves_with_path, path_name
+from ..layout.paths import is_none, leaves_with_path, path_name
 from .arguments import check_not_negative
 from .sides import stands
 
@@ -127,9 +127,7 @@ def qk_clip(
             clipped = clip_qk(moved, maxima, exponent=exponent, threshold=threshold)
             return (clipped - weight).astype(update.dtype)
 
-        clipped = jax.tree_util.tree_map_with_path(
-            clip, updates, params, is_leaf=lambda node: node is None
-        )
+        clipped = jax.tree_util.tree_map_with_path(clip, updates, params, is_leaf=is_none)
         return clipped, state
 
     clip = optax.GradientTransformationExtraArgs(init_fn, update_fn)

@@ -70,9 +70,9 @@ def scale_by_soap(
     helps as long as `factor_decay^t` is more than round-off.
 
     A direction: stands before the learning rate, inside `per_stack`. State for `(m, n)`: `2 m n`
-    of Adam and `2 m^2 + 2 n^2`. Costs `6 m n (m + n)` flops a step (on CPUs a sixth less, of large
-    matrices), and a refresh `5 (m^3 + n^3) + 4 m n (m + n)`, nearly all in matrix products unless
-    'eigh' is asked for.
+    of Adam and `2 m^2 + 2 n^2`. Costs `6 m n (m + n)` flops a step, a sixth less where large
+    factors are averaged by blocks (`Target.gram_block`), and a refresh
+    `5 (m^3 + n^3) + 4 m n (m + n)`, nearly all in matrix products unless 'eigh' is asked for.
 
     Args:
         b1: The part of the mean that survives a step.

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Inexact
 
+from ..layout.paths import all_paths, is_none, longest_prefix, unknown_paths
 from .arguments import ScalarOrSchedule, check_fixed, check_not_negative, is_known
 from .leaves import map_updates
 from .schedules import init_schedule, read_schedule
@@ -30,7 +31,8 @@ def decay_weights(rate: ScalarOrSchedule, mask: Mask = None) -> optax.GradientTr
             parameters that returns it. By default all.
 
     Raises:
-        ValueError: The rate is negative; or `update` gets no params while the rate is not zero.
+        ValueError: The rate is negative; the mask has other keys than the parameters; or `update`
+            gets no params while the rate is not zero.
         TypeError: The mask is one bool, or an array.
 
     Examples:
@@ -118,10 +120,39 @@ def _decay(
         which = mask(params) if callable(mask) else mask
         if which is None:
             return map_updates(add, updates, params), state
-        chosen = jax.tree.map(lambda decays, some: some if decays else None, which, updates)
-        decayed = map_updates(add, chosen, params)
+        decayed = map_updates(add, _chosen(name, which, updates), params)
         either = lambda new, old: old if new is None else new
-        return jax.tree.map(either, decayed, updates, is_leaf=lambda node: node is None), state
+        return jax.tree.map(either, decayed, updates, is_leaf=is_none), state
 
-    init_fn = lambda params: init_schedule(rate)
+    def init_fn(params):
+        which = mask(params) if callable(mask) else mask
+        if which is not None and jax.tree.leaves(params):  # what does not fit is refused here
+            _chosen(name, which, params)
+        return init_schedule(rate)
+
     return stands("direction", name, optax.GradientTransformation(init_fn, update_fn))
+
+
+def _chosen(name: str, mask: Any, tree: Any) -> Any:
+    """Return the tree with None for what does not decay.
+
+    Raises:
+        ValueError: The mask has other keys than the tree.
+    """
+    try:
+        return jax.tree.map(lambda decays, some: some if decays else None, mask, tree)
+    except ValueError:
+        masked, paths = all_paths(mask), all_paths(tree)
+        listed = lambda found: ", ".join(map(repr, found))
+        unknown = unknown_paths(masked, paths)
+        missing = [path for path in paths if longest_prefix(path, masked) is None]
+        if unknown:
+            fault = f"names {listed(unknown)}, where the tree has no leaf"
+        elif missing:
+            fault = f"says nothing of {listed(missing)}"
+        else:
+            raise
+        raise ValueError(
+            f"{name}: the mask {fault}; there are {listed(paths)}. Give a tree of bools like the "
+            f"parameters, a prefix of one, or a function of the parameters that returns it"
+        ) from None

@@ -5,7 +5,8 @@ pool. The thread that calls is one of them, and sleeps until they are done. When
 there are threads do this at the same time, as on two devices and two cores, no thread is left to
 work, and the program hangs (seen in jaxlib 0.10.2, `jax::ParallelBatchMap`). A call for one matrix
 needs no other thread. So there the matrices of a batch come one after the other, also where
-`jax.vmap` makes the batch.
+`jax.vmap` makes the batch. LAPACK's threads also wait actively after each call, which slows down
+what XLA computes around it: `matrix/qr.py` does without. On accelerators this is not measured.
 
 Singular vectors have no derivative here; what is made of them has one of its own.
 """

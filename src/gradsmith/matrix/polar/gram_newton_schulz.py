@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import jax.numpy as jnp
-from jax.typing import DTypeLike
+from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Inexact, Shaped
 
 from ...xla.arithmetic import FULL, Arithmetic, adjoint, stored
@@ -54,7 +54,7 @@ def gram_newton_schulz(
     *,
     steps: int | None = None,
     normalizer: Normalizer | None = None,
-    eps: float | Array = 0.0,
+    eps: ArrayLike = 0.0,
 ) -> Inexact[Array, "*stack m n"]:
     """Approximate the polar factor of every matrix of `x` on its Gram matrix.
 
@@ -63,7 +63,8 @@ def gram_newton_schulz(
 
     Costs `4 m^2 n` flops a matrix for each start, and `8 m^3` a step less `6 m^3` a start, for
     `m <= n`: for five steps and `n = 4 m` it is half of `newton_schulz`, for squares a quarter
-    more. On CPUs, large products of symmetric matrices cost three quarters of that. float16 and
+    more. Where the target computes large products of symmetric matrices by blocks
+    (`Target.blocks_from`), these cost three quarters of that. float16 and
     bfloat16 are computed in float32; this form in plain half precision does not work.
 
     Args:
@@ -147,7 +148,7 @@ class GramNewtonSchulz(Polynomial):
         out = computed / unit.astype(computed.dtype)
         first, *others = self.segments
         if self.arithmetic.full:  # the scale goes into the factor, which is smaller than the matrix
-            out = apply(self._factor(first, self.eps / unit)(gram(out)), out)
+            out = apply(self._factor(first, self.eps_over(unit))(gram(out)), out)
             for triples in others:
                 out = apply(_polynomial(gram(out), triples), out)
             return out.astype(x.dtype)
@@ -155,7 +156,7 @@ class GramNewtonSchulz(Polynomial):
             rounded = stored(out, self.arithmetic)
             grams = gram(rounded, arithmetic=self.arithmetic)
             one = jnp.ones_like(grams[..., :1, :1])
-            scale = one if index else self._scale(grams, self.eps / unit)
+            scale = one if index else self._scale(grams, self.eps_over(unit))
             q = _polynomial(scale_gram(grams, scale), triples, self.arithmetic)
             out = apply_rounded(q, scale, out, rounded, self.arithmetic)
         return out.astype(x.dtype)
@@ -165,7 +166,7 @@ class GramNewtonSchulz(Polynomial):
         first, *others = self.segments
         return None if others or not self.arithmetic.full else self._factor(first, self.eps)
 
-    def _factor(self, triples: Sequence[Step], eps: float | Array) -> GramFactor:
+    def _factor(self, triples: Sequence[Step], eps: ArrayLike) -> GramFactor:
         def factor(gram: Inexact[Array, "*stack n n"]) -> Inexact[Array, "*stack n n"]:
             scale = self._scale(gram, eps)
             q = _polynomial(scale_gram(gram, scale), triples)
@@ -173,7 +174,7 @@ class GramNewtonSchulz(Polynomial):
 
         return factor
 
-    def _scale(self, gram: Array, eps: float | Array) -> Array:
+    def _scale(self, gram: Array, eps: ArrayLike) -> Array:
         normalizer = self.normalizer or self.schedule.normalizer
         return row_scale(gram, normalizer, eps) / self.schedule.slack
 

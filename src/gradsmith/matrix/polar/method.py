@@ -4,7 +4,7 @@ import abc
 from collections.abc import Callable, Sequence
 from typing import ClassVar, NamedTuple
 
-from jax.typing import DTypeLike
+from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Inexact, Shaped
 
 from ...xla.arithmetic import Arithmetic
@@ -24,7 +24,7 @@ class Options(NamedTuple):
     schedule: Schedule
     steps: int | None = None
     normalizer: Normalizer | None = None
-    eps: float | Array = 0.0
+    eps: ArrayLike = 0.0
 
 
 class PolarMethod(abc.ABC):

@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+from jax.typing import ArrayLike
 from jaxtyping import Array, Inexact, Shaped
 
 from ...xla.arithmetic import adjoint, matmul, stored
@@ -17,7 +18,7 @@ def newton_schulz(
     *,
     steps: int | None = None,
     normalizer: Normalizer | None = None,
-    eps: float | Array = 0.0,
+    eps: ArrayLike = 0.0,
 ) -> Inexact[Array, "*stack m n"]:
     """Approximate the polar factor of every matrix of `x` with matrix products alone.
 
@@ -84,7 +85,7 @@ class NewtonSchulz(Polynomial):
         wide = wide / unit.astype(wide.dtype)
         rounded = stored(wide, how)
         gram = matmul(rounded, adjoint(rounded), how)
-        scale = row_scale(gram, self.normalizer or schedule.normalizer, self.eps / unit)
+        scale = row_scale(gram, self.normalizer or schedule.normalizer, self.eps_over(unit))
         scale = scale / schedule.slack
         wide, gram = scale.astype(wide.dtype) * wide, scale_gram(gram, scale)
         for index, (a, b, c) in enumerate(triples):

@@ -1,10 +1,12 @@
 """The one door to the polar factor."""
 
+import jax.numpy as jnp
 from jax import ShapeDtypeStruct
+from jax.typing import ArrayLike
 from jaxtyping import Array, Inexact, Shaped
 
 from ...xla.arithmetic import Precision
-from ..inputs import as_matrices
+from ..inputs import check_matrices
 from ..norms import Normalizer
 from .coefficients import Schedule
 from .plan import Method, Plan, Request
@@ -18,7 +20,7 @@ def orthogonalize(
     steps: int | None = None,
     max_error: float | None = None,
     normalizer: Normalizer | None = None,
-    eps: float | Array = 0.0,
+    eps: ArrayLike = 0.0,
     precision: Precision | None = None,
 ) -> Inexact[Array, "*stack m n"]:
     """Return the polar factor of every matrix of `x`: its nearest matrix with singular values 1.
@@ -39,10 +41,10 @@ def orthogonalize(
         normalizer: What 'newton_schulz' divides by; see there.
         eps: Added to that by 'newton_schulz'; see there.
         precision: What the operands of products are rounded to; sums are in float32 or wider. By
-            default the published bfloat16 where the target is made for it, TPUs and GPUs, and
-            float32 on CPUs; with `max_error`, whatever is fast enough and keeps the error. A name
-            asks for one: 'float32', 'bfloat16', 'bfloat16_3x', 'float16' or 'tfloat32'. CPUs only
-            emulate all but the first. float64 and complex matrices are never rounded.
+            default the fastest that the target has (`gradsmith.Target`): the published bfloat16, or
+            float32 where that is emulated. With `max_error`, whatever is fast and keeps the error.
+            A name asks for one: 'float32', 'bfloat16', 'bfloat16_3x', 'float16' or 'tfloat32'.
+            float64 and complex matrices are never rounded.
 
     Returns:
         Matrices of the shape and dtype of `x`.
@@ -63,36 +65,37 @@ def orthogonalize(
         True
     """
     request = Request(method, coefficients, steps, max_error, normalizer, eps, precision)
-    as_matrices(x, "orthogonalize")
+    check_matrices(x.shape, x.dtype, "orthogonalize")
     m, n = x.shape[-2:]
     return request.plan(m, n, x.dtype).run(x)
 
 
 def explain(
-    x: Shaped[Array, "..."] | ShapeDtypeStruct,
+    x: Shaped[Array, "..."] | ShapeDtypeStruct | tuple[int, ...],
     method: Method | None = None,
     *,
     coefficients: str | Schedule | None = None,
     steps: int | None = None,
     max_error: float | None = None,
     normalizer: Normalizer | None = None,
-    eps: float | Array = 0.0,
+    eps: ArrayLike = 0.0,
     precision: Precision | None = None,
 ) -> Plan:
     """Return what `orthogonalize` would do with the same arguments, why, and its flops.
 
-    Only shape and dtype of `x` matter.
+    Only shape and dtype of `x` matter, so it may be a shape, which is then of float32.
 
     Raises:
         ValueError: As for `orthogonalize`.
+        TypeError: As for `orthogonalize`.
 
     Examples:
-        >>> import jax, jax.numpy as jnp
         >>> from gradsmith import matrix
-        >>> x = jax.ShapeDtypeStruct((64, 256), jnp.float32)
-        >>> print(matrix.explain(x))
+        >>> print(matrix.explain((64, 256)))
         gram_newton_schulz with keller, 5 steps: 1.31e+07 flops a matrix; the published result
     """
     request = Request(method, coefficients, steps, max_error, normalizer, eps, precision)
-    m, n = x.shape[-2:]
-    return request.plan(m, n, x.dtype)
+    shape, dtype = (x, jnp.float32) if isinstance(x, tuple) else (x.shape, x.dtype)
+    check_matrices(shape, dtype, "explain")
+    m, n = shape[-2:]
+    return request.plan(m, n, dtype)

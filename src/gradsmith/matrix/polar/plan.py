@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import jax.numpy as jnp
-from jax.typing import DTypeLike
+from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array
 
 from ...xla.arithmetic import FULL, Arithmetic, Precision, arithmetics, check_precision
@@ -45,7 +45,7 @@ class Request:
     steps: int | None = None
     max_error: float | None = None
     normalizer: Normalizer | None = None
-    eps: float | Array = 0.0
+    eps: ArrayLike = 0.0
     precision: Precision | None = None
 
     def __post_init__(self):

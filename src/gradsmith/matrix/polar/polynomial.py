@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import jax.numpy as jnp
-from jax.typing import DTypeLike
+from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array
 
 from ...xla.arithmetic import FULL, Arithmetic
@@ -31,7 +31,7 @@ class Polynomial(PolarMethod):
     schedule: Schedule
     steps: int | None = None
     normalizer: Normalizer | None = None
-    eps: float | Array = 0.0
+    eps: ArrayLike = 0.0
     arithmetic: Arithmetic = FULL
     dtype: DTypeLike = jnp.float32
 
@@ -56,6 +56,10 @@ class Polynomial(PolarMethod):
     def triples(self) -> tuple[Step, ...]:
         """The coefficients of each step."""
         return self.schedule.steps(self.steps)
+
+    def eps_over(self, unit: Array) -> Array:
+        """Return `eps` beside the norm of matrices that are divided by `unit`."""
+        return jnp.asarray(self.eps, unit.dtype) / unit
 
     @property
     def rounding(self) -> float:
