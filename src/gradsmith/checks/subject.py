@@ -6,12 +6,17 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import optax
+
+from .problem import is_float
 
 RATE_NAMES = ("learning_rate", "lr")
 FIRST_RATE_NAMES = ("step_size", "stepsize", "step", "rate", "eta", "alpha")
 """What a learning rate is called, if it is the first parameter."""
 DEFAULT_RATE = 0.01
+SMALL_MODEL = 2**21
+"""Bytes of a model that is computed with: the workout keeps 32 steps of it, and of its state."""
 
 TRAITS = {
     "needs_params": "`update` uses `params`, so it may refuse to work without",
@@ -41,9 +46,10 @@ class Subject:
             as `lambda loss, params, grads: {"value": loss(params)}`. `loss` can be traced.
         params: A tree of arrays to check on, where the small default tree does not suit (a rule
             for one stack `(k, m, n)`, say). The checks that need trees of their own are skipped.
-        model: The tree of a real model, of arrays or of shapes alone: what the group `model` is
-            asked on, abstractly, so that no size costs memory.
-        mesh: The axes of a mesh and their sizes, `{"fsdp": 4}`, for that group.
+        model: The tree of a real model, of arrays or of shapes alone. The group `model` is asked of
+            it abstractly, so that no size costs memory; where it is small (`SMALL_MODEL`), it
+            stands in the place of the small default tree, in every check.
+        mesh: The axes of a mesh and their sizes, `{"fsdp": 4}`, that the model is split over.
         traits: Names from `TRAITS`: what excuses it from checks.
         claims: `{check: value}`: checks of the tier `trait` that it is held to. The value is True,
             or what the check asks for, such as the band of `polar_factor`.
@@ -84,6 +90,14 @@ class Subject:
     def is_factory(self) -> bool:
         """Whether it can be built more than once."""
         return not isinstance(self.factory, optax.GradientTransformation)
+
+    @functools.cached_property
+    def small_model(self) -> Any:
+        """The model, where it can be computed with: small, of real floating arrays; else None."""
+        leaves = jax.tree.leaves(self.model)
+        floats = all(is_float(leaf) for leaf in leaves)
+        small = floats and sum(leaf.size * leaf.dtype.itemsize for leaf in leaves) <= SMALL_MODEL
+        return self.model if leaves and small else None
 
     @property
     def rate_name(self) -> str | None:

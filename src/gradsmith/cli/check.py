@@ -38,7 +38,7 @@ def check(
             cannot be said here stands in a `Subject`: `file.py:SUBJECT`.
         arg: An argument of the factory, `name=value`; may be repeated.
         params: `file.py:name` of the parameters of your model, or of a function that makes them.
-            They are checked abstractly: any size will do.
+            They are checked abstractly: any size will do. Up to 2 MiB they are computed with.
         mesh: The axes that they are split over, `fsdp=4,tensor=2`.
         trait: What excuses it from checks, such as `needs_params`; may be repeated.
         expect: A check that is known to fail and why, `name=reason`; may be repeated.

@@ -30,6 +30,8 @@ def check_inject_learning_rate(bench: Bench) -> None:
     rate = str(subject.rate_name)
     if not isinstance(subject.rate_value, float):
         raise NotApplicable("its learning rate is no float")
+    if len({leaf.dtype for leaf in jax.tree.leaves(bench.params)}) > 1:
+        raise NotApplicable("an injected rate has one dtype, and the model has several")
     plain = subject.build(**{rate: subject.rate_value})
     tx = optax.inject_hyperparams(lambda injected: subject.build(**{rate: injected}))(
         injected=subject.rate_value

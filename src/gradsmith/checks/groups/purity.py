@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.extend import core
@@ -16,7 +17,7 @@ from ..compare import (
     host,
 )
 from ..mirrors import mirrors
-from ..problem import sample
+from ..problem import cast, sample
 from ..program import same_program
 from ..steps import fail_if_step_differs
 from ..verdicts import CheckFailure
@@ -172,14 +173,18 @@ def check_state_moves(bench: Bench) -> None:
     change="make new arrays; begin with jnp.asarray where a method of JAX is used",
 )
 def check_numpy_inputs(bench: Bench) -> None:
-    """Read-only numpy arrays give the same updates and the same state as JAX arrays."""
+    """Read-only numpy arrays give the same updates and the same state as JAX arrays.
+
+    In float32, because bfloat16 is no number of numpy's own.
+    """
 
     def frozen(x: Any) -> np.ndarray:
         copy = np.array(x)
         copy.flags.writeable = False
         return copy
 
-    params, grads = jax.tree.map(frozen, (bench.params, bench.grads))
-    given = (bench.grads, bench.state, bench.params)
+    wide = cast((bench.params, bench.grads), jnp.float32)
+    params, grads = jax.tree.map(frozen, wide)
+    given = (wide[1], bench.tx.init(wide[0]), wide[0])
     seen, like = bench.update(grads, bench.tx.init(params), params), bench.update(*given)
     fail_if_step_differs("numpy arrays", seen, like, "JAX arrays", 1e-6, bench.update, *given)

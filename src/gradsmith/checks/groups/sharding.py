@@ -12,7 +12,7 @@ from ..compare import at, fail_if_types_differ
 from ..mirrors import param_leaves
 from ..problem import gradient, sample
 from ..steps import fail_if_step_differs
-from ..verdicts import CheckFailure, NotApplicable
+from ..verdicts import CheckFailure
 
 _NEEDS = ("core_runs", "updates_like_params", "state_stable", "tree_map_params")
 _AXIS = "devices"
@@ -29,8 +29,7 @@ def _mesh(kind: AxisType) -> Mesh:
 
 def _params(bench: Bench) -> Any:
     """Parameters whose first axes eight devices can share."""
-    if bench.subject.params is not None:
-        raise NotApplicable("the subject is checked on parameters of its own")
+    bench.require_own_trees()
     return sample({"bias": (8,), "kernel": (16, 8)})
 
 
