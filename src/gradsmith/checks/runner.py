@@ -16,7 +16,7 @@ from .conditions import require
 from .diagnosis import failure_from, unknown_failure
 from .metrics import measure
 from .subject import Subject
-from .verdicts import Advice, CheckFailure, NotApplicable, Result
+from .verdicts import OUT_OF_MEMORY, Advice, CheckFailure, NotApplicable, Result
 
 TIME_LIMIT = 60.0
 """Seconds that one check may take before it is told inconclusive."""
@@ -99,7 +99,7 @@ def _run_one(check: Check, bench: Bench, limit: float) -> Result:
         return result("inconclusive", f"took more than {limit:g} s")
     except (Exception, SystemExit) as error:
         if _is_out_of_memory(error):
-            return result("inconclusive", "memory ran out")
+            return result("inconclusive", OUT_OF_MEMORY)
         failure = error if isinstance(error, CheckFailure) else _diagnose(error, bench, limit)
         advice = complete(failure.advice, check, bench.subject)
         if expected is not None:

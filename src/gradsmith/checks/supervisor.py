@@ -19,7 +19,7 @@ from .check import Check
 from .report import Report
 from .runner import TIME_LIMIT
 from .subject import Subject
-from .verdicts import Advice, Result
+from .verdicts import OUT_OF_MEMORY, Advice, Result
 from .worker import Job
 
 GRACE = 5.0
@@ -27,6 +27,9 @@ GRACE = 5.0
 
 STARTUP = 60.0
 """Seconds that a worker gets to import JAX and the subject, however short the limit is."""
+
+_OUT_OF_MEMORY = ("SIGKILL", "bad_alloc")
+"""How the system ends a process that wants more than there is, and how one written in C++ ends."""
 
 _CONFIG = ("jax_numpy_dtype_promotion", "jax_numpy_rank_promotion", "jax_enable_x64")
 
@@ -112,17 +115,17 @@ class _WorkerGone(Exception):  # noqa: N818
     def __init__(self, how: str, hung: bool):
         super().__init__(how)
         self.hung = hung
+        self.for_memory = any(sign in how for sign in _OUT_OF_MEMORY)
 
 
 def _verdict_on(gone: _WorkerGone, check: Check, limit: float) -> Result:
-    if gone.hung:
-        return Result(
-            check.name, check.group, check.tier, "inconclusive", limit, f"took over {limit:g} s"
-        )
+    if gone.hung or gone.for_memory:
+        reason = f"took over {limit:g} s" if gone.hung else OUT_OF_MEMORY
+        return Result(check.name, check.group, check.tier, "inconclusive", limit, reason)
     advice = Advice(
         check.headline,
         f"the process {gone} while this check ran",
-        cause="a call of os._exit or exit, a crash in native code, or memory ran out",
+        cause="a call of os._exit or exit, or a crash in native code",
         change="run the call under `reproduce with` alone, under `python -X faulthandler`",
     )
     return Result(check.name, check.group, check.tier, "failed", 0.0, "", advice)

@@ -86,15 +86,15 @@ def _said(
     extra_args: str | None,
 ) -> Declared:
     """The options that were given, in the form that pyproject.toml has them in."""
-    reasons = dict(text.partition("=")[::2] for text in expect)
-    if not all(reasons.values()):
+    pairs = [text.partition("=") for text in expect]
+    if any(not reason for _, _, reason in pairs):
         raise UsageError(f"--expect takes check=reason, got {', '.join(expect)}")
     claims = assigned((text if "=" in text else f"{text}=True" for text in claim), "--claim")
     said = {
         "arguments": assigned(arg, "--arg"),
         "traits": [*trait],
         "claims": claims,
-        "expected_failures": reasons,
+        "expected_failures": {name: reason for name, _, reason in pairs},
         "extra_args": extra_args,
         "params": params,
         "mesh": mesh,
@@ -126,7 +126,9 @@ def _check_once(
     else:
         display.show(report)
     write_json(json, report.to_json())
-    return 0 if report.ok else 1
+    if report.ok:
+        return 0
+    return 2 if report.out_of_memory and not report.failures else 1
 
 
 def subject_from(spec: str, said: Declared):
