@@ -100,16 +100,16 @@ def state_in_a_dict(lr):
 
 
 @healthy()
-def state_in_a_flat_list(eta):
-    """The leaves alone, without their tree."""
+def state_in_a_list(eta):
+    """A tree of averages, and the number of steps."""
 
     def init(params):
-        return [jnp.zeros_like(p) for p in jax.tree.leaves(params)]
+        return [optax.tree.zeros_like(params), jnp.zeros((1,), jnp.int32)]
 
     def update(updates, state, params=None):
-        leaves, tree = jax.tree.flatten(updates)
-        new = [(0.5 * m + 0.5 * u).astype(u.dtype) for m, u in zip(state, leaves, strict=True)]
-        return scaled(jax.tree.unflatten(tree, new), -eta), new
+        mean = lambda m, u: (0.5 * m + 0.5 * u).astype(u.dtype)
+        new = jax.tree.map(mean, state[0], updates)
+        return scaled(new, -eta), [new, optax.safe_increment(state[1])]
 
     return optax.GradientTransformation(init, update)
 
@@ -360,12 +360,13 @@ def leaves_as_a_tree_of_transformations(learning_rate):
     inner = optax.chain(optax.clip(1.0), optax.sgd(learning_rate, momentum=0.5, nesterov=True))
 
     def init(params):
-        return [inner.init(p) for p in jax.tree.leaves(params)]
+        return jax.tree.map(inner.init, params)
 
     def update(updates, state, params=None):
         leaves, tree = jax.tree.flatten(updates)
-        taken = [inner.update(u, s) for u, s in zip(leaves, state, strict=True)]
-        return jax.tree.unflatten(tree, [u for u, _ in taken]), [s for _, s in taken]
+        states = tree.flatten_up_to(state)
+        taken = [inner.update(u, s) for u, s in zip(leaves, states, strict=True)]
+        return tree.unflatten([u for u, _ in taken]), tree.unflatten([s for _, s in taken])
 
     return optax.GradientTransformation(init, update)
 

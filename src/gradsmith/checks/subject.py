@@ -60,8 +60,8 @@ class Subject:
         ValueError: A trait is not in `TRAITS`.
 
     Examples:
-        >>> Subject("adam", optax.adam).expression
-        'adam(learning_rate=0.01)'
+        >>> Subject("adam", optax.adam).call_arguments
+        {'learning_rate': 0.01}
         >>> Subject("polyak", optax.polyak_sgd, extra_args=lambda loss, params, grads: {
         ...     "value": loss(params)}).rate_name
     """
@@ -104,7 +104,7 @@ class Subject:
         """The parameter of the factory that is its learning rate, if there is one.
 
         The one that was declared; else `learning_rate` or `lr`; else the first one, if it has no
-        default or one of the names of `FIRST_RATE_NAMES`.
+        default or one of the names of `FIRST_RATE_NAMES`, and is not given what cannot be a rate.
         """
         if self.learning_rate is not None:
             return self.learning_rate
@@ -112,7 +112,9 @@ class Subject:
         first = next(iter(self.parameters.values()), None)
         if named is not None or first is None or first.kind is not first.POSITIONAL_OR_KEYWORD:
             return named
-        known = first.default is first.empty or first.name in FIRST_RATE_NAMES
+        given = self.arguments.get(first.name, DEFAULT_RATE)
+        number = isinstance(given, float | int) or callable(given)  # or a schedule
+        known = number and (first.default is first.empty or first.name in FIRST_RATE_NAMES)
         return first.name if known else None
 
     @property
@@ -144,19 +146,6 @@ class Subject:
             if parameter.default is parameter.empty and (named or parameter.name == first):
                 given[parameter.name] = DEFAULT_RATE
         return given
-
-    @property
-    def expression(self) -> str:
-        """The call that builds it, as one would type it."""
-        if not self.is_factory:
-            return self.name
-        function = self.factory
-        while isinstance(function, functools.partial):
-            function = function.func
-        name = getattr(function, "__name__", self.name)
-        arguments = {**getattr(self.factory, "keywords", {}), **self.call_arguments}
-        name = self.name if name == "<lambda>" else name
-        return f"{name}({', '.join(f'{key}={value!r}' for key, value in arguments.items())})"
 
     def build(self, **overrides: Any) -> Any:
         """Build it anew, with some arguments replaced; whatever comes back is returned as it is."""

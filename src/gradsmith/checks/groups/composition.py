@@ -19,7 +19,8 @@ from ..verdicts import CheckFailure, NotApplicable
 @check(
     requires=("factory", "learning_rate"),
     needs=(*STEP_IS_SOUND, "no_recompile"),
-    call="i = optax.inject_hyperparams(FACTORY)(0.01); print(i.update(p, i.init(p), p)[0])",
+    call="i = optax.inject_hyperparams(FACTORY)(0.01); "
+    "print(jax.jit(i.update)(p, i.init(p), p)[0])",
     cause="the factory looks at the learning rate (an `if`, float(), a format string), and "
     "injected it is a traced array",
     change="use the rate in arithmetic only; check it under `if isinstance(rate, float)`",
@@ -69,7 +70,8 @@ def check_inject_learning_rate(bench: Bench) -> None:
     tier="advisory",
     requires=("factory",),
     needs=STEP_IS_SOUND,
-    call="i = optax.inject_hyperparams(FACTORY)(0.01); i.update(p, i.init(p), p)",
+    call="i = optax.inject_hyperparams(FACTORY)(0.01); "
+    "print(jax.jit(i.update)(p, i.init(p), p)[0])",
     cause="the factory looks at a number (an `if`, float(), a loop count); injected, it is traced",
     change="use it in arithmetic only; check it under `if isinstance(x, float)`",
 )

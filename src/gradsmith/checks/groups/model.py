@@ -46,7 +46,7 @@ def check_model_init(bench: Bench) -> None:
     phase="abstract",
     needs=_NEEDS,
     requires=("model",),
-    call="print(jax.eval_shape(tx.update, p, s, p)[0])",
+    call="q = jax.eval_shape(tx.init, p); print(jax.eval_shape(tx.update, p, q, p)[0])",
     cause=_CAUSE,
     change="return updates of the shapes and dtypes of the gradients",
 )
@@ -62,7 +62,7 @@ def check_model_updates(bench: Bench) -> None:
     phase="abstract",
     needs=_NEEDS,
     requires=("model",),
-    call="print(s, jax.eval_shape(tx.update, p, s, p)[1])",
+    call="q = jax.eval_shape(tx.init, p); print(q, jax.eval_shape(tx.update, p, q, p)[1])",
     cause=_CAUSE,
     change="cast what is kept to the dtype it had in `init`",
 )
@@ -152,8 +152,8 @@ def check_model_mesh(bench: Bench) -> None:
 @check(
     needs=(*_NEEDS, "model_mesh", "no_recompile", "pure"),
     requires=("small_model", "mesh", "eight_devices"),
-    call="m = jax.make_mesh((8,), 'x', (jax.sharding.AxisType.Auto,)); "
-    "p = jax.device_put(jnp.ones((16, 8)), jax.NamedSharding(m, jax.P('x'))); "
+    call="m = jax.make_mesh((8,), 'fsdp', (jax.sharding.AxisType.Auto,)); "
+    "p = jax.device_put(jnp.ones((16, 8)), jax.NamedSharding(m, jax.P('fsdp'))); "
     "print(jax.jit(tx.update)(p, tx.init(p), p)[0])",
     cause="a reduction counts the values of one device, or of one shard",
     change="leave layout to jit: compute on global arrays, constrain nothing",

@@ -74,7 +74,7 @@ def check_pure(bench: Bench) -> None:
     phase="abstract",
     needs=("core_runs", "pure"),
     requires=("factory",),
-    call="print(s, FACTORY(0.01).init(p))",
+    call="a = FACTORY(0.01); print(tx.update(p, s, p)); print(a.update(p, a.init(p), p))",
     cause="instances share something that changes, or each draws its own random numbers when it "
     "is built",
     change="take a key or seed as an argument of the factory, with a fixed default",
@@ -101,7 +101,7 @@ def check_deterministic_instances(bench: Bench) -> None:
 @check(
     phase="abstract",
     needs=("core_runs", "pure"),
-    call="q = [jnp.ones(2)]; tx.update(q, tx.init(q), q); tx.update(p, s, p)",
+    call="q = [jnp.ones(2)]; tx.update(q, tx.init(q), q); print(tx.update(p, s, p)[0])",
     cause="`init` writes what it learnt of the parameters (shapes, a mask, a step count) into the "
     "transformation itself",
     change="keep it in the state, or compute it anew in `update`",

@@ -79,7 +79,8 @@ def check_sharded_init(bench: Bench) -> None:
 @check(
     needs=(*_NEEDS, "sharded_init", "no_recompile", "pure"),
     requires=("eight_devices",),
-    call=f"{_SPLIT}; print(jax.jit(tx.update)(p, tx.init(p), p)[0])",
+    call=f"{_SPLIT}; u = jax.jit(tx.update)(p, tx.init(p), p); "
+    "print(u, jax.tree.map(lambda x: x.sharding, u))",
     cause="a reduction counts local values, or the state is gathered by a sharding constraint",
     change="leave layout to jit: compute on global arrays, constrain nothing",
 )
@@ -103,7 +104,7 @@ def check_sharded_step(bench: Bench) -> None:
     needs=("core_runs", "updates_like_params", "state_stable", "no_recompile", "pure"),
     requires=("eight_devices",),
     call="m = jax.make_mesh((8,), 'x'); "
-    "jax.shard_map(tx.update, mesh=m, in_specs=jax.P(), out_specs=jax.P())(p, s, p)",
+    "print(jax.shard_map(tx.update, mesh=m, in_specs=jax.P(), out_specs=jax.P())(p, s, p)[0])",
     cause="a loop's carry or a branch of a cond changes how it varies over the mesh",
     change="make carries from the arrays they will be combined with (jnp.zeros_like(x))",
 )

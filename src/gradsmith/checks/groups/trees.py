@@ -195,7 +195,8 @@ def check_empty_tree(bench: Bench) -> None:
     needs=("core_runs", "pure"),
     phase="abstract",
     unless=("by_name",),
-    call='q = {"a": p["b"], "b": p["w"]}; print(tx.update(q, tx.init(q), q)[0])',
+    call='p = {"kernel": jnp.ones((4, 3)), "bias": jnp.ones(3)}; q = [p["bias"], p["kernel"]]; '
+    "print(tx.update(p, tx.init(p), p)[0], tx.update(q, tx.init(q), q)[0])",
     cause="leaves are chosen by their name, or by the type of the container they stand in",
     change="choose by shape, or take a function of (path, leaf) as an argument; if names are meant "
     "to matter, declare the trait by_name",

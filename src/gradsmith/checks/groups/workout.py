@@ -44,7 +44,8 @@ def check_workout_finite(bench: Bench) -> None:
 
 @check(
     needs=(*_NEEDS, "workout_finite"),
-    call=f"{_LARGE}print(tx.update(p, s, p)[0])",
+    call=f"{_LARGE}f = jax.jit(tx.update); [s := f(jax.tree.map(lambda x: k * x, p), s, p)[1] "
+    "for k in [1, 0, 0, 0]]; print(f(p, s, p)[0])",
     cause="a denominator decays while gradients are zero, and is almost zero when they return; or "
     "an accumulator grows from step to step",
     change="add eps to the denominator, and correct averages for their start",
