@@ -271,8 +271,8 @@ def seldom_refreshed(learning_rate):
     """A preconditioner that is made anew every fourth step, under a cond."""
 
     def init(params):
-        ones = optax.tree.ones_like(params, dtype=jnp.float32)
-        return {"count": jnp.zeros((), jnp.int32), "mean": ones, "kept": ones}
+        ones = lambda: optax.tree.ones_like(params, dtype=jnp.float32)
+        return {"count": jnp.zeros((), jnp.int32), "mean": ones(), "kept": ones()}
 
     def update(updates, state, params=None):
         count = state["count"]
@@ -311,7 +311,8 @@ def factored(learning_rate):
     """A mean square of rows and of columns instead of entries; scalars and vectors whole."""
 
     def init(params):
-        rows = lambda p: jnp.zeros(p.shape[:-1] if p.ndim > 1 else p.shape, jnp.float32)
+        wide = lambda p: jnp.zeros_like(p, jnp.float32)
+        rows = lambda p: jnp.zeros(p.shape[:-1], jnp.float32) if p.ndim > 1 else wide(p)
         columns = lambda p: jnp.zeros((*p.shape[:-2], p.shape[-1]) if p.ndim > 1 else ())
         return jax.tree.map(rows, params), jax.tree.map(columns, params)
 
@@ -338,18 +339,18 @@ def one_vector(learning_rate):
     """Ravels the tree, and keeps one vector for all of it."""
 
     def init(params):
-        return jnp.zeros((sum(p.size for p in jax.tree.leaves(params)),), jnp.float32)
+        return (jnp.zeros((sum(p.size for p in jax.tree.leaves(params)),), jnp.float32),)
 
     def update(updates, state, params=None):
         leaves, tree = jax.tree.flatten(updates)
         flat = [u.ravel().astype(jnp.float32) for u in leaves]
-        new = 0.9 * state + (jnp.concatenate(flat) if flat else state)
+        new = 0.9 * state[0] + (jnp.concatenate(flat) if flat else state[0])
         taken, start = [], 0
         for u in leaves:
             part = new[start : start + u.size].reshape(u.shape)
             taken.append((-learning_rate * part).astype(u.dtype))
             start += u.size
-        return jax.tree.unflatten(tree, taken), new
+        return jax.tree.unflatten(tree, taken), (new,)
 
     return optax.GradientTransformation(init, update)
 

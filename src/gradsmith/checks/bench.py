@@ -126,13 +126,17 @@ class Bench:
                 return str(error)
         return ""
 
-    def two_steps(self, tx: Any = None) -> Any:
-        """The compiled function `(grads, state, params)` that takes two steps with one gradient."""
+    def compiled(self, tx: Any) -> Any:
+        """The compiled `update(grads, state, params)` of another transformation, a wrapper say."""
+        return jax.jit(lambda grads, state, params: self.update(grads, state, params, tx=tx))
 
-        @jax.jit
-        def run(grads, state, params):
-            _, state = self.update(grads, state, params, tx=tx)
-            return self.update(grads, state, params, tx=tx)
+    def two_steps(self, tx: Any = None) -> Any:
+        """The function `(grads, state, params)` that takes two compiled steps with one gradient."""
+        step = self.step if tx is None else self.compiled(tx)
+
+        def run(grads: PyTree, state: PyTree, params: PyTree) -> Any:
+            _, state = step(grads, state, params)
+            return step(grads, state, params)
 
         return run
 

@@ -47,9 +47,9 @@ def supervise(
     finished: Callable[[Result], None] = lambda result: None,
     known: Iterable[Result] = (),
 ) -> Report:
-    """Run `checks` in worker processes; the checks of the phase `last` have one of their own.
+    """Run `checks` in a worker process.
 
-    Costs two seconds for each process, the import of JAX. A worker that hangs is ended and its
+    Costs two seconds for the process, the import of JAX. A worker that hangs is ended and its
     check is inconclusive; one that dies fails its check; both are replaced for what remains.
 
     Args:
@@ -73,39 +73,37 @@ def supervise(
         results[result.check] = result
         finished(result)
 
-    for phases in (("abstract", "concrete"), ("last",)):
-        chosen = [check for check in by_name.values() if check.phase in phases]
-        while remaining := tuple(c.name for c in chosen if c.name not in results):
-            running: str | None = None
-            loaded = False
-            job = Job(
-                make,
-                remaining,
-                tuple(dataclasses.asdict(result) for result in results.values()),
-                limit,
-                "concrete" in phases and any(check.phase == "concrete" for check in chosen),
-                {key: getattr(jax.config, key) for key in _CONFIG},
-            )
-            try:
-                for event in _events(job):
-                    if "unusable" in event:
-                        raise SubjectUnusable(event["unusable"])
-                    if "loaded" in event:
-                        name, loaded = event["loaded"], True
-                    elif "started" in event:
-                        running = str(event["started"])
-                        started(by_name[running])
-                    elif "result" in event:
-                        running = None
-                        record(Result.from_dict(event["result"]))
-                    elif "metrics" in event:
-                        metrics |= event["metrics"]
-            except _WorkerGone as gone:
-                if not loaded:
-                    raise SubjectUnusable(f"importing it {gone}") from None
-                left = [check for check in remaining if check not in results]
-                if left:  # between two checks it died on its way to the next
-                    record(_verdict_on(gone, by_name[running or left[0]], limit))
+    while remaining := tuple(check for check in by_name if check not in results):
+        running: str | None = None
+        loaded = False
+        job = Job(
+            make,
+            remaining,
+            tuple(dataclasses.asdict(result) for result in results.values()),
+            limit,
+            any(check.phase == "concrete" for check in by_name.values()),
+            {key: getattr(jax.config, key) for key in _CONFIG},
+        )
+        try:
+            for event in _events(job):
+                if "unusable" in event:
+                    raise SubjectUnusable(event["unusable"])
+                if "loaded" in event:
+                    name, loaded = event["loaded"], True
+                elif "started" in event:
+                    running = str(event["started"])
+                    started(by_name[running])
+                elif "result" in event:
+                    running = None
+                    record(Result.from_dict(event["result"]))
+                elif "metrics" in event:
+                    metrics |= event["metrics"]
+        except _WorkerGone as gone:
+            if not loaded:
+                raise SubjectUnusable(f"importing it {gone}") from None
+            left = [check for check in remaining if check not in results]
+            if left:  # between two checks it died on its way to the next
+                record(_verdict_on(gone, by_name[running or left[0]], limit))
     return Report(name, tuple(results.values()), metrics, time.perf_counter() - start)
 
 

@@ -57,8 +57,8 @@ def check_flax_msgpack(bench: Bench) -> None:
     requires=("orbax",),
     needs=_NEEDS,
     call="import tempfile, orbax.checkpoint as o; c = o.StandardCheckpointer(); "
-    "f = tempfile.mkdtemp() + '/state'; c.save(f, s); c.wait_until_finished(); "
-    "print(c.restore(f, s)); c.close()",
+    "f = tempfile.mkdtemp() + '/state'; c.save(f, [s]); c.wait_until_finished(); "
+    "print(c.restore(f, [s])); c.close()",
     cause="the state holds arrays of size zero, or leaves that are no arrays",
     change="put None or optax.MaskedNode() where there is nothing to keep",
 )
@@ -75,9 +75,9 @@ def check_orbax(bench: Bench) -> None:
             orbax.checkpoint.StandardCheckpointer() as checkpointer,
         ):
             path = Path(folder) / "state"
-            checkpointer.save(path, state)
+            checkpointer.save(path, {"state": state})  # in a dict, as a state may be one array
             checkpointer.wait_until_finished()
-            return checkpointer.restore(path, like)
+            return checkpointer.restore(path, {"state": like})["state"]
 
     _fail_if_restored_differs(bench, restore)
 
