@@ -14,11 +14,16 @@ os.environ["XLA_FLAGS"] = (
 import jax
 from mutants import MUTANTS, Mutant
 
-from gradsmith.checks import check_optimizer
+from gradsmith.checks import Advice, check_optimizer
 
 
 def killers(mutant: Mutant, only: tuple[str, ...] = ()) -> dict[str, str]:
     """The checks that fail on a mutant, and what each has seen."""
+    return {check: advice.seen for check, advice in killing_advice(mutant, only).items()}
+
+
+def killing_advice(mutant: Mutant, only: tuple[str, ...] = ()) -> dict[str, Advice]:
+    """The checks that fail on a mutant, and what each says."""
     precision = jax.config.jax_default_matmul_precision  # pyright: ignore[reportAttributeAccessIssue]
     try:
         with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
@@ -31,7 +36,7 @@ def killers(mutant: Mutant, only: tuple[str, ...] = ()) -> dict[str, str]:
     finally:
         jax.config.update("jax_default_matmul_precision", precision)  # one mutant changes it
     return {
-        result.check: result.advice.seen
+        result.check: result.advice
         for result in (*report.failures, *report.remarks)
         if result.advice
     }

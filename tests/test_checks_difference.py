@@ -280,6 +280,16 @@ def test_two_differences_are_told_a_leaf_at_a_time():
     assert len(told["argument b2"]) == 7
 
 
+def test_a_tall_matrix_with_decay_is_not_taken_for_muon():
+    """Random signs in a tall matrix have singular values that are much alike."""
+    params = {"w": jnp.zeros((8, 3))}
+    found = diff(optax.adam(0.1), optax.adamw(0.1, weight_decay=0.1), params=params)
+    assert [one.kind for one in found.findings] == ["decoupled decay"]
+    several = diff(optax.adam(0.1), optax.adamw(0.1, eps=1e-3, weight_decay=0.1), params=params)
+    assert several.findings == ()
+    assert "several things at once" in str(several)
+
+
 SAME = {
     "adam and adam": (optax.adam(0.1), optax.adam(0.1)),
     "adam and its parts": (

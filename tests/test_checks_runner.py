@@ -11,6 +11,7 @@ import weakref
 import jax
 import jax.numpy as jnp
 import optax
+import optax.contrib
 import pytest
 
 import gradsmith
@@ -310,3 +311,10 @@ def test_a_typed_key_in_the_state_is_no_fault():
     report = check_optimizer(factory, only=["flax_msgpack"])
     assert report.results[-1].outcome == "skipped"
     assert "typed PRNG key" in report.results[-1].reason
+
+
+def test_an_optimizer_that_wraps_another_has_no_rate():
+    wrapped = {"base_optimizer": optax.sgd(0.01)}
+    assert Subject("wrapper", optax.contrib.mechanize, wrapped).rate_name is None
+    assert Subject("by a schedule", optax.sgd, {"learning_rate": abs}).rate_name == "learning_rate"
+    assert Subject("first", lambda eta0: optax.sgd(eta0), {"eta0": 0.1}).rate_name == "eta0"

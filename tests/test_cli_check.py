@@ -96,6 +96,29 @@ def test_a_factory_that_hangs_is_inconclusive(write, capfd):
     assert "no check ran" in out
 
 
+@pytest.mark.parametrize("where", ["file", "factory", "update"])
+def test_one_that_allocates_without_end_is_told_and_takes_nothing_along(write, capfd, where):
+    end = {name: "fill()" if name == where else "0" for name in ("file", "factory", "update")}
+    spec = write(
+        "import numpy as np\n"
+        "def fill():\n    kept = []\n    while True:\n        kept.append(np.zeros(2**30))\n"
+        f"{end['file']}\n"
+        f"def make(lr):\n    {end['factory']}\n    tx = optax.sgd(lr)\n"
+        "    def update(updates, state, params=None):\n"
+        f"        {end['update']}\n        return tx.update(updates, state)\n"
+        "    return optax.GradientTransformation(tx.init, update)\n"
+    )
+    only = ("is_transformation", "params_default", "core_runs")
+    if where == "file":
+        with pytest.raises(UsageError, match="MemoryError"):
+            check(spec, only=only)
+        return
+    assert check(spec, only=only) == 2
+    out = capfd.readouterr().out
+    assert "memory ran out" in out
+    assert ("3 passed" in out) == (where == "update")
+
+
 def test_a_subject_that_swallows_the_alarm_is_ended(write, capfd):
     source = (
         "def make(lr):\n    while True:\n        try:\n            time.sleep(60)\n"

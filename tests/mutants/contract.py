@@ -23,6 +23,11 @@ def another_name_for_params():
     return momentum(update=lambda updates, state, weights=None: step(updates, state))
 
 
+@mutant("params_default", rate=False)
+def params_without_default_and_no_chain():
+    return momentum(update=lambda updates, state, params: step(updates, state))
+
+
 @mutant("params_default")
 def params_without_default():
     return momentum(update=lambda updates, state, params: step(updates, state))

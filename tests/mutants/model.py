@@ -4,11 +4,19 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from .base import leafwise, momentum, mutant
+from .base import Momentum, leafwise, momentum, mutant
 
-SHAPES = {"embedding": (96, 8), "layers": (3, 8, 16), "norm": (8,), "head": (8, 96)}
+SHAPES = {"embedding": (2**17, 8), "layers": (3, 8, 16), "norm": (8,), "head": (8, 96)}
 MODEL = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in SHAPES.items()}
 HALVES = {name: jax.ShapeDtypeStruct(shape, jnp.bfloat16) for name, shape in SHAPES.items()}
+
+
+SMALL = {
+    "scan": {"blocks": jax.ShapeDtypeStruct((2, 8, 4), jnp.float32)},
+    "norm": jax.ShapeDtypeStruct((8,), jnp.bfloat16),
+    "frozen": None,
+}
+"""A model that is computed with: a stack, a leaf in half precision, a frozen part."""
 
 
 def large(x):
@@ -65,3 +73,51 @@ def gathers_what_it_returns():
         return update if mesh.empty else jax.sharding.reshard(update, jax.P())
 
     return leafwise(whole)
+
+
+@mutant("model_sharded", model=SMALL, mesh={"fsdp": 4})
+def counts_the_devices_twice():
+    def rule(u):
+        return u * jnp.asarray(dict(jax.typeof(u).sharding.mesh.shape).get("fsdp", 1), u.dtype)
+
+    return leafwise(rule)
+
+
+# On a small model every check is asked of the model itself: no default tree shows these.
+
+
+@mutant("descent_direction", model=SMALL)
+def stacks_climb():
+    return leafwise(lambda u: -u if u.ndim == 3 else u)
+
+
+@mutant("zero_grads", model=SMALL)
+def stacks_are_divided_by_their_norm():
+    return leafwise(lambda u: u / jnp.linalg.norm(u) if u.ndim == 3 else u)
+
+
+@mutant("workout_bounded", model=SMALL)
+def stacks_are_divided_by_the_gradient_before():
+    def update(updates, state, params=None):
+        def divide(u, before):
+            size = jnp.max(jnp.abs(before)) + jnp.asarray(1e-6, u.dtype)
+            return u / size if u.ndim == 3 else u
+
+        return jax.tree.map(divide, updates, state.momentum), type(state)(updates)
+
+    return momentum(update=update)
+
+
+@mutant("jit_equals_eager", model=SMALL)
+def stacks_twice_as_large_when_traced():
+    def rule(u):
+        traced = isinstance(u, jax.core.Tracer) and u.ndim == 3
+        return u * jnp.asarray(2 if traced else 1, u.dtype)
+
+    return leafwise(rule)
+
+
+@mutant("init_no_alias", model=SMALL)
+def keeps_the_stack_itself():
+    kept = lambda p: jnp.asarray(p) if p.ndim == 3 else jnp.zeros_like(p)
+    return momentum(lambda params: Momentum(jax.tree.map(kept, params)))

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jax.extend import core
 
-from .problem import gradient, loss, sample
+from .problem import STANDARD, gradient, loss, sample, sample_like
 from .subject import Subject
 from .verdicts import NotApplicable, Result
 
@@ -70,10 +70,15 @@ class Bench:
 
     @functools.cached_property
     def params(self) -> PyTree:
-        """Float32 parameters on the device: the subject's own, or a matrix and a bias."""
+        """Parameters on the device: the subject's own, its model's, or a matrix and a bias.
+
+        The model's where it is small; their values are made up.
+        """
         if self.subject.params is not None:
             return jax.tree.map(jnp.asarray, self.subject.params)
-        return sample({"layer": {"bias": (3,), "kernel": (4, 3)}})
+        if self.subject.small_model is not None:
+            return sample_like(self.subject.small_model)
+        return sample(STANDARD)
 
     @functools.cached_property
     def grads(self) -> PyTree:
@@ -105,17 +110,33 @@ class Bench:
         return jax.make_jaxpr(lambda g, s, p: self.update(g, s, p, tx=tx))(*args)
 
     def require_own_trees(self) -> None:
-        """Skip a check that would feed the subject other trees than the one it asked for."""
+        """Skip a check that would feed the subject other trees than those that it takes."""
         if self.subject.params is not None:
             raise NotApplicable("the subject is checked on parameters of its own")
+        if self._refusal:
+            raise NotApplicable(f"it takes the model alone: {self._refusal}")
+
+    @functools.cached_property
+    def _refusal(self) -> str:
+        """What it says when it refuses the standard tree, because it is made for its model."""
+        if self.subject.small_model is not None:
+            try:
+                jax.eval_shape(self.tx.init, sample(STANDARD))
+            except ValueError as error:
+                return str(error)
+        return ""
+
+    def compiled(self, tx: Any) -> Any:
+        """The compiled `update(grads, state, params)` of another transformation, a wrapper say."""
+        return jax.jit(lambda grads, state, params: self.update(grads, state, params, tx=tx))
 
     def two_steps(self, tx: Any = None) -> Any:
-        """The compiled function `(grads, state, params)` that takes two steps with one gradient."""
+        """The function `(grads, state, params)` that takes two compiled steps with one gradient."""
+        step = self.step if tx is None else self.compiled(tx)
 
-        @jax.jit
-        def run(grads, state, params):
-            _, state = self.update(grads, state, params, tx=tx)
-            return self.update(grads, state, params, tx=tx)
+        def run(grads: PyTree, state: PyTree, params: PyTree) -> Any:
+            _, state = step(grads, state, params)
+            return step(grads, state, params)
 
         return run
 

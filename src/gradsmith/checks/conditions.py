@@ -6,6 +6,7 @@ from collections.abc import Callable
 import jax
 
 from .bench import Bench
+from .subject import SMALL_MODEL
 from .verdicts import NotApplicable
 
 
@@ -30,6 +31,15 @@ def _learning_rate(bench: Bench) -> None:
 def _model(bench: Bench) -> None:
     if bench.subject.model is None:
         raise NotApplicable("no model is given: --params, or Subject(model=...)")
+
+
+def _small_model(bench: Bench) -> None:
+    _model(bench)
+    if bench.subject.small_model is None:
+        raise NotApplicable(
+            f"the model is traced alone: it has more than {SMALL_MODEL / 2**20:g} MiB, or leaves "
+            "that are no real floating numbers"
+        )
 
 
 def _mesh(bench: Bench) -> None:
@@ -57,6 +67,7 @@ _CONDITIONS: dict[str, Callable[[Bench], None]] = {
     "learning_rate": _learning_rate,
     "eight_devices": _eight_devices,
     "model": _model,
+    "small_model": _small_model,
     "mesh": _mesh,
     "flax": _package("flax"),
     "orbax": _package("orbax"),

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
-from .registry import require_expectable, select, with_needs
+from .registry import require_declarable, select, with_needs
 from .report import Report
 from .runner import TIME_LIMIT, metrics_of, run_checks
 from .subject import as_subject
@@ -57,7 +57,7 @@ def check_optimizer(
     if expected_failures is not None:
         declared["expected_failures"] = expected_failures
     subject = as_subject(optimizer, **declared)
-    require_expectable(subject.expected_failures)
+    require_declarable(subject)
     only = tuple(only)
     start = time.perf_counter()
     results = run_checks(subject, with_needs(select(tier, only)), limit=limit)

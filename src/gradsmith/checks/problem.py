@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 PyTree = Any
+STANDARD = {"layer": {"bias": (3,), "kernel": (4, 3)}}
+"""The shapes that everyone is checked on who brings none."""
 
 
 def sample(shapes: Any, seed: int = 0, dtype: Any = np.float32) -> PyTree:
@@ -19,6 +21,17 @@ def sample(shapes: Any, seed: int = 0, dtype: Any = np.float32) -> PyTree:
         lambda shape: jnp.asarray(rng.standard_normal(shape).astype(dtype)),
         shapes,
         is_leaf=_is_shape,
+    )
+
+
+def sample_like(shapes: PyTree) -> PyTree:
+    """Normal arrays in the tree of `shapes`, with its dtypes; its leaves have a shape and a dtype.
+
+    No two are alike, whatever the model starts from: from zeros little can be seen.
+    """
+    rng = np.random.default_rng(0)
+    return jax.tree.map(
+        lambda leaf: jnp.asarray(rng.standard_normal(leaf.shape).astype(leaf.dtype)), shapes
     )
 
 

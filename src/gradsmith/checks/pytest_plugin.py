@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 from .check import Check
-from .registry import require_expectable, select, with_needs
+from .registry import require_declarable, select, with_needs
 from .runner import run_checks
 from .subject import Subject, as_subject
 from .verdicts import CheckFailure
@@ -59,7 +59,7 @@ def parametrize(
         )
 
     for subject in entries:
-        require_expectable(subject.expected_failures)
+        require_declarable(subject)
     return pytest.mark.parametrize(
         ("subject", "check"), [case(subject, check) for subject in entries for check in checks]
     )

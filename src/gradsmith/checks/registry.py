@@ -7,6 +7,7 @@ from typing import Literal
 
 from .check import PHASES, Check
 from .groups import GROUPS
+from .subject import Subject
 
 
 def checks_of(group: ModuleType) -> tuple[Check, ...]:
@@ -69,16 +70,24 @@ CORE = ("is_transformation", "update_signature", "core_runs")
 """What everything builds on: where one of them fails, nothing is known of the subject."""
 
 
-def require_expectable(names: Iterable[str]) -> None:
-    """Raise a `ValueError` when one of the names is no check, or one that must not fail."""
-    names = tuple(names)
-    require_known(names)
-    for name in names:
+def require_declarable(subject: Subject) -> None:
+    """Look through the checks that a subject names.
+
+    Raises:
+        ValueError: One is expected to fail that is no check, or that must not fail; or one is
+            claimed that cannot be.
+    """
+    require_known(subject.expected_failures)
+    for name in subject.expected_failures:
         if name in CORE:
             raise ValueError(
                 f"{name} cannot be expected to fail: everything builds on it, so nothing would "
                 "be checked"
             )
+    claimable = [entry.name for entry in all_checks() if entry.tier == "trait"]
+    for name in subject.claims:
+        if name not in claimable:
+            raise ValueError(f"{name!r} cannot be claimed; what can is {', '.join(claimable)}")
 
 
 def require_known(names: Iterable[str], *, groups: bool = False) -> None:

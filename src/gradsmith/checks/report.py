@@ -5,7 +5,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Mapping
 
-from .verdicts import Result
+from .verdicts import OUT_OF_MEMORY, Result
 
 _FAILED = ("failed", "unexpected")
 _RAN = ("passed", "failed", "remarks", "expected")
@@ -58,6 +58,11 @@ class Report:
     def ok(self) -> bool:
         """Whether something ran, nothing failed that counts, and all that counts was judged."""
         return self.counts["ran"] > 0 and not self.failures and not self.not_judged
+
+    @property
+    def out_of_memory(self) -> bool:
+        """Whether a check found nothing out because memory ran out."""
+        return any(result.reason == OUT_OF_MEMORY for result in self.results)
 
     def _failed(self, where: Callable[[Result], bool]) -> tuple[Result, ...]:
         return tuple(r for r in self.results if r.outcome in _FAILED and where(r))

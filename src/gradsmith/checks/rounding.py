@@ -25,10 +25,15 @@ def rounding(function: Callable, *args: PyTree) -> PyTree:
     """The difference that rounding may make to each leaf of `function(*args)`, as a float.
 
     Costs three calls. Equal entries of equal shape are changed alike, so that what is kept twice,
-    such as the first parameters in a state, stays equal.
+    such as the first parameters in a state, stays equal. The first argument, which is the gradient
+    of a step, is changed by the last bit of one where it is zero: at the bottom of the bowl it is
+    what rounding left.
     """
     plain = function(*args)
-    changed = [function(*_in_the_last_bit(args, seed)) for seed in SEEDS]
+    changed = []
+    for seed in SEEDS:
+        first, *others = _in_the_last_bit(args, seed)
+        changed.append(function(jax.tree.map(_not_zero, first), *others))
     return jax.tree.map(lambda leaf, *others: _largest_change(leaf, others), plain, *changed)
 
 
@@ -41,6 +46,12 @@ def _in_the_last_bit(tree: PyTree, seed: int) -> PyTree:
         return jnp.asarray(values.astype(leaf.dtype))
 
     return jax.tree.map(change, tree)
+
+
+def _not_zero(leaf: Any) -> Any:
+    if not is_float(leaf) or np.any(host(leaf)):
+        return leaf
+    return jnp.full_like(leaf, jnp.finfo(leaf.dtype).eps)
 
 
 def _largest_change(leaf: Any, others: tuple[Any, ...]) -> float:

@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import re
 import signal
 import threading
 import time
@@ -15,8 +14,9 @@ from .check import Check
 from .conditions import require
 from .diagnosis import failure_from, unknown_failure
 from .metrics import measure
+from .reproducer import reproducer
 from .subject import Subject
-from .verdicts import Advice, CheckFailure, NotApplicable, Result
+from .verdicts import OUT_OF_MEMORY, Advice, CheckFailure, NotApplicable, Result
 
 TIME_LIMIT = 60.0
 """Seconds that one check may take before it is told inconclusive."""
@@ -99,7 +99,7 @@ def _run_one(check: Check, bench: Bench, limit: float) -> Result:
         return result("inconclusive", f"took more than {limit:g} s")
     except (Exception, SystemExit) as error:
         if _is_out_of_memory(error):
-            return result("inconclusive", "memory ran out")
+            return result("inconclusive", OUT_OF_MEMORY)
         failure = error if isinstance(error, CheckFailure) else _diagnose(error, bench, limit)
         advice = complete(failure.advice, check, bench.subject)
         if expected is not None:
@@ -134,7 +134,7 @@ def _diagnose(error: BaseException, bench: Bench, limit: float) -> CheckFailure:
 def complete(advice: Advice, check: Check, subject: Subject) -> Advice:
     """Fill in from the check's declaration what the failure left open."""
     call = advice.reproduce or check.call
-    reproduce = reproducer(call, subject.expression) if call else ""
+    reproduce = reproducer(call, subject) if call else ""
     return Advice(
         expected=advice.expected or check.headline,
         seen=advice.seen,
@@ -142,28 +142,6 @@ def complete(advice: Advice, check: Check, subject: Subject) -> Advice:
         cause=advice.cause or check.cause,
         change=advice.change or check.change,
     )
-
-
-def reproducer(call: str, expression: str) -> str:
-    """One line of plain JAX and Optax that shows a fault, given `import jax, optax, jax.numpy`.
-
-    Args:
-        call: What a check declares: it may use `tx`, parameters `p`, a fresh state `s` and, in
-            place of the factory's name, FACTORY.
-        expression: The call that builds the subject.
-    """
-    names = set(re.findall(r"\w+", call))
-    assigned = set(re.findall(r"(\w+) = ", call))
-    lines = []
-    free = names - assigned
-    if "s" in free:
-        free |= {"tx", "p"} - assigned
-        lines.append("s = tx.init(p)")
-    if "p" in free:
-        lines.insert(0, 'p = {"w": jnp.ones((4, 3)), "b": jnp.ones(3)}')
-    if "tx" in free:
-        lines.insert(0, f"tx = {expression}")
-    return "; ".join([*lines, call.replace("FACTORY", expression.partition("(")[0])])
 
 
 @contextlib.contextmanager

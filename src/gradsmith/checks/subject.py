@@ -6,12 +6,17 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import optax
+
+from .problem import is_float
 
 RATE_NAMES = ("learning_rate", "lr")
 FIRST_RATE_NAMES = ("step_size", "stepsize", "step", "rate", "eta", "alpha")
 """What a learning rate is called, if it is the first parameter."""
 DEFAULT_RATE = 0.01
+SMALL_MODEL = 2**21
+"""Bytes of a model that is computed with: the workout keeps 32 steps of it, and of its state."""
 
 TRAITS = {
     "needs_params": "`update` uses `params`, so it may refuse to work without",
@@ -41,9 +46,10 @@ class Subject:
             as `lambda loss, params, grads: {"value": loss(params)}`. `loss` can be traced.
         params: A tree of arrays to check on, where the small default tree does not suit (a rule
             for one stack `(k, m, n)`, say). The checks that need trees of their own are skipped.
-        model: The tree of a real model, of arrays or of shapes alone: what the group `model` is
-            asked on, abstractly, so that no size costs memory.
-        mesh: The axes of a mesh and their sizes, `{"fsdp": 4}`, for that group.
+        model: The tree of a real model, of arrays or of shapes alone. The group `model` is asked of
+            it abstractly, so that no size costs memory; where it is small (`SMALL_MODEL`), it
+            stands in the place of the small default tree, in every check.
+        mesh: The axes of a mesh and their sizes, `{"fsdp": 4}`, that the model is split over.
         traits: Names from `TRAITS`: what excuses it from checks.
         claims: `{check: value}`: checks of the tier `trait` that it is held to. The value is True,
             or what the check asks for, such as the band of `polar_factor`.
@@ -54,8 +60,8 @@ class Subject:
         ValueError: A trait is not in `TRAITS`.
 
     Examples:
-        >>> Subject("adam", optax.adam).expression
-        'adam(learning_rate=0.01)'
+        >>> Subject("adam", optax.adam).call_arguments
+        {'learning_rate': 0.01}
         >>> Subject("polyak", optax.polyak_sgd, extra_args=lambda loss, params, grads: {
         ...     "value": loss(params)}).rate_name
     """
@@ -85,12 +91,20 @@ class Subject:
         """Whether it can be built more than once."""
         return not isinstance(self.factory, optax.GradientTransformation)
 
+    @functools.cached_property
+    def small_model(self) -> Any:
+        """The model, where it can be computed with: small, of real floating arrays; else None."""
+        leaves = jax.tree.leaves(self.model)
+        floats = all(is_float(leaf) for leaf in leaves)
+        small = floats and sum(leaf.size * leaf.dtype.itemsize for leaf in leaves) <= SMALL_MODEL
+        return self.model if leaves and small else None
+
     @property
     def rate_name(self) -> str | None:
         """The parameter of the factory that is its learning rate, if there is one.
 
         The one that was declared; else `learning_rate` or `lr`; else the first one, if it has no
-        default or one of the names of `FIRST_RATE_NAMES`.
+        default or one of the names of `FIRST_RATE_NAMES`, and is not given what cannot be a rate.
         """
         if self.learning_rate is not None:
             return self.learning_rate
@@ -98,7 +112,9 @@ class Subject:
         first = next(iter(self.parameters.values()), None)
         if named is not None or first is None or first.kind is not first.POSITIONAL_OR_KEYWORD:
             return named
-        known = first.default is first.empty or first.name in FIRST_RATE_NAMES
+        given = self.arguments.get(first.name, DEFAULT_RATE)
+        number = isinstance(given, float | int) or callable(given)  # or a schedule
+        known = number and (first.default is first.empty or first.name in FIRST_RATE_NAMES)
         return first.name if known else None
 
     @property
@@ -130,19 +146,6 @@ class Subject:
             if parameter.default is parameter.empty and (named or parameter.name == first):
                 given[parameter.name] = DEFAULT_RATE
         return given
-
-    @property
-    def expression(self) -> str:
-        """The call that builds it, as one would type it."""
-        if not self.is_factory:
-            return self.name
-        function = self.factory
-        while isinstance(function, functools.partial):
-            function = function.func
-        name = getattr(function, "__name__", self.name)
-        arguments = {**getattr(self.factory, "keywords", {}), **self.call_arguments}
-        name = self.name if name == "<lambda>" else name
-        return f"{name}({', '.join(f'{key}={value!r}' for key, value in arguments.items())})"
 
     def build(self, **overrides: Any) -> Any:
         """Build it anew, with some arguments replaced; whatever comes back is returned as it is."""

@@ -19,7 +19,7 @@ from .check import Check
 from .report import Report
 from .runner import TIME_LIMIT
 from .subject import Subject
-from .verdicts import Advice, Result
+from .verdicts import OUT_OF_MEMORY, Advice, Result
 from .worker import Job
 
 GRACE = 5.0
@@ -27,6 +27,9 @@ GRACE = 5.0
 
 STARTUP = 60.0
 """Seconds that a worker gets to import JAX and the subject, however short the limit is."""
+
+_OUT_OF_MEMORY = ("SIGKILL", "bad_alloc")
+"""How the system ends a process that wants more than there is, and how one written in C++ ends."""
 
 _CONFIG = ("jax_numpy_dtype_promotion", "jax_numpy_rank_promotion", "jax_enable_x64")
 
@@ -44,9 +47,9 @@ def supervise(
     finished: Callable[[Result], None] = lambda result: None,
     known: Iterable[Result] = (),
 ) -> Report:
-    """Run `checks` in worker processes; the checks of the phase `last` have one of their own.
+    """Run `checks` in a worker process.
 
-    Costs two seconds for each process, the import of JAX. A worker that hangs is ended and its
+    Costs two seconds for the process, the import of JAX. A worker that hangs is ended and its
     check is inconclusive; one that dies fails its check; both are replaced for what remains.
 
     Args:
@@ -70,39 +73,37 @@ def supervise(
         results[result.check] = result
         finished(result)
 
-    for phases in (("abstract", "concrete"), ("last",)):
-        chosen = [check for check in by_name.values() if check.phase in phases]
-        while remaining := tuple(c.name for c in chosen if c.name not in results):
-            running: str | None = None
-            loaded = False
-            job = Job(
-                make,
-                remaining,
-                tuple(dataclasses.asdict(result) for result in results.values()),
-                limit,
-                "concrete" in phases and any(check.phase == "concrete" for check in chosen),
-                {key: getattr(jax.config, key) for key in _CONFIG},
-            )
-            try:
-                for event in _events(job):
-                    if "unusable" in event:
-                        raise SubjectUnusable(event["unusable"])
-                    if "loaded" in event:
-                        name, loaded = event["loaded"], True
-                    elif "started" in event:
-                        running = str(event["started"])
-                        started(by_name[running])
-                    elif "result" in event:
-                        running = None
-                        record(Result.from_dict(event["result"]))
-                    elif "metrics" in event:
-                        metrics |= event["metrics"]
-            except _WorkerGone as gone:
-                if not loaded:
-                    raise SubjectUnusable(f"importing it {gone}") from None
-                left = [check for check in remaining if check not in results]
-                if left:  # between two checks it died on its way to the next
-                    record(_verdict_on(gone, by_name[running or left[0]], limit))
+    while remaining := tuple(check for check in by_name if check not in results):
+        running: str | None = None
+        loaded = False
+        job = Job(
+            make,
+            remaining,
+            tuple(dataclasses.asdict(result) for result in results.values()),
+            limit,
+            any(check.phase == "concrete" for check in by_name.values()),
+            {key: getattr(jax.config, key) for key in _CONFIG},
+        )
+        try:
+            for event in _events(job):
+                if "unusable" in event:
+                    raise SubjectUnusable(event["unusable"])
+                if "loaded" in event:
+                    name, loaded = event["loaded"], True
+                elif "started" in event:
+                    running = str(event["started"])
+                    started(by_name[running])
+                elif "result" in event:
+                    running = None
+                    record(Result.from_dict(event["result"]))
+                elif "metrics" in event:
+                    metrics |= event["metrics"]
+        except _WorkerGone as gone:
+            if not loaded:
+                raise SubjectUnusable(f"importing it {gone}") from None
+            left = [check for check in remaining if check not in results]
+            if left:  # between two checks it died on its way to the next
+                record(_verdict_on(gone, by_name[running or left[0]], limit))
     return Report(name, tuple(results.values()), metrics, time.perf_counter() - start)
 
 
@@ -112,17 +113,17 @@ class _WorkerGone(Exception):  # noqa: N818
     def __init__(self, how: str, hung: bool):
         super().__init__(how)
         self.hung = hung
+        self.for_memory = any(sign in how for sign in _OUT_OF_MEMORY)
 
 
 def _verdict_on(gone: _WorkerGone, check: Check, limit: float) -> Result:
-    if gone.hung:
-        return Result(
-            check.name, check.group, check.tier, "inconclusive", limit, f"took over {limit:g} s"
-        )
+    if gone.hung or gone.for_memory:
+        reason = f"took over {limit:g} s" if gone.hung else OUT_OF_MEMORY
+        return Result(check.name, check.group, check.tier, "inconclusive", limit, reason)
     advice = Advice(
         check.headline,
         f"the process {gone} while this check ran",
-        cause="a call of os._exit or exit, a crash in native code, or memory ran out",
+        cause="a call of os._exit or exit, or a crash in native code",
         change="run the call under `reproduce with` alone, under `python -X faulthandler`",
     )
     return Result(check.name, check.group, check.tier, "failed", 0.0, "", advice)

@@ -10,6 +10,9 @@ Outcome = Literal[
 needs. `inconclusive`: time or memory ran out. `expected`: it failed, as the subject declares.
 `unexpected`: it was to fail, and passed."""
 
+OUT_OF_MEMORY = "memory ran out"
+"""The reason of a check that is inconclusive for that."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Advice:

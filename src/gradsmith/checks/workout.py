@@ -7,6 +7,7 @@ times as large; in the descent they are those of a strictly convex bowl.
 """
 
 import functools
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -17,6 +18,7 @@ import optax
 from .bench import Bench
 from .compare import host
 from .problem import PyTree, sample, target
+from .verdicts import NotApplicable
 
 STEPS = 32
 TREE = {
@@ -51,9 +53,9 @@ class Workout:
     What a step makes is kept whole and measured by NumPy, so that nothing is compiled for it.
     """
 
-    def __init__(self, bench: Bench):
+    def __init__(self, bench: Bench, params: PyTree):
         self._bench = bench
-        self.params = _tree_for(bench)
+        self.params = params
         self._bottom = jax.tree.map(lambda p: target(p, np).astype(np.float32), self.params)
         self._run = jax.jit(self._scan)
 
@@ -106,10 +108,26 @@ class Workout:
         return jax.lax.scan(step, carry, push)
 
 
-def _tree_for(bench: Bench) -> PyTree:
-    """The subject's own parameters, or the tree of many shapes; without a stack that is refused."""
-    if bench.subject.params is not None:
-        return bench.params
+def workouts_of(bench: Bench) -> list[Workout]:
+    """The workouts of a subject, made once: on the tree of many shapes, and on its own tree."""
+    if "workouts" not in bench.memory:
+        bench.memory["workouts"] = [Workout(bench, tree) for tree in _trees_for(bench)]
+    return bench.memory["workouts"]
+
+
+def _trees_for(bench: Bench) -> Iterator[PyTree]:
+    subject = bench.subject
+    if subject.params is not None or subject.small_model is not None:
+        yield bench.params
+    try:
+        bench.require_own_trees()
+    except NotApplicable:
+        return
+    yield _tree_of_many_shapes(bench)
+
+
+def _tree_of_many_shapes(bench: Bench) -> PyTree:
+    """The tree, without its stack where that is refused."""
     try:
         jax.eval_shape(bench.tx.init, sample(TREE))
     except ValueError as error:
@@ -117,13 +135,6 @@ def _tree_for(bench: Bench) -> PyTree:
             raise
         return sample({name: shape for name, shape in TREE.items() if name != "stack"})
     return sample(TREE)
-
-
-def workout_of(bench: Bench) -> Workout:
-    """The workout of a subject, made once."""
-    if "workout" not in bench.memory:
-        bench.memory["workout"] = Workout(bench)
-    return bench.memory["workout"]
 
 
 def _rows(leaf: Any) -> np.ndarray:

@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from ..xla.simulate import prefer_simulated_devices
+from .declared import Declared, declared_in_file, merged
 from .json_file import write_json
-from .loading import UsageError, bind, load
+from .loading import UsageError, assigned, load, require_parameters
 
 Several = Annotated[tuple[str, ...], tyro.conf.UseAppendAction]
 
@@ -20,7 +21,9 @@ def check(
     params: str | None = None,
     mesh: str = "",
     trait: Several = (),
+    claim: Several = (),
     expect: Several = (),
+    extra_args: str | None = None,
     tier: Literal["must", "all"] = "all",
     only: Several = (),
     limit: float = 60.0,
@@ -35,13 +38,16 @@ def check(
     Args:
         optimizer: `file.py:factory`, or a name such as `optax.adam`. The factory's learning rate
             (`learning_rate`, `lr` or a first parameter without default) is 0.01 if not given. What
-            cannot be said here stands in a `Subject`: `file.py:SUBJECT`.
+            is said of it here may stand in `pyproject.toml`, or in a `Subject`: `file.py:SUBJECT`.
         arg: An argument of the factory, `name=value`; may be repeated.
         params: `file.py:name` of the parameters of your model, or of a function that makes them.
-            They are checked abstractly: any size will do.
+            They are checked abstractly: any size will do. Up to 2 MiB they are computed with.
         mesh: The axes that they are split over, `fsdp=4,tensor=2`.
         trait: What excuses it from checks, such as `needs_params`; may be repeated.
+        claim: A check that it is held to beyond the rest, `name` or `name=value`; may be repeated.
         expect: A check that is known to fail and why, `name=reason`; may be repeated.
+        extra_args: `file.py:function` that makes the extra arguments of `update`, a dictionary, of
+            `(loss, params, grads)`.
         tier: `all`, or `must` without the advisory checks, whose failures are only remarks.
         only: A check, a group or a phase to run, with what it needs; may be repeated.
         limit: Seconds for one check, after which it is inconclusive.
@@ -60,15 +66,40 @@ def check(
         return list_checks() if explain is None else explain_check(explain)
     if optimizer is None:
         raise UsageError("gradsmith check takes an optimizer: file.py:factory, or optax.adam")
-    if mesh and params is None:
-        raise UsageError("--mesh splits the parameters that --params names: file.py:name")
-    make = functools.partial(subject_from, optimizer, arg, params, mesh, trait, expect)
+    said = _said(arg, params, mesh, trait, claim, expect, extra_args)
+    make = functools.partial(subject_from, optimizer, said)
     once = functools.partial(_check_once, optimizer, make, tier, only, limit, format, json)
     if not watch:
         return once()
     from .watch import each_time_it_is_saved
 
     return each_time_it_is_saved(optimizer, once)
+
+
+def _said(
+    arg: Several,
+    params: str | None,
+    mesh: str,
+    trait: Several,
+    claim: Several,
+    expect: Several,
+    extra_args: str | None,
+) -> Declared:
+    """The options that were given, in the form that pyproject.toml has them in."""
+    pairs = [text.partition("=") for text in expect]
+    if any(not reason for _, _, reason in pairs):
+        raise UsageError(f"--expect takes check=reason, got {', '.join(expect)}")
+    claims = assigned((text if "=" in text else f"{text}=True" for text in claim), "--claim")
+    said = {
+        "arguments": assigned(arg, "--arg"),
+        "traits": [*trait],
+        "claims": claims,
+        "expected_failures": {name: reason for name, _, reason in pairs},
+        "extra_args": extra_args,
+        "params": params,
+        "mesh": mesh,
+    }
+    return {key: value for key, value in said.items() if value}
 
 
 def _check_once(
@@ -95,17 +126,12 @@ def _check_once(
     else:
         display.show(report)
     write_json(json, report.to_json())
-    return 0 if report.ok else 1
+    if report.ok:
+        return 0
+    return 2 if report.out_of_memory and not report.failures else 1
 
 
-def subject_from(
-    spec: str,
-    arguments: tuple[str, ...],
-    params: str | None = None,
-    mesh: str = "",
-    traits: tuple[str, ...] = (),
-    expected: tuple[str, ...] = (),
-):
+def subject_from(spec: str, said: Declared):
     """The subject that a command line names; runs in the process that checks it."""
     import dataclasses
 
@@ -115,28 +141,33 @@ def subject_from(
     import gradsmith
 
     from ..checks import Subject
-    from ..checks.registry import require_expectable
+    from ..checks.registry import require_declarable
     from .parameters import abstract, axis_sizes
 
-    factory = load(spec, (gradsmith, optax, optax.contrib))
-    if not isinstance(factory, Subject):
-        if not callable(factory):
-            raise UsageError(f"{spec} is {factory!r}, neither a factory nor a Subject")
-        factory = Subject(spec.rpartition(":")[2], bind(factory, arguments, spec))
-    pairs = [text.partition("=") for text in expected]
-    if any(not reason for _, _, reason in pairs):
-        raise UsageError(f"--expect takes check=reason, got {', '.join(expected)}")
-    said: dict[str, Any] = {}
-    if params is not None:
-        said["model"] = abstract(load(params), params)
-        said["mesh"] = axis_sizes(mesh)
-    said["traits"] = {*factory.traits, *traits}
-    said["expected_failures"] = {
-        **factory.expected_failures,
-        **{name: reason for name, _, reason in pairs},
+    said = merged(declared_in_file(spec), said)
+    found = load(spec, (gradsmith, optax, optax.contrib))
+    if not isinstance(found, Subject):
+        if not callable(found):
+            raise UsageError(f"{spec} is {found!r}, neither a factory nor a Subject")
+        found = Subject(spec.rpartition(":")[2], found)
+    if said.get("arguments"):
+        require_parameters(found.factory, said["arguments"], spec)
+    fields: dict[str, Any] = {
+        name: {**getattr(found, name), **said.get(name, {})}
+        for name in ("arguments", "claims", "expected_failures")
     }
+    fields["traits"] = {*found.traits, *said.get("traits", ())}
+    fields["learning_rate"] = said.get("learning_rate", found.learning_rate)
+    if "extra_args" in said:
+        fields["extra_args"] = load(said["extra_args"])
+    if "mesh" in said and "params" not in said:
+        raise UsageError("--mesh splits the parameters that --params names: file.py:name")
+    if "params" in said:
+        fields["model"] = abstract(load(said["params"]), said["params"])
+        fields["mesh"] = axis_sizes(said.get("mesh", ""))
     try:
-        require_expectable(said["expected_failures"])
-        return dataclasses.replace(factory, **said)
+        subject = dataclasses.replace(found, **fields)
+        require_declarable(subject)
     except ValueError as error:
         raise UsageError(str(error)) from None
+    return subject

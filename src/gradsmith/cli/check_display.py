@@ -12,7 +12,7 @@ from rich.text import Text
 from ..checks import Report, Result, all_checks
 from ..checks.check import Check
 from ..checks.registry import require_known
-from ..checks.runner import reproducer
+from ..checks.reproducer import statements
 from .loading import UsageError
 
 _MARKS = {
@@ -36,7 +36,6 @@ _MEANINGS = {
 _LABELS = {
     "expected": "expected",
     "seen": "seen",
-    "reproduce": "reproduce with",
     "cause": "usual cause",
     "change": "change to make",
 }
@@ -86,6 +85,10 @@ class Display:
             self._out.print(_remark(result))
         for result in report.failures:
             self._out.print(_failure(result))
+            if result.advice and result.advice.reproduce:
+                self._out.print(Text("reproduce with", "dim"))
+                program = Text(f"{result.advice.reproduce}\n")
+                self._out.print(program, soft_wrap=True)  # no line broken, so that it can be pasted
         for line in report.open_questions:
             self._out.print(Text(line, "yellow"))
         told = [f"{name.replace('_', ' ')} {value:.3g}" for name, value in report.metrics.items()]
@@ -121,7 +124,7 @@ def explain_check(name: str) -> int:
         "kind": ", ".join([check.group, check.tier, check.phase]),
         "needs": ", ".join((*check.needs, *check.requires)),
         "unless": ", ".join(check.unless),
-        "reproduce with": reproducer(check.call, "FACTORY()") if check.call else "",
+        "reproduce with": "\n".join(statements(check.call, "FACTORY()")),
         "usual cause": check.cause,
         "change to make": check.change,
     }
@@ -174,4 +177,4 @@ def _failure(result: Result) -> Group:
         value = getattr(result.advice, field, "")
         if value:
             table.add_row(label, Text(value, "bold" if field == "change" else ""))
-    return Group(Rule(title, align="left", style="red"), Padding(table, (0, 0, 1, 2)))
+    return Group(Rule(title, align="left", style="red"), Padding(table, (0, 0, 0, 2)))

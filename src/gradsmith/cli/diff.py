@@ -78,7 +78,8 @@ def show(found: Difference, console: Console) -> None:
         console.print(Text(f"{finding.says}\n", "bold").append(f"  {where}", "dim"))
     if found.unexplained:
         leaves = ", ".join(found.unexplained)
-        console.print(Text(f"nothing that diff knows explains {leaves}", "yellow"))
+        several = "it may differ in several things at once"
+        console.print(Text(f"nothing that diff knows explains {leaves}: {several}", "yellow"))
     for note in found.notes:
         console.print(Text(note, "dim"))
 

@@ -55,20 +55,36 @@ def bind(function: Callable, assignments: Iterable[str], spec: str) -> Callable:
     Raises:
         UsageError: An assignment has no `=`, or `function` has no such parameter.
     """
-    keywords = {}
-    parameters = inspect.signature(function).parameters
-    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    keywords = assigned(assignments, "--arg")
+    require_parameters(function, keywords, spec)
+    return functools.partial(function, **keywords) if keywords else function
+
+
+def assigned(assignments: Iterable[str], option: str) -> dict[str, Any]:
+    """What texts `name=value` say; values are Python literals, else strings.
+
+    Raises:
+        UsageError: One of them has no `=`.
+    """
+    values = {}
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
         if not equals:
-            raise UsageError(f"--arg takes name=value, got {assignment!r}")
+            raise UsageError(f"{option} takes name=value, got {assignment!r}")
+        values[name] = _literal(text)
+    return values
+
+
+def require_parameters(function: Callable, names: Iterable[str], spec: str) -> None:
+    """Raise a `UsageError` when `function` has no parameter of one of the names."""
+    parameters = inspect.signature(function).parameters
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    for name in names:
         if name not in parameters and not takes_any:
             raise UsageError(
                 f"{spec} has no parameter {name!r}, it takes ({', '.join(parameters)})"
                 f"{_did_you_mean(name, parameters)}"
             )
-        keywords[name] = _literal(text)
-    return functools.partial(function, **keywords) if keywords else function
 
 
 def transformation(spec: str, assignments: tuple[str, ...]) -> optax.GradientTransformation:

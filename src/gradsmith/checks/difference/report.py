@@ -66,5 +66,8 @@ class Difference:
         lines = [self.headline]
         lines += [f"- {one.says} ({', '.join(one.leaves)})" for one in self.findings]
         if self.unexplained:
-            lines.append(f"- nothing that is known explains {', '.join(self.unexplained)}")
+            lines.append(
+                f"- nothing that is known explains {', '.join(self.unexplained)}: it may differ in "
+                "several things at once"
+            )
         return "\n".join([*lines, *self.notes])

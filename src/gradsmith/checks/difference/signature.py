@@ -3,7 +3,10 @@
 import numpy as np
 
 FLAT = 0.05
-"""How much the entries or singular values of an update that has equal ones may differ."""
+"""How much the entries of an update that has equal ones may differ."""
+
+TURNED = 0.1
+"""How far the singular vectors may be from the gradient's: Newton-Schulz in bfloat16 turns some."""
 
 
 def signature(update: np.ndarray, gradient: np.ndarray) -> str | None:
@@ -21,8 +24,12 @@ def signature(update: np.ndarray, gradient: np.ndarray) -> str | None:
     if np.ptp(sizes) < FLAT * sizes.max():
         return "makes all entries of one size, as Adam does at first"
     if update.ndim == 2:
-        values = np.linalg.svd(update, compute_uv=False)
-        if values[-1] > 0.4 * values[0]:
+        left, _, right = np.linalg.svd(gradient, full_matrices=False)
+        values = np.diagonal(left.T @ update @ right.T)
+        turned = np.linalg.norm(update - (left * values) @ right)
+        if turned < TURNED * np.linalg.norm(update) and np.ptp(np.abs(values)) < 0.6 * np.max(
+            np.abs(values)
+        ):
             return "makes all singular values alike, as Muon does"
     return None
 

@@ -19,7 +19,8 @@ from ..verdicts import CheckFailure, NotApplicable
 @check(
     requires=("factory", "learning_rate"),
     needs=(*STEP_IS_SOUND, "no_recompile"),
-    call="i = optax.inject_hyperparams(FACTORY)(0.01); print(i.update(p, i.init(p), p)[0])",
+    call="i = optax.inject_hyperparams(FACTORY)(0.01); "
+    "print(jax.jit(i.update)(p, i.init(p), p)[0])",
     cause="the factory looks at the learning rate (an `if`, float(), a format string), and "
     "injected it is a traced array",
     change="use the rate in arithmetic only; check it under `if isinstance(rate, float)`",
@@ -30,6 +31,8 @@ def check_inject_learning_rate(bench: Bench) -> None:
     rate = str(subject.rate_name)
     if not isinstance(subject.rate_value, float):
         raise NotApplicable("its learning rate is no float")
+    if len({leaf.dtype for leaf in jax.tree.leaves(bench.params)}) > 1:
+        raise NotApplicable("an injected rate has one dtype, and the model has several")
     plain = subject.build(**{rate: subject.rate_value})
     tx = optax.inject_hyperparams(lambda injected: subject.build(**{rate: injected}))(
         injected=subject.rate_value
@@ -67,7 +70,8 @@ def check_inject_learning_rate(bench: Bench) -> None:
     tier="advisory",
     requires=("factory",),
     needs=STEP_IS_SOUND,
-    call="i = optax.inject_hyperparams(FACTORY)(0.01); i.update(p, i.init(p), p)",
+    call="i = optax.inject_hyperparams(FACTORY)(0.01); "
+    "print(jax.jit(i.update)(p, i.init(p), p)[0])",
     cause="the factory looks at a number (an `if`, float(), a loop count); injected, it is traced",
     change="use it in arithmetic only; check it under `if isinstance(x, float)`",
 )
@@ -92,13 +96,8 @@ def check_inject_bf16(bench: Bench) -> None:
     params, grads = cast(bench.params, jnp.bfloat16), cast(bench.grads, jnp.bfloat16)
     tx = _inject_floats(bench)
 
-    @jax.jit
-    def run(grads, state, params):
-        _, state = bench.update(grads, state, params, tx=tx)
-        return bench.update(grads, state, params, tx=tx)[0]
-
     try:
-        updates = run(grads, tx.init(params), params)
+        updates, _ = bench.two_steps(tx)(grads, tx.init(params), params)
     except Exception as error:
         raise NotApplicable(
             f"not every float can be injected ({type(error).__name__}); the check "
@@ -154,14 +153,9 @@ def _fail_if_accumulation_differs(bench: Bench) -> None:
     # Not wrapper.gradient_transformation(): that is plain, so extra arguments would be dropped.
     tx = optax.GradientTransformationExtraArgs(wrapper.init, update)
 
-    @jax.jit
-    def run(grads, params):
-        _, state = bench.update(grads, tx.init(params), params, tx=tx)
-        updates, state = bench.update(grads, state, params, tx=tx)
-        return updates, state.inner_opt_state
-
     given = (bench.grads, bench.state, bench.params)
-    seen, like = run(bench.grads, bench.params), bench.step(*given)
+    updates, state = bench.two_steps(tx)(bench.grads, tx.init(bench.params), bench.params)
+    seen, like = (updates, state.inner_opt_state), bench.step(*given)
     fail_if_step_differs("accumulation", seen, like, "a plain step", 1e-3, bench.step, *given)
 
 
@@ -177,7 +171,7 @@ def check_apply_if_finite(bench: Bench) -> None:
     """Under `optax.apply_if_finite` a NaN gradient changes nothing, and the next step is clean."""
     tx = optax.apply_if_finite(bench.tx, max_consecutive_errors=5)
     nans = jax.tree.map(lambda g: jnp.full_like(g, jnp.nan), bench.grads)
-    update = jax.jit(lambda g, s, p: bench.update(g, s, p, tx=tx))
+    update = bench.compiled(tx)
     updates, state = update(nans, tx.init(bench.params), bench.params)
     fail_if_not_finite("the update of a NaN gradient", updates)
     fail_if_far("the inner state", state.inner_state, bench.state, "the fresh one", rtol=0.0)

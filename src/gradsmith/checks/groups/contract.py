@@ -138,7 +138,8 @@ def _inner_transformations(tx: Any) -> Iterator[optax.GradientTransformation]:
 def check_core_runs(bench: Bench) -> None:
     """`init(params)` runs, and `update(grads, state, params)` returns two values.
 
-    On a matrix and a bias in a dict. Everything but the two checks before it builds on this one.
+    On a matrix and a bias in a dict, or on the model where a small one is given. Everything but the
+    two checks before it builds on this one.
     """
     state = bench.state
 

@@ -1,16 +1,23 @@
-"""On the tree of a model, where the author gives one: nothing of its size is ever allocated."""
+"""On the tree of a model, where the author gives one.
 
+It is traced, and nothing of its size is allocated; it is computed with where it is small.
+"""
+
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
-from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from ..bench import Bench
 from ..check import check
 from ..compare import at, fail_if_types_differ, short
-from ..verdicts import CheckFailure
+from ..steps import fail_if_step_differs
+from ..verdicts import CheckFailure, NotApplicable
 
 _NEEDS = ("core_runs", "model_init")
 _CAUSE = "a leaf of the model has a shape, a dtype or a name that the small tree has not"
@@ -39,7 +46,7 @@ def check_model_init(bench: Bench) -> None:
     phase="abstract",
     needs=_NEEDS,
     requires=("model",),
-    call="print(jax.eval_shape(tx.update, p, s, p)[0])",
+    call="q = jax.eval_shape(tx.init, p); print(jax.eval_shape(tx.update, p, q, p)[0])",
     cause=_CAUSE,
     change="return updates of the shapes and dtypes of the gradients",
 )
@@ -55,7 +62,7 @@ def check_model_updates(bench: Bench) -> None:
     phase="abstract",
     needs=_NEEDS,
     requires=("model",),
-    call="print(s, jax.eval_shape(tx.update, p, s, p)[1])",
+    call="q = jax.eval_shape(tx.init, p); print(q, jax.eval_shape(tx.update, p, q, p)[1])",
     cause=_CAUSE,
     change="cast what is kept to the dtype it had in `init`",
 )
@@ -142,12 +149,47 @@ def check_model_mesh(bench: Bench) -> None:
             )
 
 
+@check(
+    needs=(*_NEEDS, "model_mesh", "no_recompile", "pure"),
+    requires=("small_model", "mesh", "eight_devices"),
+    call="m = jax.make_mesh((8,), 'fsdp', (jax.sharding.AxisType.Auto,)); "
+    "p = jax.device_put(jnp.ones((16, 8)), jax.NamedSharding(m, jax.P('fsdp'))); "
+    "print(jax.jit(tx.update)(p, tx.init(p), p)[0])",
+    cause="a reduction counts the values of one device, or of one shard",
+    change="leave layout to jit: compute on global arrays, constrain nothing",
+)
+def check_model_sharded(bench: Bench) -> None:
+    """On the mesh, of devices that are here, two steps on the model equal those on one device.
+
+    The mesh has Auto axes, and splits the leaves as in `model_mesh`.
+    """
+    sizes = bench.subject.mesh
+    if math.prod(sizes.values()) > len(jax.devices()):
+        raise NotApplicable(f"the mesh has more than {len(jax.devices())} devices")
+    devices = np.array(jax.devices()[: math.prod(sizes.values())]).reshape(*sizes.values())
+    mesh = Mesh(devices, tuple(sizes), axis_types=(AxisType.Auto,) * len(sizes))
+
+    def split(leaf: Any) -> Any:
+        return jax.device_put(leaf, NamedSharding(mesh, _spec(leaf, sizes)))
+
+    alone = (bench.grads, bench.state, bench.params)
+    grads, params = jax.tree.map(split, (bench.grads, bench.params))
+    two_steps = bench.two_steps()
+    seen, like = two_steps(grads, bench.tx.init(params), params), two_steps(*alone)
+    fail_if_step_differs("the mesh", seen, like, "one device", 1e-3, two_steps, *alone)
+
+
 def _split(leaf: Any, mesh: AbstractMesh) -> jax.ShapeDtypeStruct:
+    sharding = NamedSharding(mesh, _spec(leaf, mesh.shape))
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
+def _spec(leaf: Any, sizes: Mapping[str, int]) -> PartitionSpec:
+    """Every axis of the mesh splits the first axis that it divides and that no other splits."""
     spec: list[str | None] = [None] * leaf.ndim
-    for name, size in mesh.shape.items():
+    for name, size in sizes.items():
         for axis, length in enumerate(leaf.shape):
             if spec[axis] is None and length % size == 0:
                 spec[axis] = name
                 break
-    sharding = NamedSharding(mesh, PartitionSpec(*spec))
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+    return PartitionSpec(*spec)

@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.extend import core
@@ -16,7 +17,7 @@ from ..compare import (
     host,
 )
 from ..mirrors import mirrors
-from ..problem import sample
+from ..problem import cast, sample
 from ..program import same_program
 from ..steps import fail_if_step_differs
 from ..verdicts import CheckFailure
@@ -73,7 +74,7 @@ def check_pure(bench: Bench) -> None:
     phase="abstract",
     needs=("core_runs", "pure"),
     requires=("factory",),
-    call="print(s, FACTORY(0.01).init(p))",
+    call="a = FACTORY(0.01); print(tx.update(p, s, p)); print(a.update(p, a.init(p), p))",
     cause="instances share something that changes, or each draws its own random numbers when it "
     "is built",
     change="take a key or seed as an argument of the factory, with a fixed default",
@@ -100,7 +101,7 @@ def check_deterministic_instances(bench: Bench) -> None:
 @check(
     phase="abstract",
     needs=("core_runs", "pure"),
-    call="q = [jnp.ones(2)]; tx.update(q, tx.init(q), q); tx.update(p, s, p)",
+    call="q = [jnp.ones(2)]; tx.update(q, tx.init(q), q); print(tx.update(p, s, p)[0])",
     cause="`init` writes what it learnt of the parameters (shapes, a mask, a step count) into the "
     "transformation itself",
     change="keep it in the state, or compute it anew in `update`",
@@ -172,14 +173,18 @@ def check_state_moves(bench: Bench) -> None:
     change="make new arrays; begin with jnp.asarray where a method of JAX is used",
 )
 def check_numpy_inputs(bench: Bench) -> None:
-    """Read-only numpy arrays give the same updates and the same state as JAX arrays."""
+    """Read-only numpy arrays give the same updates and the same state as JAX arrays.
+
+    In float32, because bfloat16 is no number of numpy's own.
+    """
 
     def frozen(x: Any) -> np.ndarray:
         copy = np.array(x)
         copy.flags.writeable = False
         return copy
 
-    params, grads = jax.tree.map(frozen, (bench.params, bench.grads))
-    given = (bench.grads, bench.state, bench.params)
+    wide = cast((bench.params, bench.grads), jnp.float32)
+    params, grads = jax.tree.map(frozen, wide)
+    given = (wide[1], bench.tx.init(wide[0]), wide[0])
     seen, like = bench.update(grads, bench.tx.init(params), params), bench.update(*given)
     fail_if_step_differs("numpy arrays", seen, like, "JAX arrays", 1e-6, bench.update, *given)

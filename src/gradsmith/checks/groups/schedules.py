@@ -22,7 +22,7 @@ _SEEN = 1e-2
 def _updates_under(bench: Bench, rate: Any) -> list[Any]:
     """The updates of some steps with one gradient, from the first parameters."""
     tx = bench.subject.build(**{str(bench.subject.rate_name): rate})
-    update = jax.jit(lambda g, s, p: bench.update(g, s, p, tx=tx))
+    update = bench.compiled(tx)
     state, taken = tx.init(bench.params), []
     for _ in range(_STEPS):
         updates, state = update(bench.grads, state, bench.params)

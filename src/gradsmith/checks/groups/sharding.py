@@ -12,7 +12,7 @@ from ..compare import at, fail_if_types_differ
 from ..mirrors import param_leaves
 from ..problem import gradient, sample
 from ..steps import fail_if_step_differs
-from ..verdicts import CheckFailure, NotApplicable
+from ..verdicts import CheckFailure
 
 _NEEDS = ("core_runs", "updates_like_params", "state_stable", "tree_map_params")
 _AXIS = "devices"
@@ -29,8 +29,7 @@ def _mesh(kind: AxisType) -> Mesh:
 
 def _params(bench: Bench) -> Any:
     """Parameters whose first axes eight devices can share."""
-    if bench.subject.params is not None:
-        raise NotApplicable("the subject is checked on parameters of its own")
+    bench.require_own_trees()
     return sample({"bias": (8,), "kernel": (16, 8)})
 
 
@@ -80,7 +79,8 @@ def check_sharded_init(bench: Bench) -> None:
 @check(
     needs=(*_NEEDS, "sharded_init", "no_recompile", "pure"),
     requires=("eight_devices",),
-    call=f"{_SPLIT}; print(jax.jit(tx.update)(p, tx.init(p), p)[0])",
+    call=f"{_SPLIT}; u = jax.jit(tx.update)(p, tx.init(p), p); "
+    "print(u, jax.tree.map(lambda x: x.sharding, u))",
     cause="a reduction counts local values, or the state is gathered by a sharding constraint",
     change="leave layout to jit: compute on global arrays, constrain nothing",
 )
@@ -104,7 +104,7 @@ def check_sharded_step(bench: Bench) -> None:
     needs=("core_runs", "updates_like_params", "state_stable", "no_recompile", "pure"),
     requires=("eight_devices",),
     call="m = jax.make_mesh((8,), 'x'); "
-    "jax.shard_map(tx.update, mesh=m, in_specs=jax.P(), out_specs=jax.P())(p, s, p)",
+    "print(jax.shard_map(tx.update, mesh=m, in_specs=jax.P(), out_specs=jax.P())(p, s, p)[0])",
     cause="a loop's carry or a branch of a cond changes how it varies over the mesh",
     change="make carries from the arrays they will be combined with (jnp.zeros_like(x))",
 )

@@ -15,7 +15,7 @@ import optax
 from ..bench import Bench
 from ..check import check
 from ..compare import fail_if_not_finite, fail_if_structure_differs, fail_if_unlike
-from ..problem import gradient, sample
+from ..problem import STANDARD, gradient, sample
 from ..program import same_program
 from ..steps import fail_if_step_differs
 from ..verdicts import CheckFailure
@@ -195,7 +195,8 @@ def check_empty_tree(bench: Bench) -> None:
     needs=("core_runs", "pure"),
     phase="abstract",
     unless=("by_name",),
-    call='q = {"a": p["b"], "b": p["w"]}; print(tx.update(q, tx.init(q), q)[0])',
+    call='p = {"kernel": jnp.ones((4, 3)), "bias": jnp.ones(3)}; q = [p["bias"], p["kernel"]]; '
+    "print(tx.update(p, tx.init(p), p)[0], tx.update(q, tx.init(q), q)[0])",
     cause="leaves are chosen by their name, or by the type of the container they stand in",
     change="choose by shape, or take a function of (path, leaf) as an argument; if names are meant "
     "to matter, declare the trait by_name",
@@ -203,18 +204,19 @@ def check_empty_tree(bench: Bench) -> None:
 def check_container_invariance(bench: Bench) -> None:
     """The same leaves in a list, or under other names, get the same updates."""
     bench.require_own_trees()
-    bias, kernel = jax.tree.leaves(bench.params)
-    base = bench.program(bench.grads, bench.state, bench.params)
+    plain = sample(STANDARD)
+    bias, kernel = jax.tree.leaves(plain)
+    given = (gradient(plain), bench.tx.init(plain), plain)
+    base = bench.program(*given)
     for params in ({"a": bias, "b": {"c": kernel}}, [[bias], kernel]):
         grads, state = gradient(params), bench.tx.init(params)
         if same_program(bench.program(grads, state, params), base):
             continue
-        given = (bench.grads, bench.state, bench.params)
         fail_if_step_differs(
             f"{jax.tree.structure(params)}",
             _leaves(bench.update(grads, state, params)),
             _leaves(bench.update(*given)),
-            f"{jax.tree.structure(bench.params)}",
+            f"{jax.tree.structure(plain)}",
             1e-6,
             lambda *given: _leaves(bench.update(*given)),
             *given,
