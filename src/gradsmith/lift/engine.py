@@ -63,7 +63,8 @@ def lift(
         leaves = matrix_leaves(axes, updates)
         if not leaves:
             return updates, state
-        theirs = None if params is None or kernel.by_grams else _leaves_like(leaves, params)
+        alone = params is None or kernel.by_grams or is_stateless(kernel)
+        theirs = None if alone else _leaves_like(leaves, params)
         outs, states = dict[int, Array](), {}
         for site, which in sites_of(placement, leaves, kernel.meets, kernel.by_grams):
             some = [leaves[index] for index in which]

@@ -232,8 +232,9 @@ def at_owners(
             entering[first] = splits[first] if stack else entering[first]
         pieces = []
         for i, run in (runs[member] for member in bucket.members):
-            rows, columns = _sides(leaves[i], run, entering[i])
+            sides = _sides(leaves[i], run, entering[i])
             is_transposed = run.stack_shape[1:] != bucket.matrix_shape
+            rows, columns = reversed(sides) if is_transposed else sides
             pieces.append(Piece(run.stack_shape[0], rows, columns, is_transposed))
         exchanges.append(Exchange(sizes, stack, tuple(pieces), transfer_dtype))
     return AtOwners(mesh, splits, entering, exchanges, buckets, transposed(buckets, leaves))
