@@ -1,7 +1,6 @@
 """The state of the run that is under way, so that a killed race loses seconds."""
 
 import gc
-import shutil
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,20 +18,19 @@ class DamagedCheckpointError(Exception):
 
 
 class Checkpoints:
-    """Keeps the latest state of one run, in `folder / name`; Orbax makes each save all or nothing.
+    """Keeps the latest state of one run in a folder; Orbax makes each save all or nothing.
 
     A tree is stored as its leaves, so that any optimizer's state can be stored; the tree given to
     `load` says what form they have. Leaves without elements, which Orbax refuses, are not stored.
     With them stand the identity of the run and a hash of the leaves.
 
     Args:
-        folder: Of all checkpoints.
-        name: Of this run's.
+        path: The folder.
         identity: What tells the run from any other, as JSON.
     """
 
-    def __init__(self, folder: Path, name: str, identity: Mapping[str, Any]):
-        self._folder, self._path, self._identity = folder, (folder / name).absolute(), identity
+    def __init__(self, path: Path, identity: Mapping[str, Any]):
+        self._path, self._identity = path.absolute(), identity
         self._manager = _manager(self._path)
 
     def save(self, step: int, tree: PyTree) -> None:
@@ -93,10 +91,9 @@ class Checkpoints:
         self._manager = _manager(self._path)
         return aside
 
-    def remove(self) -> None:
-        """Remove the folder, and with it what a kill left of earlier runs: the run is finished."""
+    def close(self) -> None:
+        """Let go of the folder; what is in it stays."""
         self._manager.close()
-        shutil.rmtree(self._folder)
 
 
 def _manager(path: Path):
