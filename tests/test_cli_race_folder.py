@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import errno
 import io
 import json
 import shutil
@@ -120,6 +121,19 @@ def test_a_worker_that_makes_no_sense_is_refused(gradsmith, arguments, message):
     code, _, err = gradsmith("race", *COMMAND, *arguments)
     assert code == 2
     assert message in err
+
+
+def test_a_folder_that_cannot_be_written_any_more_is_a_sentence(gradsmith, raced, monkeypatch):
+    def refused(*arguments):
+        raise OSError(errno.EROFS, "Read-only file system", "race/records.jsonl")
+
+    keep(raced, 1, slice(0, 5))
+    with monkeypatch.context() as patch:
+        patch.setattr("gradsmith.race.run.append_record", refused)
+        code, _, err = gradsmith("race", *COMMAND, "--out", "race")
+    assert code == 2
+    assert "Read-only file system: 'race/records.jsonl'; what is finished is kept" in err
+    assert gradsmith("race", *COMMAND, "--out", "race")[0] == 0
 
 
 def test_status_says_how_far_a_race_is_and_who_runs_what(gradsmith, raced):

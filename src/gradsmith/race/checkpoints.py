@@ -1,5 +1,6 @@
 """The state of the run that is under way, so that a killed race loses seconds."""
 
+import functools
 import gc
 import warnings
 from collections.abc import Mapping
@@ -31,10 +32,21 @@ class Checkpoints:
 
     def __init__(self, path: Path, identity: Mapping[str, Any]):
         self._path, self._identity = path.absolute(), identity
-        self._manager = _manager(self._path)
+
+    @functools.cached_property
+    def _manager(self):
+        """Of Orbax; it makes the folder."""
+        import orbax.checkpoint as ocp
+
+        options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False)
+        return ocp.CheckpointManager(self._path, options=options)
 
     def save(self, step: int, tree: PyTree) -> None:
-        """Store the tree as that of `step`, in place of an earlier one."""
+        """Store the tree as that of `step`, in place of an earlier one.
+
+        Raises:
+            Exception: Of Orbax, TensorStore or the system: it cannot be written.
+        """
         import orbax.checkpoint as ocp
 
         leaves = [leaf for leaf in jax.tree.leaves(tree) if leaf.size]
@@ -49,7 +61,7 @@ class Checkpoints:
             DamagedCheckpointError: It cannot be read, has changed since it was written, or is
                 that of another run.
         """
-        step = self._manager.latest_step()
+        step = self._manager.latest_step() if self._path.exists() else None
         if step is None:
             return None
         leaves, structure = jax.tree.flatten(like)
@@ -84,20 +96,12 @@ class Checkpoints:
 
     def move_aside(self) -> Path:
         """Rename the folder of the run, so that it starts again; return where it is now."""
-        self._manager.close()
+        self.close()
         numbers = (self._path.with_name(f"{self._path.name}-damaged-{i}") for i in range(10**6))
         aside = next(path for path in numbers if not path.exists())
-        aside = self._path.rename(aside.parent.parent / aside.name)
-        self._manager = _manager(self._path)
-        return aside
+        return self._path.rename(aside.parent.parent / aside.name)
 
     def close(self) -> None:
         """Let go of the folder; what is in it stays."""
-        self._manager.close()
-
-
-def _manager(path: Path):
-    import orbax.checkpoint as ocp
-
-    options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False)
-    return ocp.CheckpointManager(path, options=options)
+        if manager := self.__dict__.pop("_manager", None):
+            manager.close()

@@ -1,8 +1,9 @@
 """Make a record of each run that is to be done, in this process."""
 
+import contextlib
 import functools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import jax
 from jaxtyping import PyTree
@@ -11,6 +12,7 @@ from .checkpoints import Checkpoints
 from .compiled import Compiled
 from .course import Course, curve_steps, train
 from .display import Display, name
+from .errors import RaceError
 from .examine import examine_rate
 from .folder import Folder
 from .prepare import Prepared, program_name
@@ -53,11 +55,12 @@ class Runner:
                 entry = program.removeprefix("entry ")
                 self.display.compiling(entry)
                 self._tell(f"compiling {entry}")
-                new[program] = self.prepared.programs[program].compile()
-                examine_rate(new[program], entry)
-        if new:
+                with _enough_memory(entry):
+                    new[program] = self.prepared.programs[program].compile()
+                    examine_rate(new[program], entry)
+        with _enough_memory(" and ".join(new)):
             self._updates |= measure(new, self.prepared.race.task.steps)
-            self._compiled |= new
+        self._compiled |= new
         self.folder.pin()
 
     def __call__(self, job: Job) -> Record:
@@ -71,16 +74,17 @@ class Runner:
             "config": self.folder.config,
         }
         checkpoints = Checkpoints(self.folder.checkpoint(job.number), identity)
-        course = train(
-            self.prepared.race.task,
-            self._compiled[_program(job)],
-            self._select if job.run.seed < 0 else self._report,
-            job.settings[RATE],
-            job.run.seed,
-            checkpoints,
-            self.checkpoint_seconds,
-            self.display,
-        )
+        with _enough_memory(_program(job)):
+            course = train(
+                self.prepared.race.task,
+                self._compiled[_program(job)],
+                self._select if job.run.seed < 0 else self._report,
+                job.settings[RATE],
+                job.run.seed,
+                checkpoints,
+                self.checkpoint_seconds,
+                self.display,
+            )
         checkpoints.close()
         return self._record(job, course)
 
@@ -123,6 +127,20 @@ class Runner:
                 "update": self._updates[_program(job)],
             },
         )
+
+
+@contextlib.contextmanager
+def _enough_memory(what: str) -> Iterator[None]:
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise RaceError(
+            f"the device has not enough memory for {what.removeprefix('entry ')}: "
+            f"{str(error).splitlines()[0]}\nwhat is finished is kept; race on a device with more, "
+            "with a smaller task, or without that entry"
+        ) from error
 
 
 def _program(job: Job) -> str:
