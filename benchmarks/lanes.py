@@ -2,9 +2,9 @@
 
 python benchmarks/lanes.py [lanes, 8 by default] [entries, adamw and muon by default]
 
-For each entry on the task `shakespeare` at its shipped size: a step of one run, and of as many runs at
-once, in wall time and in processor time of all cores. Where one run keeps all cores busy, lanes have
-nothing to win.
+For each entry on the task `shakespeare` at its shipped size: a step of one run, and of as many runs
+at once, in wall time and in processor time of all cores. Where one run keeps all cores busy, lanes
+have nothing to win.
 """
 
 import statistics
@@ -54,8 +54,8 @@ def main(lanes: int, names: list[str]) -> None:
             one = statistics.median(alone[number] for alone, _ in found)
             each = statistics.median(all_[number] for _, all_ in found) / lanes
             print(
-                f"{name}: a step takes {one * 1e3:.1f} ms of {kind} time alone, {each * 1e3:.1f} ms "
-                f"as one of {lanes} lanes, {each / one:.2f} times as much"
+                f"{name}: a step takes {one * 1e3:.1f} ms of {kind} time alone, "
+                f"{each * 1e3:.1f} ms as one of {lanes} lanes, {each / one:.2f} times as much"
             )
 
 
