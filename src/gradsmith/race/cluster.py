@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from .display import Display
+from .display import Display, name
 from .errors import RaceError
 from .executors import Executor
 from .folder import Folder, configuration
@@ -62,22 +62,25 @@ class Ray(Executor):
                 record = ray.get(done)
             except ray.exceptions.RayError as error:
                 cause = getattr(error, "cause", None) or error
-                raise RaceError(f"{job.run} failed on the cluster: {cause}") from error
+                raise RaceError(
+                    f"{name(job.run, job.settings)} failed on the cluster: {cause}\n"
+                    "what is finished is kept, and the same command goes on"
+                ) from error
             runner.display.start(job.run, job.settings)
             yield job, record
-            lock_file(runner.folder.path, f"run {job.number}").unlink()
+            lock_file(runner.folder.path, f"run {job.number}").unlink(missing_ok=True)
 
     def _pickled(self, runner: Runner) -> bytes:
-        for name, module in list(sys.modules.items()):
-            if name.startswith("_gradsmith_"):  # a file that was named: nodes cannot import it
-                self._ray.cloudpickle.register_pickle_by_value(module)
+        files = [key for key in sys.modules if key.startswith("_gradsmith_")]
+        for key in files:  # files that were named, which nodes cannot import
+            self._ray.cloudpickle.register_pickle_by_value(sys.modules[key])
         return self._ray.cloudpickle.dumps(runner.prepared.race)
 
 
 def _run(race: bytes, path: Path, checkpoint_seconds: float, job: Job) -> Record:
     runner = _runner(race, path, checkpoint_seconds)
     with claimed(path, f"run {job.number}") as tell:
-        tell(str(job.run))
+        tell(name(job.run, job.settings))
         runner.compile([job])
         return runner(job)
 
