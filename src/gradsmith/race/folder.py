@@ -57,7 +57,9 @@ class Folder:
         if pinned(self.path) is None:
             content = json.dumps(self._here(), indent=2).encode() + b"\n"
             replace_bytes(self.path / "config.json", content)
-        self.read()
+        there, here = pinned(self.path) or {}, json.loads(json.dumps(self._here()))
+        if found := differences({name: there.get(name) for name in here}, here):
+            raise self._another(found)
 
     def read(self) -> list[Record]:
         """The finished records of all workers, once they are seen to be those of this race.
