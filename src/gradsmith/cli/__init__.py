@@ -9,8 +9,11 @@ from .loading import UsageError as UsageError
 
 def main() -> None:
     """Run the subcommand that the command line names; exit code 0, 1 (found wrong) or 2 (usage)."""
+    commands, prog, arguments = _commands(), "gradsmith", sys.argv[1:]
+    if arguments[:1] == ["race"] and arguments[1:2] and arguments[1] in _folder_commands():
+        commands, prog, arguments = _folder_commands(), "gradsmith race", arguments[1:]
     try:
-        code = tyro.extras.subcommand_cli_from_dict(_commands(), prog="gradsmith")
+        code = tyro.extras.subcommand_cli_from_dict(commands, prog=prog, args=arguments)
     except UsageError as error:
         print(f"gradsmith: {error}", file=sys.stderr)
         code = 2
@@ -35,3 +38,10 @@ def _commands() -> dict:
         "new": new,
         "race": race,
     }
+
+
+def _folder_commands() -> dict:
+    """Of races that have begun; the first word after `race` tells them from the entries of one."""
+    from .race_folder import export, merge, status
+
+    return {"export": export, "merge": merge, "status": status}
