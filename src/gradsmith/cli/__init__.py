@@ -25,6 +25,7 @@ def _commands() -> dict:
     from .list_techniques import list_techniques
     from .new import new
     from .race import race
+    from .report import report
 
     return {
         "check": check,
@@ -34,4 +35,5 @@ def _commands() -> dict:
         "list": list_techniques,
         "new": new,
         "race": race,
+        "report": report,
     }

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import tyro
 from rich.console import Console
 
-from ..race import RATES, TASKS, Protocol, Race, RaceError, Record, Task, run_race, write_report
+from ..race import RATES, TASKS, Protocol, Race, RaceError, Task, run_race, write_report
 from ..race.folder import default_folder
 from ..race.plan import in_words
 from ..race.plan import plan as make_plan
@@ -20,8 +20,8 @@ from .loading import UsageError, bind, load
 from .race_entries import load_entries, refuse_twice, with_routing
 
 INTERRUPTED = 130  # what a shell expects of a program that Ctrl-C ended
-WIDTH = 110  # of a table that does not go to a terminal
-PACKAGES = ("flax", "orbax.checkpoint", "matplotlib", "plotly")
+WIDTH = 80  # of a table that does not go to a terminal
+PACKAGES = ("flax", "orbax.checkpoint")
 
 Repeated = Annotated[tuple[str, ...], tyro.conf.UseAppendAction]
 
@@ -74,7 +74,7 @@ def race(
         label: A name for each entry, in their order; given once for each.
         arg: `name=value` for every entry that has such a parameter; may be repeated.
         task_arg: `name=value` for the task, such as `depth=6`; may be repeated.
-        out: Folder for records, image and report; by default one in `runs` that is named after the
+        out: Folder for records and report; by default one in `runs` that is named after the
             task and a hash of all that is asked and run.
         plan: Say what the race takes, and run nothing.
     """
@@ -105,20 +105,20 @@ def race(
     results.print(table(asked, records))
     for note in notes(asked, records):
         results.print(note, highlight=False, markup=False)
-    return _write_report(asked, records, folder)
+    return _write_report(folder)
 
 
-def _write_report(asked: Race, records: list[Record], folder: Path) -> int:
+def _write_report(folder: Path) -> int:
     try:
-        files = write_report(asked, records, folder)
-    except Exception as error:  # of a library that draws: the table stands
+        page = write_report(folder)
+    except Exception as error:  # whatever goes wrong in drawing: the table stands
         print(
             f"gradsmith: the report was not written, {type(error).__name__}: {error}; the records "
             f"are in {folder}",
             file=sys.stderr,
         )
         return 1
-    print("wrote", ", ".join(map(str, files)), file=sys.stderr)
+    print("wrote", page, file=sys.stderr)
     return 0
 
 

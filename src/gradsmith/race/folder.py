@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from .errors import RaceError
@@ -25,13 +26,20 @@ class Folder:
         path: Where; made if it is not there.
         config: What was asked.
         programs: Fingerprints of all that is run; None for what has none.
+        about: What else the report tells; it may differ from that of the folder.
 
     Raises:
         RaceError: The folder cannot be written, or is that of something else.
     """
 
-    def __init__(self, path: Path, config: Mapping[str, Any], programs: Mapping[str, str | None]):
-        self.path = path
+    def __init__(
+        self,
+        path: Path,
+        config: Mapping[str, Any],
+        programs: Mapping[str, str | None],
+        about: Mapping[str, Any] = MappingProxyType({}),
+    ):
+        self.path, self.about = path, dict(about)
         self.config, self.programs, self.versions = dict(config), dict(programs), versions()
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -48,7 +56,8 @@ class Folder:
 
     def pin(self) -> None:
         """Write `config.json`: from now on the folder belongs to this configuration."""
-        replace_bytes(self._file, json.dumps(self._here(), indent=2).encode() + b"\n")
+        content = {**self._here(), "about": self.about}
+        replace_bytes(self._file, json.dumps(content, indent=2).encode() + b"\n")
 
     def read(self) -> list[Record]:
         """The finished records, once they are seen to be those of this race.
@@ -113,7 +122,7 @@ class Folder:
             raise RaceError(
                 f"{self._file} is not readable ({error}): choose another folder"
             ) from error
-        if not isinstance(there, dict) or there.keys() != self._here().keys():
+        if not isinstance(there, dict) or not there.keys() >= self._here().keys():
             raise RaceError(f"{self._file} is not that of a race of today: choose another folder")
         return there
 

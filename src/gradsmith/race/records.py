@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,37 +82,54 @@ def in_digits(loss: float) -> str:
 
 
 def append_record(path: Path, record: Record) -> None:
-    """Add a line to the file; when this returns, it is on the disk."""
+    """Add a line to the file; when this returns, it is on the disk.
+
+    A last line that a kill or a full disk cut short is removed first.
+    """
     line = json.dumps(dataclasses.asdict(record), allow_nan=False) + "\n"
-    with path.open("ab") as file:
+    with path.open("ab+") as file:
+        file.seek(0)
+        file.truncate(len(_whole_lines(file.read())))
         file.write(line.encode())
         file.flush()
         os.fsync(file.fileno())
 
 
-def read_records(path: Path) -> list[Record]:
-    """All finished records, each run once; a last line cut short by a kill is removed.
+def read_records(*paths: Path) -> list[Record]:
+    """All finished records of some files, each run once; a last line cut short is left out.
 
     Raises:
         RaceError: A whole line is no record; or two lines tell different outcomes of one run.
     """
-    if not path.exists():
-        return []
-    content = path.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        os.truncate(path, whole)
     records: dict[tuple, tuple[str, Record]] = {}
-    for number, line in enumerate(content[:whole].splitlines(), start=1):
-        where = f"{path}, line {number}"
-        record = _parse(line, where)
-        run = (record.entry, record.trial, record.seed)
-        first, earlier = records.setdefault(run, (where, record))
-        if dataclasses.replace(record, timing={}) != dataclasses.replace(earlier, timing={}):
-            raise RaceError(
-                f"{where} tells another outcome of the run of {first}: remove the wrong one"
-            )
+    for path in paths:
+        content = path.read_bytes() if path.exists() else b""
+        for number, line in enumerate(_whole_lines(content).splitlines(), start=1):
+            where = f"{path}, line {number}"
+            record = _parse(line, where)
+            run = (record.entry, record.trial, record.seed)
+            first, earlier = records.setdefault(run, (where, record))
+            if dataclasses.replace(record, timing={}) != dataclasses.replace(earlier, timing={}):
+                raise RaceError(
+                    f"{where} tells another outcome of the run of {first}: remove the wrong one"
+                )
     return [record for _, record in records.values()]
+
+
+def in_order(records: Iterable[Record], entries: Sequence[str]) -> list[Record]:
+    """The records as one process writes them: trial by trial and seed by seed, entries in turn."""
+
+    def place(record: Record) -> tuple[int, ...]:
+        entry = entries.index(record.entry)
+        if record.seed < 0:
+            return 0, record.trial, -record.seed, entry
+        return 1, 0, record.seed, entry
+
+    return sorted(records, key=place)
+
+
+def _whole_lines(content: bytes) -> bytes:
+    return content[: content.rfind(b"\n") + 1]
 
 
 def _parse(line: bytes, where: str) -> Record:

@@ -18,6 +18,7 @@ from .folder import Folder, configuration
 from .lock import locked
 from .prepare import Prepared, prepare, program_name
 from .protocol import Race, Run, all_trials, next_run
+from .provenance import about
 from .records import Curve, Record, append_record
 from .space import RATE, Settings
 from .tasks import Batch, Task
@@ -75,7 +76,7 @@ def run_race(
     """
     prepared = race if isinstance(race, Prepared) else prepare(race)
     race = prepared.race
-    folder = Folder(path, configuration(race), prepared.fingerprints)
+    folder = Folder(path, configuration(race), prepared.fingerprints, about(race.entries))
     with locked(path / ".lock"), display or _default_display() as shown:
         records = folder.read()
         run = next_run(race, records)
