@@ -52,7 +52,10 @@ def made(
         curve = Curve(steps, [2 * s for s in steps], [None, *losses[1:]], losses)
         if lost:
             curve = Curve(
-                steps[:4], [2 * s for s in steps[:4]], [None, 9, 99, None], [4, 9, 99, None]
+                steps[:4],
+                [2 * s for s in steps[:4]],
+                [None, 9.0, 99.0, None],
+                [4.0, 9.0, 99.0, None],
             )
         reached = [s for s, loss in zip(steps, losses, strict=True) if loss <= task.target]
         step = 0.015 * (1 + 0.2 * number)

@@ -27,6 +27,7 @@ FORMATS = ("svg", "pdf", "png")
 # Two runs write the same bytes.
 SETTINGS = {"svg.fonttype": "none", "pdf.fonttype": 42, "svg.hashsalt": "gradsmith"}
 UNDATED = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}
+FEW = 6  # values of a setting that an axis names
 SIZE = (5.5, 3.6)  # inches: the width of a text column of a paper
 
 
@@ -48,7 +49,7 @@ def write_figures(folder: Path, out: Path) -> list[Path]:
         for name, draw in _drawings(one):
             figure = Figure(figsize=SIZE, layout="constrained")
             draw(figure.subplots())
-            figure.legend(loc="outside lower center", ncols=3, fontsize="small")
+            figure.legend(loc="outside lower center", ncols=3, fontsize="small", handlelength=4)
             for kind in FORMATS:
                 image = io.BytesIO()
                 figure.savefig(image, format=kind, dpi=200, metadata=UNDATED[kind])
@@ -117,14 +118,20 @@ def _sensitivity(axes, shown: Sensitivity, names: Sequence[str]) -> None:
             axes.plot([at], [loss], "o", color="black", fillstyle="none", markersize=11)
         lost = [at for at, loss in zip(one.x, one.y, strict=True) if loss is None]
         top = axes.get_xaxis_transform()
-        axes.plot(lost, [1.0] * len(lost), "x", color=look.light, transform=top, clip_on=False)
+        edge = [0.98] * len(lost)
+        (crosses,) = axes.plot(lost, edge, "x", color=look.light, transform=top)
+        crosses.set_in_layout(False)
     losses = [loss for one in shown.tried for loss in finite(one.y)]
     if losses and min(losses) > 0 and max(losses) / min(losses) > 10:
         axes.set_yscale("log")
     if shown.logarithmic:
         axes.set_xscale("log")
+    values = sorted({value for one in shown.tried for value in one.x})
     if shown.labels:
         axes.set_xticks(range(len(shown.labels)), shown.labels)
+    elif len(values) <= FEW:
+        axes.set_xticks(values, [f"{value:g}" for value in values])
+        axes.set_xticks([], minor=True)
     _name(axes, name_of(shown.setting).removeprefix("the "), "loss in tuning")
 
 

@@ -14,18 +14,19 @@ from ..style import style
 
 WIDTH, HEIGHT = 420, 270  # of a figure, in units of which its letters are 12 high
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 24, 40
+Number = int | float
 
 
 class Scale(NamedTuple):
     """From a number to a place: `low` lies at `start`, `high` at `end`."""
 
-    low: float
-    high: float
-    start: float
-    end: float
+    low: Number
+    high: Number
+    start: Number
+    end: Number
     logarithmic: bool = False
 
-    def __call__(self, number: float) -> float:
+    def __call__(self, number: Number) -> float:
         """Where a number lies."""
         low, high, at = self.low, self.high, number
         if self.logarithmic:
@@ -34,7 +35,7 @@ class Scale(NamedTuple):
 
 
 def scale(
-    values: Iterable[float], start: float, end: float, logarithmic: bool = False, margin: float = 0
+    values: Iterable[Number], start: Number, end: Number, logarithmic: bool = False, margin: Number = 0
 ) -> Scale:
     """A scale that all values fit in, with a margin in shares of their range."""
     numbers = list(values) or [1.0]
@@ -48,7 +49,7 @@ def scale(
     return Scale(low - margin * (high - low), high + margin * (high - low), start, end)
 
 
-def ticks(low: float, high: float, logarithmic: bool = False) -> list[float]:
+def ticks(low: Number, high: Number, logarithmic: bool = False) -> list[float]:
     """Round numbers from `low` to `high`, about five.
 
     Examples:
@@ -72,7 +73,7 @@ def ticks(low: float, high: float, logarithmic: bool = False) -> list[float]:
     return [float(f"{number * step:.10g}") for number in range(first, last + 1)]
 
 
-def tick_text(number: float) -> str:
+def tick_text(number: Number) -> str:
     """A number at an axis.
 
     Examples:
@@ -213,7 +214,7 @@ def points_chart(name: str, shown: Sensitivity, title: str, words: str) -> str:
     return figure(name, "".join(body), title, words)
 
 
-def _values(shown: Sensitivity, x: Scale) -> list[tuple[float, str]]:
+def _values(shown: Sensitivity, x: Scale) -> list[tuple[Number, str]]:
     """The values that were tried, where they are few and far enough apart to be written."""
     values = sorted({value for one in shown.tried for value in one.x})
     places = [x(value) for value in values]
@@ -247,7 +248,7 @@ def bars_chart(name: str, shown: list[Cost], names: Sequence[str], title: str, w
 
 
 def axes(
-    x: Scale, y: Scale, x_name: str, y_name: str, along: Sequence[tuple[float, str]] = ()
+    x: Scale, y: Scale, x_name: str, y_name: str, along: Sequence[tuple[Number, str]] = ()
 ) -> str:
     """Lines and numbers of both axes, with their names; `along` says what stands along `x`."""
     along = along or [(at, tick_text(at)) for at in ticks(x.low, x.high, x.logarithmic)]
@@ -290,6 +291,6 @@ def swatch(entry: int) -> str:
     )
 
 
-def number(value: float) -> str:
+def number(value: Number) -> str:
     """A place, to a tenth."""
     return f"{value:.1f}".removesuffix(".0")
