@@ -33,7 +33,7 @@ def test_a_file_gets_plain_lines():
     assert file.getvalue().splitlines() == [
         "going on after 1 finished run",
         "compiling sgd [red]",
-        "sgd [red], rate 0.1, tuning seed 1: diverged at step 12 █▁×",
+        "sgd [red], rate 0.1, tuning seed 1: diverged at step 12 █▁!",
         "  1 s, 20 examples/s; 2 of at most 10 runs; tuning, about 4 s left",
         "a [checkpoint] is lost",
     ]

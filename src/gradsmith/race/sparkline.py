@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 LEVELS = "▁▂▃▄▅▆▇█"
-LOST = "×"  # where a run has diverged
+LOST = "!"  # where a run has diverged
 
 
 def sparkline(values: Sequence[float | None], width: int = 20) -> str:
@@ -14,7 +14,7 @@ def sparkline(values: Sequence[float | None], width: int = 20) -> str:
 
     Examples:
         >>> print(sparkline([8.0, 4.0, 2.0, 1.0]), sparkline([1.0, None]))
-        █▆▃▁ ▁×
+        █▆▃▁ ▁!
     """
     if len(values) > width:
         values = [values[round(n * (len(values) - 1) / (width - 1))] for n in range(width)]

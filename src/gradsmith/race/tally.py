@@ -70,7 +70,7 @@ def about(seconds: float) -> str:
 
     Examples:
         >>> print(about(3.2), about(100.0), about(7000.0))
-        3 s 1 min 40 s 1 h 57 min
+        3 s 1 min 40 s 1 h 56 min
     """
     whole = round(seconds)
     hours, minutes = divmod(whole // 60, 60)

@@ -21,20 +21,20 @@ LATEX = {
 
 
 def latex(heads: Sequence[str], lines: Iterable[Sequence[str]], caption: str) -> str:
-    """A table with the rules of the package booktabs, the first column to the left.
+    r"""A table with the rules of the package booktabs, the first column to the left.
 
     Examples:
         >>> print(latex(["entry", "loss"], [["my_step", "1.96 ± 0.02"]], "Losses"))
-        \\begin{table}
-          \\caption{Losses}
-          \\begin{tabular}{lr}
-            \\toprule
-            entry & loss \\\\
-            \\midrule
-            my\\_step & 1.96 $\\pm$ 0.02 \\\\
-            \\bottomrule
-          \\end{tabular}
-        \\end{table}
+        \begin{table}
+          \caption{Losses}
+          \begin{tabular}{lr}
+            \toprule
+            entry & loss \\
+            \midrule
+            my\_step & 1.96 $\pm$ 0.02 \\
+            \bottomrule
+          \end{tabular}
+        \end{table}
     """
     row = lambda texts: f"    {' & '.join(map(_in_latex, texts))} \\\\"
     return "\n".join(
@@ -58,7 +58,7 @@ def _in_latex(text: str) -> str:
 
 
 def markdown(heads: Sequence[str], lines: Iterable[Sequence[str]], caption: str) -> str:
-    """A table under its caption, the first column to the left.
+    r"""A table under its caption, the first column to the left.
 
     Examples:
         >>> print(markdown(["entry", "loss"], [["a|b", "1.96"]], "Losses"))
@@ -66,7 +66,7 @@ def markdown(heads: Sequence[str], lines: Iterable[Sequence[str]], caption: str)
         <BLANKLINE>
         | entry | loss |
         |---|---:|
-        | a\\|b | 1.96 |
+        | a\|b | 1.96 |
     """
     row = lambda texts: f"| {' | '.join(text.replace('|', chr(92) + '|') for text in texts)} |"
     rule = f"|---|{'---:|' * (len(heads) - 1)}"

@@ -51,7 +51,7 @@ def heat_maps(name: str, maps: Sequence[Map], axis: str, title: str, words: str)
         left = NAMES + number * (wide + GAP)
         at = sorted({at for own in one.layers.values() for at in own.at})
         bar = [[colour(n / 63, one.colours) for n in range(64)]]
-        low, high = (tick_text(float(f"{end:.3g}")) for end in one.ends)
+        low, high = map(_briefly, one.ends)
         body += [
             f'<text x="{left:.1f}" y="12">{_start(one.name, int(wide / 6.5))}</text>',
             _image(bar, left, 17, wide, 6),
@@ -73,6 +73,11 @@ def _ends(left: float, wide: float, y: int, first: str, last: str) -> str:
         f'<text class="tick" x="{left:.1f}" y="{y}">{first}</text>'
         f'<text class="tick" x="{left + wide:.1f}" y="{y}" text-anchor="end">{last}</text>'
     )
+
+
+def _briefly(number: float) -> str:
+    small = 0 < abs(number) < 0.01
+    return tick_text(float(f"{number:.2g}")) if not small else f"{number:.1e}".replace("e-0", "e-")
 
 
 def _pixels(one: Map, layers: Sequence[str], at: Sequence[int]) -> list[list[bytes]]:

@@ -181,7 +181,8 @@ function answer(box) {
     draw();
   });
   form.elements.whole.addEventListener("click", () => { state.view = null; draw(); });
-  svgs.forEach((svg, n) => pointer(svg, svg.parentElement, state, draw));
+  svgs.forEach(svg => pointer(svg, svg.parentElement, state, draw));
+  draw();
 }
 
 function pointer(svg, plot, state, draw) {

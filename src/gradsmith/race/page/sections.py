@@ -2,12 +2,15 @@
 
 import html
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from ..entries import Entry
 from ..protocol import written
 from ..records import Record, in_digits
 from ..rows import rows
 from ..series import AXES, Curves, as_json, costs, curves, sensitivities
+from ..space import Range
 from ..table import cells, duration, headings, passes, ties, worth
 from ..told import Told
 from ..trouble import troubles
@@ -27,10 +30,11 @@ def article(one: Told, place: str, several: bool) -> str:
         several: Whether the page tells of other races too.
     """
     race, records = one.race, one.records
+    level = 3 if several else 2
     parts = [
         ("trouble", "What went wrong", items(troubles(race, records))),
         ("verdict", "Verdict", _verdict(one)),
-        ("entries", "Who is what", _entries(one)),
+        ("entries", "Who is what", _entries(one, level + 1)),
         ("curves", "Curves", _curves(one, place)),
         ("settings", "Settings tried", _settings(one, place)),
         ("cost", "Cost of a step", _cost(one, place)),
@@ -40,7 +44,6 @@ def article(one: Told, place: str, several: bool) -> str:
     ]
     parts = [part for part in parts if part[2]]
     links = "".join(f'<li><a href="#{place}-{name}">{title}</a></li>' for name, title, _ in parts)
-    level = 3 if several else 2
     sections = "".join(
         f'<section class="{name}" aria-labelledby="{place}-{name}">'
         f'<h{level} id="{place}-{name}">{title}</h{level}>{content}</section>'
@@ -77,33 +80,35 @@ def _verdict(one: Told) -> str:
     )
 
 
-def _entries(one: Told) -> str:
-    told = one.about.get("entries", {})
-    lines, sources = [], ""
-    for entry in one.race.entries:
-        known = told.get(entry.name, {})
-        space = one.race.space(entry)
-        lines.append(
-            [
-                entry.name,
-                str(entry.origin.get("spec") or entry.origin.get("function", "")),
-                ", ".join(map(str, entry.origin.get("arguments", []))) or "none",
-                "; ".join(f"{name}: {_choices(part)}" for name, part in space.items()),
-                known.get("about") or "not written down",
-            ]
-        )
-        if known.get("code"):
-            sources += folded(f"Code of {entry.name}", code(known["code"]))
-    heads = ["entry", "named", "arguments", "tuned over", "routing"]
-    return table(heads, lines, "What each entry is") + sources
-
-
-def _choices(part) -> str:
-    return (
-        ", ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in part)
-        if isinstance(part, Sequence)
-        else str(part)
+def _entries(one: Told, level: int) -> str:
+    known = one.about.get("entries", {})
+    return "".join(
+        _entry(one, number, entry, known.get(entry.name, {}), level)
+        for number, entry in enumerate(one.race.entries)
     )
+
+
+def _entry(one: Told, number: int, entry: Entry, known: Mapping[str, str], level: int) -> str:
+    arguments = ", ".join(map(str, entry.origin.get("arguments", [])))
+    space = one.race.space(entry)
+    told = [
+        ("named", str(entry.origin.get("spec") or entry.origin.get("function", ""))),
+        ("arguments", arguments),
+        ("tuned over", "; ".join(f"{name}: {_choices(part)}" for name, part in space.items())),
+        ("routing", known.get("about") or "not written down"),
+    ]
+    lines = "".join(f"<dt>{name}</dt><dd>{html.escape(text)}</dd>" for name, text in told if text)
+    source = folded(f"Code of {entry.name}", code(known["code"])) if known.get("code") else ""
+    return (
+        f'<div class="entry"><h{level}>{swatch(number)} {html.escape(entry.name)}</h{level}>'
+        f"<dl>{lines}</dl>{source}</div>"
+    )
+
+
+def _choices(part: Range | Sequence[Any]) -> str:
+    if isinstance(part, Range):
+        return str(part)
+    return ", ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in part)
 
 
 def _curves(one: Told, place: str) -> str:

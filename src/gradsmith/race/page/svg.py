@@ -35,7 +35,11 @@ class Scale(NamedTuple):
 
 
 def scale(
-    values: Iterable[Number], start: Number, end: Number, logarithmic: bool = False, margin: Number = 0
+    values: Iterable[Number],
+    start: Number,
+    end: Number,
+    logarithmic: bool = False,
+    margin: Number = 0,
 ) -> Scale:
     """A scale that all values fit in, with a margin in shares of their range."""
     numbers = list(values) or [1.0]
