@@ -3,6 +3,8 @@
 import math
 
 from rich import box
+from rich.console import Group
+from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -88,20 +90,23 @@ def worth(race: Race) -> str:
 
 
 def table(race: Race, records: list[Record]) -> RichTable:
-    """The table for a terminal of 80 columns or more."""
+    """The table for a terminal of 80 columns or more: the best trial under the name."""
     out = RichTable(
-        title=f"Race on {race.task.name}", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1)
+        title=f"Race on {race.task.name}",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
     )
-    for number, heading in enumerate(headings(race)):
-        out.add_column(
-            heading,
-            justify="right" if number else "left",
-            vertical="bottom",
-            overflow="fold",
-            max_width=(22, 24, 16, 14, 8, 8)[number],
-        )
+    entry, trial, *others = headings(race)
+    out.add_column(f"{entry}\n  {trial}", overflow="fold")
+    for heading in others:
+        text = heading.replace(" of ", "\nof ").replace(" a ", " a\n").replace(" / ", " /\n")
+        out.add_column(text, justify="right", vertical="top", no_wrap=True)
     for row in rows(race, records):
-        out.add_row(*map(Text, cells(row)))
+        name, settings, *figures = cells(row)
+        first = Group(Text(name), Padding(Text(settings), (0, 0, 0, 2)))
+        out.add_row(first, *map(Text, figures))
     return out
 
 
