@@ -6,7 +6,7 @@ import math
 import statistics
 
 from . import inference
-from .protocol import Race, all_trials, best_trial, on_edge
+from .protocol import Race, all_trials, best_trial, is_on_edge
 from .records import Record
 from .space import Settings
 
@@ -121,7 +121,7 @@ def rows(race: Race, records: list[Record]) -> list[Row]:
 def _row(race: Race, records: list[Record], entry: str, known: list[Settings]) -> Row:
     own = [record for record in records if record.entry == entry]
     reported = _reported(records, entry)
-    best = best_trial(race, records, entry)
+    best = best_trial(race, own, entry)
     losses = tuple(record.validation_loss for record in reported)
     steps, passes, confidence = None, None, 1.0
     if reported:
@@ -139,7 +139,7 @@ def _row(race: Race, records: list[Record], entry: str, known: list[Settings]) -
         entry=entry,
         runs=len(own),
         settings=None if best is None else known[best],
-        on_edge=on_edge(race, records, entry),
+        on_edge=is_on_edge(known, best),
         losses=losses,
         interval=inference.paired(finite, LEVEL).interval if known_mean else (math.nan, math.nan),
         steps_to_target=steps,
