@@ -4,11 +4,15 @@ import sys
 
 import tyro
 
+from .._version import __version__
 from .loading import UsageError as UsageError
 
 
 def main() -> None:
     """Run the subcommand that the command line names; exit code 0, 1 (found wrong) or 2 (usage)."""
+    if sys.argv[1:] == ["--version"]:
+        print(f"gradsmith {__version__}")
+        return
     try:
         code = tyro.extras.subcommand_cli_from_dict(_commands(), prog="gradsmith")
     except UsageError as error:

@@ -11,13 +11,19 @@ import tyro
 from ..race import RaceError, write_figures, write_report
 from .loading import UsageError
 
+Optional = Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")]
+
 
 def report(
-    folders: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER ...")],
+    folders: Annotated[
+        tuple[Path, ...],
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="FOLDER ...", help_behavior_hint=""),
+    ],
     /,
-    out: Path | None = None,
-    figures: Path | None = None,
-    open: bool = False,
+    out: Optional = None,
+    figures: Optional = None,
+    open: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
 ) -> int:
     """Make the report of races from their folders: while they run, and after an upgrade.
 
