@@ -36,8 +36,8 @@ test-slow: $(READY)  ## Run what `make test` leaves out.
 
 test-clients: $(READY)  ## Install the libraries of others that train with gradsmith, and test that.
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-	  --constraint constraints.txt --editable '.[clients]'
-	@$(BIN)/python -m pytest -m clients tests/clients
+	  --constraint constraints.txt --editable '.[clients,cluster]'
+	@$(BIN)/python -m pytest -m clients tests/clients tests/test_race_cluster.py
 
 lint: $(READY)  ## Check style and types.
 	@$(BIN)/ruff check

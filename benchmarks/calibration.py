@@ -10,8 +10,12 @@ verdict, of two entries: SGD whose gradients get noise of its own, and
 - *the same and a handicap*: all that the handicap does is to add one standard deviation of the
   differences to the loss. With as many seeds as `seeds_to_show` suggests, at least 80 % of the
   races should find it.
+
+Everything random depends on the seed alone, and each repetition shifts all its seeds, so that one
+compilation serves all races of a kind.
 """
 
+import dataclasses
 import math
 import statistics
 import sys
@@ -24,19 +28,20 @@ import jax.numpy as jnp
 import optax
 
 from gradsmith.race import Display, Entry, Protocol, Race, Task, run_race
+from gradsmith.race.compiled import Compiled
 from gradsmith.race.inference import seeds_to_show
+from gradsmith.race.prepare import prepare
 from gradsmith.race.rows import Pair, pairs
 
 EQUALS_SEEDS = 5
+STEPS = 5
 
 
-def task(repetition: int) -> Task:
-    """From a point near zero to a noisy centre; everything random depends on the repetition."""
-    own = jax.random.key(repetition)
+def task() -> Task:
+    """From a point near zero to a noisy centre."""
 
     def near(point: float, key) -> jax.Array:
-        mixed = jax.random.fold_in(own, jax.random.bits(key))
-        return point + 0.3 * jax.random.normal(mixed, (8,))
+        return point + 0.3 * jax.random.normal(key, (8,))
 
     return Task(
         name="tiny",
@@ -46,7 +51,7 @@ def task(repetition: int) -> Task:
         selection=jnp.ones(8),
         report=jnp.ones(8),
         target=0.1,
-        steps=20,
+        steps=STEPS,
         examples_per_step=1,
     )
 
@@ -58,7 +63,7 @@ def noisy(stream: int, handicap: float = 0.0) -> Callable:
         def update(updates, state, params=None):
             key, used = jax.random.split(state)
             noise = 0.3 * jax.random.normal(used, params["x"].shape)
-            move = {"x": -learning_rate * (updates["x"] + noise), "handicap": handicap / 20}
+            move = {"x": -learning_rate * (updates["x"] + noise), "handicap": handicap / STEPS}
             return jax.tree.map(jnp.asarray, move), key
 
         def init(params):
@@ -75,26 +80,59 @@ def _bits(x: jax.Array) -> jax.Array:
     return jax.lax.bitcast_convert_type(x[0], jnp.uint32)
 
 
-def race(repetition: int, handicap: float, seeds: int) -> Pair:
-    entries = (
-        Entry("one", noisy(2 * repetition)),
-        Entry("other", noisy(2 * repetition + 1, handicap)),
-    )
+@dataclasses.dataclass(frozen=True)
+class Shifted:
+    """A compiled program whose seeds are shifted; stands for a `Program` that is to be compiled."""
+
+    compiled: Compiled
+    by: int
+
+    def compile(self) -> Compiled:
+        """Return it, compiled as it is already."""
+        return dataclasses.replace(
+            self.compiled,
+            start=lambda rate, seed: self.compiled.start(rate, seed + self.by),
+            advance=lambda run, rate, seed, until: self.compiled.advance(
+                run, rate, seed + self.by, until
+            ),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Once:
+    """A compiled function that stands for one to be compiled."""
+
+    compiled: Callable
+
+    def compile(self) -> Callable:
+        """Return it."""
+        return self.compiled
+
+
+def races(repetitions: range, handicap: float, seeds: int) -> list[Pair]:
+    """What each repetition says of the two entries."""
+    entries = (Entry("one", noisy(0)), Entry("other", noisy(1, handicap)))
     protocol = Protocol(tuned="each", seeds=seeds, extensions=1)
-    asked = Race(task(repetition), entries, (0.05, 0.1, 0.2), protocol)
-    with tempfile.TemporaryDirectory() as folder:
-        (pair,) = pairs(asked, run_race(asked, Path(folder), Display()))
-    return pair
+    prepared = prepare(Race(task(), entries, (0.2, 0.4, 0.8), protocol))
+    compiled = {name: program.compile() for name, program in prepared.programs.items()}
+    select, report = Once(prepared.select.compile()), Once(prepared.report.compile())
+    found = []
+    for repetition in repetitions:
+        programs = {name: Shifted(one, 1000 * repetition) for name, one in compiled.items()}
+        again = dataclasses.replace(prepared, programs=programs, select=select, report=report)
+        with tempfile.TemporaryDirectory() as folder:
+            found += pairs(again.race, run_race(again, Path(folder), Display()))
+    return found
 
 
 def main(repetitions: int) -> None:
-    equals = [race(i, 0.0, EQUALS_SEEDS) for i in range(repetitions)]
+    equals = races(range(1, 1 + repetitions), 0.0, EQUALS_SEEDS)
     called = sum(pair.shown for pair in equals) / repetitions
     error = math.sqrt(0.05 * 0.95 / repetitions)
     print(f"equals: a difference called in {called:.1%} of {repetitions}; 5.0% ± {error:.1%}")
     deviation = statistics.median(pair.difference.deviation for pair in equals)
     seeds = seeds_to_show(1.0, 1.0)
-    found = [race(repetitions + i, deviation, seeds) for i in range(repetitions)]
+    found = races(range(1 + repetitions, 1 + 2 * repetitions), deviation, seeds)
     share = sum(pair.shown and pair.worse == "other" for pair in found) / repetitions
     print(f"a handicap of one standard deviation: found in {share:.1%} with {seeds} seeds")
 

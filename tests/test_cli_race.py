@@ -335,7 +335,7 @@ def test_ctrl_c_says_that_it_goes_on(race, monkeypatch):
     def interrupted(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("gradsmith.race.run.train", interrupted)
+    monkeypatch.setattr("gradsmith.race.runner.train", interrupted)
     code, _, err = race("sgd")
     assert code == 130
     assert "the same command goes on" in err

@@ -52,6 +52,18 @@ def test_a_folder_is_nobodys_until_it_is_pinned(tmp_path):
         folder(tmp_path / "new", race()).read()
 
 
+@pytest.mark.parametrize("part", ["versions", "programs", "config"])
+def test_of_two_that_begin_at_once_the_second_is_refused(tmp_path, part):
+    one, other = folder(tmp_path, race()), folder(tmp_path, race())
+    getattr(other, part)["jax"] = "9"
+    one.pin()
+    one.pin()
+    before = (tmp_path / "config.json").read_bytes()
+    with pytest.raises(RaceError, match=rf"{part}\.jax: '?\S+ there, '9' here"):
+        other.pin()
+    assert (tmp_path / "config.json").read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("other", "difference"),
     [

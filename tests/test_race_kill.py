@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from gradsmith.race.records import read_records
+from gradsmith.race.raced import finished
 
 PROGRAM = """
     import sys
@@ -21,20 +21,22 @@ PROGRAM = """
 
     import optax
 
-    sys.path.insert(0, {tests!r})
+    sys.path.insert(0, "{tests}")
     from race_helpers import parabola
-    from gradsmith.race import Entry, Protocol, Race, run_race
+    from gradsmith.race import Entry, Executor, Protocol, Race, Worker, run_race
 
     entries = (Entry("sgd", optax.sgd), Entry("momentum", lambda lr: optax.sgd(lr, 0.9)))
     race = Race(parabola(noise=0.1, steps=15), entries, (0.01, 0.1), Protocol(seeds=1))
-    run_race(race, Path(sys.argv[1]), checkpoint_seconds=0.0)
+    executor = Worker(int(sys.argv[2]), {workers}) if sys.argv[2:] else Executor()
+    run_race(race, Path(sys.argv[1]), checkpoint_seconds=0.0, executor=executor)
 """
+WORKERS = 4
 
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory):
     file = tmp_path_factory.mktemp("program") / "race.py"
-    file.write_text(textwrap.dedent(PROGRAM).format(tests=str(Path(__file__).parent)))
+    file.write_text(textwrap.dedent(PROGRAM).format(tests=Path(__file__).parent, workers=WORKERS))
     return file
 
 
@@ -45,8 +47,9 @@ def uninterrupted(program, tmp_path_factory):
     return outcome(folder)
 
 
-def start(program, folder):
-    return subprocess.Popen([sys.executable, program, folder], stderr=subprocess.DEVNULL)
+def start(program, folder, *worker):
+    command = [sys.executable, program, folder, *map(str, worker)]
+    return subprocess.Popen(command, stderr=subprocess.DEVNULL)
 
 
 def kill_when(process, moment) -> bool:
@@ -72,9 +75,8 @@ def after_changes(folder, count):
 
 
 def files(folder):
-    records = folder / "records.jsonl"
-    size = records.stat().st_size if records.exists() else 0
-    return size, set(there(folder, "checkpoints/*/*"))
+    sizes = [(folder / name).stat().st_size for name in there(folder, "records*.jsonl")]
+    return sizes, set(there(folder, "checkpoints/*/*"))
 
 
 def there(folder, pattern):
@@ -83,9 +85,7 @@ def there(folder, pattern):
 
 
 def outcome(folder):
-    return [
-        dataclasses.replace(record, timing={}) for record in read_records(folder / "records.jsonl")
-    ]
+    return [dataclasses.replace(record, timing={}) for record in finished(folder)]
 
 
 def saving(folder):
@@ -117,6 +117,21 @@ def test_a_race_killed_again_and_again_at_random_ends_the_same(program, tmp_path
     assert process.returncode == 0
     assert kills > 1
     assert outcome(tmp_path) == uninterrupted
+
+
+@pytest.mark.slow
+def test_four_workers_killed_at_random_end_as_one_process(program, tmp_path, uninterrupted):
+    chance = random.Random(0)
+    workers = {number: start(program, tmp_path, number) for number in range(1, WORKERS + 1)}
+    kills = 0
+    for number in chance.choices(range(1, WORKERS + 1), k=4):
+        if kill_when(workers[number], after_changes(tmp_path, chance.randint(1, 60))):
+            workers[number] = start(program, tmp_path, number)
+            kills += 1
+    assert kills > 1
+    assert [process.wait() for process in workers.values()] == [0] * WORKERS
+    assert outcome(tmp_path) == uninterrupted
+    assert len(there(tmp_path, "records-*.jsonl")) == WORKERS
 
 
 @pytest.mark.slow

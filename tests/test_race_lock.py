@@ -26,7 +26,7 @@ HOLDER = """
 def holder(tmp_path):
     """A process that holds the lock of `tmp_path`."""
     process = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(HOLDER), tmp_path / ".lock"],
+        [sys.executable, "-c", textwrap.dedent(HOLDER), tmp_path],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
@@ -47,5 +47,5 @@ def test_the_second_process_says_who_races_and_since_when(tmp_path, holder):
 def test_a_killed_process_holds_nothing(tmp_path, holder):
     holder.kill()
     holder.wait()
-    with locked(tmp_path / ".lock"):
+    with locked(tmp_path):
         assert str(os.getpid()) in (tmp_path / ".lock").read_text()

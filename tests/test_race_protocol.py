@@ -7,15 +7,16 @@ import pytest
 from race_helpers import SGD, parabola, race, record
 
 from gradsmith.race import Entry, Protocol, Race, RaceError, log
-from gradsmith.race.protocol import Run, all_trials, best_trial, is_on_edge, next_run
+from gradsmith.race.protocol import Run, all_trials, best_trial, is_on_edge, jobs
 from gradsmith.race.table import worth
 
 
 def play(asked, loss):
     """Play a race whose outcomes `loss(run, settings)` gives; None is a divergence."""
     records = []
-    while (run := next_run(asked, records)) is not None:
-        settings = all_trials(asked, records)[run.entry][run.trial]
+    while left := jobs(asked, records):
+        number, run, settings = left[0]
+        assert number == len(records)
         outcome = loss(run, settings["learning_rate"])
         diverged_at = 5 if outcome is None else None
         records.append(
@@ -158,7 +159,9 @@ def test_a_race_cut_off_anywhere_goes_on_the_same():
     for cut in range(len(records)):
         following = records[cut]
         expected = (following.entry, following.trial, following.seed)
-        assert next_run(asked, records[:cut]) == next_run(asked, records[:cut][::-1]) == expected
+        left = jobs(asked, records[:cut])
+        assert left == jobs(asked, records[:cut][::-1])
+        assert left[0].run == expected
 
 
 @pytest.mark.parametrize(

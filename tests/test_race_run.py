@@ -13,7 +13,7 @@ import pytest
 from race_helpers import CENTRE, SGD, factors, parabola, race, single
 
 from gradsmith.race import Display, Entry, Protocol, Race, run_race
-from gradsmith.race.checkpoints import Checkpoints
+from gradsmith.race.folder import Folder
 from gradsmith.race.records import read_records
 
 
@@ -255,7 +255,7 @@ def test_a_kill_between_the_record_and_its_checkpoint_leaves_nothing_behind(
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(Checkpoints, "remove", killed)
+        patch.setattr(Folder, "forget", killed)
         with pytest.raises(Killed):
             run_race(ODD, tmp_path, checkpoint_seconds=0.0)
     assert len(read_records(tmp_path / "records.jsonl")) == 1

@@ -13,8 +13,11 @@ def main() -> None:
     if sys.argv[1:] == ["--version"]:
         print(f"gradsmith {__version__}")
         return
+    commands, prog, arguments = _commands(), "gradsmith", sys.argv[1:]
+    if arguments[:1] == ["race"] and arguments[1:2] and arguments[1] in _folder_commands():
+        commands, prog, arguments = _folder_commands(), "gradsmith race", arguments[1:]
     try:
-        code = tyro.extras.subcommand_cli_from_dict(_commands(), prog="gradsmith")
+        code = tyro.extras.subcommand_cli_from_dict(commands, prog=prog, args=arguments)
     except UsageError as error:
         print(f"gradsmith: {error}", file=sys.stderr)
         code = 2
@@ -41,3 +44,10 @@ def _commands() -> dict:
         "race": race,
         "report": report,
     }
+
+
+def _folder_commands() -> dict:
+    """Of races that have begun; the first word after `race` tells them from the entries of one."""
+    from .race_folder import export, merge, status
+
+    return {"export": export, "merge": merge, "status": status}

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,14 +11,25 @@ from typing import Annotated, Literal
 import tyro
 from rich.console import Console
 
-from ..race import RATES, TASKS, Protocol, Race, RaceError, Task, run_race, write_report
+from ..race import (
+    RATES,
+    TASKS,
+    Protocol,
+    Race,
+    RaceError,
+    Task,
+    run_race,
+    write_report,
+)
 from ..race.folder import default_folder
 from ..race.plan import in_words
 from ..race.plan import plan as make_plan
 from ..race.prepare import Prepared, prepare
+from ..race.protocol import jobs
 from ..race.table import notes, table
 from .loading import UsageError, bind, load
 from .race_entries import load_entries, refuse_twice, with_routing
+from .race_executor import executor_of
 
 INTERRUPTED = 130  # what a shell expects of a program that Ctrl-C ended
 WIDTH = 80  # of a table that does not go to a terminal
@@ -43,6 +55,8 @@ def race(
     arg: Repeated = (),
     task_arg: Repeated = (),
     out: Path | None = None,
+    worker: str | None = None,
+    ray: str | None = None,
     plan: bool = False,
 ) -> int:
     """Race optimizers on one task: the same budget, seeds and schedule for everyone.
@@ -50,6 +64,8 @@ def race(
     Each entry is tuned by the same number of trials, and its best one is compared with the others
     at other seeds, on other data. A race that was stopped or killed goes on when the same command
     is given again.
+
+    `gradsmith race status FOLDER`, `merge` and `export` look after what is raced.
 
     Args:
         entries: Who runs: `muon`, `adamw` or another name in gradsmith, optax or optax.contrib, a
@@ -76,6 +92,9 @@ def race(
         task_arg: `name=value` for the task, such as `depth=6`; may be repeated.
         out: Folder for records and report; by default one in `runs` that is named after the
             task and a hash of all that is asked and run.
+        worker: `2/4`: be the second of four processes that share the race by its folder; `slurm`:
+            the one that this task is of a Slurm array. Give all of them the same command.
+        ray: Address of a Ray cluster that does the runs; `local` starts one on this machine.
         plan: Say what the race takes, and run nothing.
     """
     missing = [name for name in PACKAGES if not _is_installed(name)]
@@ -84,6 +103,7 @@ def race(
 
     results = Console() if sys.stdout.isatty() else Console(width=WIDTH)
     try:
+        executor = executor_of(worker, ray, os.environ)
         made = _task(task, task_arg)
         protocol = Protocol(
             search, budget, tuned, tuning_seeds, seeds, selection, verdict, extensions
@@ -94,7 +114,7 @@ def race(
         if plan:
             return _plan(prepared)
         folder = out or default_folder(asked, prepared.fingerprints)
-        records = run_race(prepared, folder)
+        records = run_race(prepared, folder, executor=executor)
     except RaceError as error:
         raise UsageError(str(error)) from error
     except OSError as error:
@@ -102,6 +122,11 @@ def race(
     except KeyboardInterrupt:
         print("stopped; the same command goes on", file=sys.stderr)
         return INTERRUPTED
+    if left := len(jobs(asked, records)):
+        print(
+            f"{left} runs of other workers are left; the last one shows the table", file=sys.stderr
+        )
+        return 0
     results.print(table(asked, records))
     for note in notes(asked, records):
         results.print(note, highlight=False, markup=False)

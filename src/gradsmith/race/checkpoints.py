@@ -1,7 +1,7 @@
 """The state of the run that is under way, so that a killed race loses seconds."""
 
+import functools
 import gc
-import shutil
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,24 +19,34 @@ class DamagedCheckpointError(Exception):
 
 
 class Checkpoints:
-    """Keeps the latest state of one run, in `folder / name`; Orbax makes each save all or nothing.
+    """Keeps the latest state of one run in a folder; Orbax makes each save all or nothing.
 
     A tree is stored as its leaves, so that any optimizer's state can be stored; the tree given to
     `load` says what form they have. Leaves without elements, which Orbax refuses, are not stored.
     With them stand the identity of the run and a hash of the leaves.
 
     Args:
-        folder: Of all checkpoints.
-        name: Of this run's.
+        path: The folder.
         identity: What tells the run from any other, as JSON.
     """
 
-    def __init__(self, folder: Path, name: str, identity: Mapping[str, Any]):
-        self._folder, self._path, self._identity = folder, (folder / name).absolute(), identity
-        self._manager = _manager(self._path)
+    def __init__(self, path: Path, identity: Mapping[str, Any]):
+        self._path, self._identity = path.absolute(), identity
+
+    @functools.cached_property
+    def _manager(self):
+        """Of Orbax; it makes the folder."""
+        import orbax.checkpoint as ocp
+
+        options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False)
+        return ocp.CheckpointManager(self._path, options=options)
 
     def save(self, step: int, tree: PyTree) -> None:
-        """Store the tree as that of `step`, in place of an earlier one."""
+        """Store the tree as that of `step`, in place of an earlier one.
+
+        Raises:
+            Exception: Of Orbax, TensorStore or the system: it cannot be written.
+        """
         import orbax.checkpoint as ocp
 
         leaves = [leaf for leaf in jax.tree.leaves(tree) if leaf.size]
@@ -51,7 +61,7 @@ class Checkpoints:
             DamagedCheckpointError: It cannot be read, has changed since it was written, or is
                 that of another run.
         """
-        step = self._manager.latest_step()
+        step = self._manager.latest_step() if self._path.exists() else None
         if step is None:
             return None
         leaves, structure = jax.tree.flatten(like)
@@ -86,21 +96,12 @@ class Checkpoints:
 
     def move_aside(self) -> Path:
         """Rename the folder of the run, so that it starts again; return where it is now."""
-        self._manager.close()
+        self.close()
         numbers = (self._path.with_name(f"{self._path.name}-damaged-{i}") for i in range(10**6))
         aside = next(path for path in numbers if not path.exists())
-        aside = self._path.rename(aside.parent.parent / aside.name)
-        self._manager = _manager(self._path)
-        return aside
+        return self._path.rename(aside.parent.parent / aside.name)
 
-    def remove(self) -> None:
-        """Remove the folder, and with it what a kill left of earlier runs: the run is finished."""
-        self._manager.close()
-        shutil.rmtree(self._folder)
-
-
-def _manager(path: Path):
-    import orbax.checkpoint as ocp
-
-    options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False)
-    return ocp.CheckpointManager(path, options=options)
+    def close(self) -> None:
+        """Let go of the folder; what is in it stays."""
+        if manager := self.__dict__.pop("_manager", None):
+            manager.close()

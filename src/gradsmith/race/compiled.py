@@ -77,6 +77,22 @@ def lower_entry(task: Task, entry: Entry, settings: Mapping[str, Any]) -> Progra
     """The program of `entry` on `task`, one for every learning rate, seed and number of steps.
 
     All other settings are part of the program.
+    """
+    start, advance, update = entry_functions(task, entry, settings)
+    rate, seed, count = jnp.float32(0), jnp.int32(0), jnp.int32(0)
+    abstract = jax.eval_shape(start, rate, seed)
+    return Program(
+        start=jax.jit(start).lower(rate, seed),
+        advance=jax.jit(advance, donate_argnums=0).lower(abstract, rate, seed, count),
+        update=jax.jit(update).lower(abstract, abstract.params, rate, seed, count),
+        abstract=abstract,
+    )
+
+
+def entry_functions(
+    task: Task, entry: Entry, settings: Mapping[str, Any]
+) -> tuple[Callable[..., RunState], Callable[..., tuple[RunState, jax.Array]], Callable]:
+    """The functions of a `Compiled`, in its order, before they are traced.
 
     The factory is called inside the traced step, with the scalar rate of that step: it need not
     know of schedules, and no optimizer depends on a step counter of its own.
@@ -133,14 +149,7 @@ def lower_entry(task: Task, entry: Entry, settings: Mapping[str, Any]) -> Progra
 
         return jax.lax.fori_loop(0, count, one, (run.params, run.optimizer))[0]
 
-    rate, seed, count = jnp.float32(0), jnp.int32(0), jnp.int32(0)
-    abstract = jax.eval_shape(start, rate, seed)
-    return Program(
-        start=jax.jit(start).lower(rate, seed),
-        advance=jax.jit(advance, donate_argnums=0).lower(abstract, rate, seed, count),
-        update=jax.jit(update).lower(abstract, abstract.params, rate, seed, count),
-        abstract=abstract,
-    )
+    return start, advance, update
 
 
 def update_of(

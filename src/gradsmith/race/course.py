@@ -74,7 +74,7 @@ def train(
         display.advance(steps[point], float(course.curve[point, 1]), now - before)
         before = now
         if now - saved >= checkpoint_seconds:
-            checkpoints.save(steps[point], course)
+            _save(checkpoints, steps[point], course, display)
             saved = now
     return course
 
@@ -96,6 +96,14 @@ def _stored(checkpoints: Checkpoints, like: Course, display: Display) -> Course 
             "starts again"
         )
         return None
+
+
+def _save(checkpoints: Checkpoints, step: int, course: Course, display: Display) -> None:
+    try:
+        checkpoints.save(step, course)
+    except Exception as error:  # such as a full disk; Orbax and TensorStore have their own each
+        summary = str(error).strip().splitlines() or [type(error).__name__]
+        display.remark(f"no checkpoint was written at step {step} ({summary[0]}); the run goes on")
 
 
 def _advance(task, compiled, evaluate, rate, seed, course, point: int, step: int) -> Course:

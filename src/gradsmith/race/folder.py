@@ -4,6 +4,8 @@ import dataclasses
 import hashlib
 import json
 import os
+import shutil
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -13,7 +15,9 @@ from .errors import RaceError
 from .prepare import program_name
 from .protocol import Race, in_json, written
 from .provenance import versions
-from .records import Record, read_records
+from .records import Record, in_order, read_records
+
+PINNED = ("config", "programs", "versions")  # of `config.json`: what the folder belongs to
 
 
 class Folder:
@@ -44,7 +48,7 @@ class Folder:
         try:
             path.mkdir(parents=True, exist_ok=True)
             replace_bytes(path / ".writable", b"")
-            (path / ".writable").unlink()
+            (path / ".writable").unlink(missing_ok=True)
             names = os.listdir(path)
         except OSError as error:
             raise RaceError(f"cannot write in {path}: {error.strerror}") from error
@@ -55,25 +59,32 @@ class Folder:
             )
 
     def pin(self) -> None:
-        """Write `config.json`: from now on the folder belongs to this configuration."""
-        content = {**self._here(), "about": self.about}
-        replace_bytes(self._file, json.dumps(content, indent=2).encode() + b"\n")
+        """Write `config.json`: from now on the folder belongs to this configuration.
+
+        Raises:
+            RaceError: It belongs to another one, which came first.
+        """
+        if pinned(self.path) is None:
+            content = json.dumps({**self._here(), "about": self.about}, indent=2).encode() + b"\n"
+            replace_bytes(self.path / "config.json", content)
+        there, here = pinned(self.path) or {}, json.loads(json.dumps(self._here()))
+        if found := differences({name: there.get(name) for name in here}, here):
+            raise self._another(found)
 
     def read(self) -> list[Record]:
-        """The finished records, once they are seen to be those of this race.
+        """The finished records of all workers, once they are seen to be those of this race.
+
+        They stand as one process alone would have written them.
 
         Raises:
             RaceError: The folder, or one of its records, belongs to another race.
         """
-        there = self._there()
+        there = pinned(self.path)
         if there is None:
             return []
         here = json.loads(json.dumps(self._here()))  # as it reads back: tuples become lists
         self._refuse_another(there, here)
-        records = read_records(self.records)
-        for record in records:
-            self._refuse_foreign(record, there)
-        return records
+        return records_of(there, self.path)
 
     def refuse_to_go_on(self) -> None:
         """Make sure that new runs may be added to the records that are there.
@@ -81,10 +92,10 @@ class Folder:
         Raises:
             RaceError: Versions have changed; or it cannot be told whether a program has.
         """
-        there = self._there()
+        there = pinned(self.path)
         if there is None:
             return
-        changed = _differences({"versions": there["versions"]}, {"versions": self.versions})
+        changed = differences({"versions": there["versions"]}, {"versions": self.versions})
         if changed:
             raise self._another(changed)
         unknown = [name for name, program in self.programs.items() if program is None]
@@ -97,10 +108,10 @@ class Folder:
 
     def remark(self) -> str | None:
         """What has to be said of records that were made by other versions; None if none were."""
-        there = self._there()
+        there = pinned(self.path)
         if there is None or there["versions"] == self.versions:
             return None
-        changed = _differences(there["versions"], self.versions)
+        changed = differences(there["versions"], self.versions)
         return (
             f"{self.path} was raced earlier, with {'; '.join(changed)}. It is shown as it was; "
             "whether the entries compute the same today cannot be told"
@@ -109,66 +120,74 @@ class Folder:
     def _here(self) -> dict[str, Any]:
         return {"config": self.config, "programs": self.programs, "versions": self.versions}
 
-    @property
-    def _file(self) -> Path:
-        return self.path / "config.json"
-
-    def _there(self) -> dict[str, Any] | None:
-        if not self._file.exists():
-            return None
-        try:
-            there = json.loads(self._file.read_text())
-        except json.JSONDecodeError as error:
-            raise RaceError(
-                f"{self._file} is not readable ({error}): choose another folder"
-            ) from error
-        if not isinstance(there, dict) or not there.keys() >= self._here().keys():
-            raise RaceError(f"{self._file} is not that of a race of today: choose another folder")
-        return there
-
     def _refuse_another(self, there: dict[str, Any], here: dict[str, Any]) -> None:
         # Another version may make another program of the same code.
         names = ["config", "programs"] if there["versions"] == here["versions"] else ["config"]
-        differences = _differences({n: there[n] for n in names}, {n: here[n] for n in names})
-        if differences:
-            raise self._another(differences)
+        found = differences({n: there[n] for n in names}, {n: here[n] for n in names})
+        if found:
+            raise self._another(found)
 
-    def _another(self, differences: list[str]) -> RaceError:
+    def _another(self, lines: list[str]) -> RaceError:
         return RaceError(
             f"{self.path} belongs to another race, and results are never mixed:\n"
-            + "".join(f"  {line}\n" for line in differences)
+            + "".join(f"  {line}\n" for line in lines)
             + "choose another folder with --out, or delete that one"
         )
 
-    def _refuse_foreign(self, record: Record, there: dict[str, Any]) -> None:
-        own = {
-            "config": record.config,
-            "program": record.program,
-            "versions": record.versions,
-        }
-        expected = {
-            "config": there["config"],
-            "program": there["programs"].get(program_name(record.entry, record.settings)),
-            "versions": there["versions"],
-        }
-        differences = _differences(own, expected)
-        if differences:
+    def records(self, worker: int | None = None) -> Path:
+        """The file of finished runs; each worker has its own."""
+        return self.path / ("records.jsonl" if worker is None else f"records-{worker}.jsonl")
+
+    def checkpoint(self, number: int) -> Path:
+        """The folder of a run that is under way."""
+        return self.path / "checkpoints" / f"run-{number}"
+
+    def forget(self, number: int | None = None) -> None:
+        """Remove what a run left on its way, or all runs: the run, or the race, is finished."""
+        path = self.path / "checkpoints" if number is None else self.checkpoint(number)
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def pinned(path: Path) -> dict[str, Any] | None:
+    """What the folder belongs to: `config`, `programs` and `versions`; None if to nobody yet.
+
+    Raises:
+        RaceError: Its `config.json` cannot be read.
+    """
+    file = path / "config.json"
+    if not file.exists():
+        return None
+    try:
+        there = json.loads(file.read_text())
+    except json.JSONDecodeError as error:
+        raise RaceError(f"{file} is not readable ({error}): choose another folder") from error
+    if not isinstance(there, dict) or not there.keys() >= set(PINNED):
+        raise RaceError(f"{file} is not that of a race of today: choose another folder")
+    return {name: there[name] for name in PINNED}
+
+
+def records_of(there: Mapping[str, Any], *paths: Path) -> list[Record]:
+    """The finished records of all workers in some folders, as one process alone would write them.
+
+    Raises:
+        RaceError: One of them is not of the race `there`, that of `config.json`.
+    """
+    records = read_records(
+        *(file for path in paths for file in sorted(path.glob("records*.jsonl")))
+    )
+    for record in records:
+        program = there["programs"].get(program_name(record.entry, record.settings))
+        own = {"config": record.config, "program": record.program, "versions": record.versions}
+        expected = {name: there[name] for name in ("config", "versions")} | {"program": program}
+        found = differences(own, expected)
+        if found:
             raise RaceError(
-                f"{self.records} holds a record of another race ({record.entry}, "
+                f"{', '.join(map(str, paths))} holds a record of another race ({record.entry}, "
                 f"{written(record.settings)}, seed {record.seed}):\n"
-                + "".join(f"  {line}\n" for line in differences)
+                + "".join(f"  {line}\n" for line in found)
                 + "remove that line"
             )
-
-    @property
-    def records(self) -> Path:
-        """The file of finished runs."""
-        return self.path / "records.jsonl"
-
-    @property
-    def checkpoints(self) -> Path:
-        """The folder of the run that is under way."""
-        return self.path / "checkpoints"
+    return in_order(records, list(there["config"]["entries"]))
 
 
 def default_folder(race: Race, programs: Mapping[str, str | None]) -> Path:
@@ -195,7 +214,8 @@ def configuration(race: Race) -> dict[str, Any]:
 
 def replace_bytes(path: Path, content: bytes) -> None:
     """Write a file so that a reader or a kill sees the old or the new content, nothing between."""
-    draft = path.with_name(f".{path.name}.draft")
+    # A name of its own: other workers may write the same file.
+    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}.draft")
     with draft.open("wb") as file:
         file.write(content)
         file.flush()
@@ -203,11 +223,12 @@ def replace_bytes(path: Path, content: bytes) -> None:
     draft.replace(path)
 
 
-def _differences(there: Any, here: Any, path: str = "") -> list[str]:
+def differences(there: Any, here: Any, path: str = "") -> list[str]:
+    """Where two nested dictionaries differ, a line each."""
     if isinstance(there, dict) and isinstance(here, dict):
         return [
             line
             for key in dict.fromkeys([*there, *here])
-            for line in _differences(there.get(key), here.get(key), f"{path}.{key}".lstrip("."))
+            for line in differences(there.get(key), here.get(key), f"{path}.{key}".lstrip("."))
         ]
     return [] if there == here else [f"{path}: {there!r} there, {here!r} here"]

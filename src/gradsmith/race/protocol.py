@@ -236,8 +236,25 @@ def _tuning(race: Race, known: dict[str, list[Settings]]) -> list[Run]:
     ]
 
 
-def next_run(race: Race, records: Iterable[Record]) -> Run | None:
-    """What to run now, given what is finished; None when the race is over.
+class Job(NamedTuple):
+    """A run that is to be done.
+
+    Args:
+        number: Its place among all runs of the race, from 0, which never changes.
+        run: What runs.
+        settings: Those of its trial.
+    """
+
+    number: int
+    run: Run
+    settings: Settings
+
+
+def jobs(race: Race, records: Iterable[Record]) -> list[Job]:
+    """What can run now, given what is finished; nothing when the race is over.
+
+    These are runs of tuning, in any order, and when all of them are finished those of an extension
+    or of the report. Every process that sees the same records finds the same.
 
     The entries alternate, so that a machine that is busy for a while disturbs all alike.
     """
@@ -246,13 +263,17 @@ def next_run(race: Race, records: Iterable[Record]) -> Run | None:
     known = all_trials(race, records)
     runs = _tuning(race, known)
     if finished.issuperset(runs):  # who diverged everywhere has no best trial to report
-        runs = [
+        runs += [
             Run(name, trial, seed)
             for seed in range(race.protocol.seeds)
             for name in known
             if (trial := best_trial(race, records, name, seed=seed)) is not None
         ]
-    return next((run for run in runs if run not in finished), None)
+    return [
+        Job(number, run, known[run.entry][run.trial])
+        for number, run in enumerate(runs)
+        if run not in finished
+    ]
 
 
 def written(settings: Settings) -> str:

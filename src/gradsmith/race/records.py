@@ -86,13 +86,18 @@ def append_record(path: Path, record: Record) -> None:
 
     A last line that a kill or a full disk cut short is removed first.
     """
-    line = json.dumps(dataclasses.asdict(record), allow_nan=False) + "\n"
+    line = as_line(record)
     with path.open("ab+") as file:
         file.seek(0)
         file.truncate(len(_whole_lines(file.read())))
-        file.write(line.encode())
+        file.write(line)
         file.flush()
         os.fsync(file.fileno())
+
+
+def as_line(record: Record) -> bytes:
+    """The record as a line of JSON."""
+    return json.dumps(dataclasses.asdict(record), allow_nan=False).encode() + b"\n"
 
 
 def read_records(*paths: Path) -> list[Record]:

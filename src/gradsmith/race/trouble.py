@@ -1,6 +1,6 @@
 """What went wrong in a race, so that it stands where nobody overlooks it."""
 
-from .protocol import Race, all_trials, best_trial, written
+from .protocol import Race, jobs, written
 from .records import Record
 from .rows import rows
 
@@ -19,26 +19,8 @@ def troubles(race: Race, records: list[Record]) -> list[str]:
     ]
 
 
-def is_over(race: Race, records: list[Record]) -> bool:
-    """Whether every entry is tuned, and reported unless it diverged at every trial."""
-    known = all_trials(race, records)
-    for name, trials in known.items():
-        own = [record for record in records if record.entry == name]
-        tuned = sum(record.seed < 0 for record in own)
-        if tuned < len(trials) * race.protocol.runs_of_a_trial:
-            return False
-        wanted = [
-            seed
-            for seed in range(race.protocol.seeds)
-            if best_trial(race, own, name, seed=seed) is not None
-        ]
-        if not {record.seed for record in own}.issuperset(wanted):
-            return False
-    return True
-
-
 def _unfinished(race: Race, records: list[Record]) -> list[str]:
-    if is_over(race, records):
+    if not jobs(race, records):
         return []
     return [
         f"the race is not over: {len(records)} of at most {race.runs_at_most()} runs are finished, "

@@ -1,0 +1,93 @@
+"""Runs as tasks of a Ray cluster (extra `cluster`)."""
+
+import functools
+import importlib
+import os
+import pickle
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from .display import Display, name
+from .errors import RaceError
+from .executors import Executor
+from .folder import Folder, configuration
+from .lock import claimed, lock_file
+from .prepare import prepare
+from .protocol import Job
+from .records import Record
+from .runner import Runner
+
+RETRIES = 10  # of a run whose process or node is lost
+
+
+class Ray(Executor):
+    """On the nodes of a Ray cluster: each run is a task, with a whole accelerator or one core.
+
+    A run whose process or node is lost goes on elsewhere, from its checkpoint. All nodes see the
+    folder of the race under the same path. They have the same devices and versions as the process
+    that starts the race, or the folder refuses them.
+
+    Args:
+        address: Of the cluster; `local` starts one on this machine.
+
+    Raises:
+        RaceError: Ray is not installed.
+    """
+
+    def __init__(self, address: str):
+        try:
+            self._ray = importlib.import_module("ray")
+        except ImportError as error:
+            raise RaceError("Ray is not installed: pip install 'gradsmith[cluster]'") from error
+        self._address = address
+
+    def records(self, jobs: list[Job], runner: Runner) -> Iterator[tuple[Job, Record]]:
+        """Hand out all jobs, and yield each record as it comes."""
+        ray = self._ray
+        if not ray.is_initialized():
+            paths = os.pathsep.join(path for path in sys.path if path)
+            environment = {"env_vars": {"PYTHONPATH": paths}}
+            ray.init(self._address, runtime_env=environment, log_to_driver=False)
+        runner.folder.pin()
+        race = ray.put(self._pickled(runner))
+        accelerated = "GPU" in ray.cluster_resources()
+        task = ray.remote(num_gpus=int(accelerated), max_retries=RETRIES)(_run)
+        where = runner.folder.path.absolute(), runner.checkpoint_seconds
+        pending = {task.remote(race, *where, job): job for job in jobs}
+        while pending:
+            (done,), _ = ray.wait(list(pending))
+            job = pending.pop(done)
+            try:
+                record = ray.get(done)
+            except ray.exceptions.RayError as error:
+                cause = getattr(error, "cause", None) or error
+                raise RaceError(
+                    f"{name(job.run, job.settings)} failed on the cluster: {cause}\n"
+                    "what is finished is kept, and the same command goes on"
+                ) from error
+            runner.display.start(job.run, job.settings)
+            yield job, record
+            lock_file(runner.folder.path, f"run {job.number}").unlink(missing_ok=True)
+
+    def _pickled(self, runner: Runner) -> bytes:
+        files = [key for key in sys.modules if key.startswith("_gradsmith_")]
+        for key in files:  # files that were named, which nodes cannot import
+            self._ray.cloudpickle.register_pickle_by_value(sys.modules[key])
+        return self._ray.cloudpickle.dumps(runner.prepared.race)
+
+
+def _run(race: bytes, path: Path, checkpoint_seconds: float, job: Job) -> Record:
+    runner = _runner(race, path, checkpoint_seconds)
+    with claimed(path, f"run {job.number}") as tell:
+        tell(name(job.run, job.settings))
+        runner.compile([job])
+        return runner(job)
+
+
+@functools.lru_cache(maxsize=1)  # a process of the cluster does many runs of a race
+def _runner(race: bytes, path: Path, checkpoint_seconds: float) -> Runner:
+    prepared = prepare(pickle.loads(race))
+    folder = Folder(path, configuration(prepared.race), prepared.fingerprints)
+    folder.refuse_to_go_on()
+    return Runner(prepared, folder, Display(), lambda doing: None, checkpoint_seconds)

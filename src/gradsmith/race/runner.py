@@ -1,0 +1,156 @@
+"""Make a record of each run that is to be done, in this process."""
+
+import contextlib
+import functools
+import math
+from collections.abc import Callable, Iterable, Iterator
+
+import jax
+from jaxtyping import PyTree
+
+from .checkpoints import Checkpoints
+from .compiled import Compiled
+from .course import Course, curve_steps, train
+from .display import Display, name
+from .errors import RaceError
+from .examine import examine_rate
+from .folder import Folder
+from .prepare import Prepared, program_name
+from .protocol import Job
+from .records import Curve, Record
+from .space import RATE
+from .tasks import Batch
+from .timing import measure
+
+
+class Runner:
+    """Compiles what it is told of, each program once, and runs it.
+
+    Args:
+        prepared: The race.
+        folder: Where checkpoints are.
+        display: Who hears of the progress.
+        tell: Is told what is being done, in a few words.
+        checkpoint_seconds: Time between two checkpoints of a run.
+    """
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        folder: Folder,
+        display: Display,
+        tell: Callable[[str], None],
+        checkpoint_seconds: float,
+    ):
+        self.prepared, self.folder, self.checkpoint_seconds = prepared, folder, checkpoint_seconds
+        self.display, self._tell = display, tell
+        self._compiled: dict[str, Compiled] = {}
+        self._updates: dict[str, float] = {}
+
+    def compile(self, jobs: Iterable[Job]) -> None:
+        """Compile and time what these jobs run; then the folder is claimed for the race."""
+        new = {}
+        for program in dict.fromkeys(_program(job) for job in jobs):
+            if program not in self._compiled:
+                entry = program.removeprefix("entry ")
+                self.display.compiling(entry)
+                self._tell(f"compiling {entry}")
+                with _enough_memory(entry):
+                    new[program] = self.prepared.programs[program].compile()
+                    examine_rate(new[program], entry)
+        with _enough_memory(" and ".join(new)):
+            self._updates |= measure(new, self.prepared.race.task.steps)
+        self._compiled |= new
+        self.folder.pin()
+
+    def __call__(self, job: Job) -> Record:
+        """Run a job whose program is compiled, from its checkpoint if there is one."""
+        self.display.start(job.run, job.settings)
+        self._tell(name(job.run, job.settings))
+        identity = {
+            **job.run._asdict(),
+            "settings": job.settings,
+            "program": self.prepared.fingerprints[_program(job)],
+            "config": self.folder.config,
+        }
+        checkpoints = Checkpoints(self.folder.checkpoint(job.number), identity)
+        with _enough_memory(_program(job)):
+            course = train(
+                self.prepared.race.task,
+                self._compiled[_program(job)],
+                self._select if job.run.seed < 0 else self._report,
+                job.settings[RATE],
+                job.run.seed,
+                checkpoints,
+                self.checkpoint_seconds,
+                self.display,
+            )
+        checkpoints.close()
+        return self._record(job, course)
+
+    @functools.cached_property
+    def _select(self) -> Callable[[PyTree], jax.Array]:
+        return _held_out(self.prepared.select, self.prepared.race.task.selection)
+
+    @functools.cached_property
+    def _report(self) -> Callable[[PyTree], jax.Array]:
+        return _held_out(self.prepared.report, self.prepared.race.task.report)
+
+    def _record(self, job: Job, course: Course) -> Record:
+        task = self.prepared.race.task
+        diverged_at = int(course.state.diverged_at) or None
+        end = int(course.state.step)
+        steps = [min(step, end) for step in curve_steps(task.steps)]
+        length = steps.index(end) + 1
+        training, validation = course.curve[:length].astype(float).T.tolist()
+        reached = [s for s, loss in zip(steps, validation, strict=False) if loss <= task.target]
+        forward, backward = course.state.passes.tolist()
+        return Record(
+            **job.run._asdict(),
+            settings=job.settings,
+            validation_loss=None if diverged_at else validation[-1],
+            steps_to_target=reached[0] if reached else None,
+            diverged_at=diverged_at,
+            passes={"forward": forward, "backward": backward},
+            curve=Curve(
+                steps[:length],
+                course.passes[:length].tolist(),
+                _finite(training),
+                _finite(validation),
+            ),
+            program=self.prepared.fingerprints[_program(job)],
+            config=self.folder.config,
+            versions=self.folder.versions,
+            timing={
+                "run": float(course.seconds),
+                "step": float(course.stepping) / end,
+                "update": self._updates[_program(job)],
+            },
+        )
+
+
+@contextlib.contextmanager
+def _enough_memory(what: str) -> Iterator[None]:
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise RaceError(
+            f"the device has not enough memory for {what.removeprefix('entry ')}: "
+            f"{str(error).splitlines()[0]}\nwhat is finished is kept; race on a device with more, "
+            "with a smaller task, or without that entry"
+        ) from error
+
+
+def _program(job: Job) -> str:
+    return program_name(job.run.entry, job.settings)
+
+
+def _held_out(loss: jax.stages.Lowered, data: Batch) -> Callable[[PyTree], jax.Array]:
+    compiled = loss.compile()
+    return lambda params: compiled(params, data)
+
+
+def _finite(losses: list[float]) -> list[float | None]:
+    return [loss if math.isfinite(loss) else None for loss in losses]
