@@ -9,6 +9,16 @@ def test_list_prints_every_technique(capsys):
     printed = capsys.readouterr().out
     assert "soap" in printed
     assert "2mn" in printed
+    for technique in TECHNIQUES:
+        assert f"{technique.name}  {technique.line[:20]}" in printed
+
+
+def test_list_fits_80_columns(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    list_techniques()
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert not any("…" in line for line in lines)
 
 
 def test_json_has_an_object_a_line(capsys):

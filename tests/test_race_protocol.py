@@ -7,7 +7,7 @@ import pytest
 from race_helpers import SGD, parabola, race, record
 
 from gradsmith.race import Entry, Protocol, Race, RaceError, log
-from gradsmith.race.protocol import Run, all_trials, best_trial, jobs, on_edge
+from gradsmith.race.protocol import Run, all_trials, best_trial, is_on_edge, jobs
 from gradsmith.race.table import worth
 
 
@@ -135,7 +135,7 @@ def test_one_best_rate_at_the_edge_extends_everyone_by_as_many_trials():
     assert [t["learning_rate"] for t in known["mid"]] == [0.01, 0.1, 1.0, 0.0316, 0.316]
     chosen = {r.entry: r.rate for r in records if r.seed == 0}
     assert chosen == best
-    assert not on_edge(asked, records, "low")
+    assert not is_on_edge(all_trials(asked, records)["low"], best_trial(asked, records, "low"))
     assert len(records) == asked.runs_at_most() == 2 * (3 + 2 + 1)
 
 
@@ -149,7 +149,7 @@ def test_extensions_end_when_they_are_used_up_and_the_edge_is_told():
     asked = race("a", seeds=1, extensions=2)
     records = play(asked, lambda run, rate: rate)
     assert len(all_trials(asked, records)["a"]) == 3 + 2 + 2
-    assert on_edge(asked, records, "a")
+    assert is_on_edge(all_trials(asked, records)["a"], best_trial(asked, records, "a"))
 
 
 def test_a_race_cut_off_anywhere_goes_on_the_same():

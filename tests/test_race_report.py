@@ -1,136 +1,221 @@
-"""The report holds the figures of the table, loads nothing, and survives odd names."""
+"""The report is made from the folder alone, holds the figures of the table, and loads nothing."""
 
 import html
 import json
 import re
-import struct
+import shutil
+import xml.etree.ElementTree as ElementTree
 
-import matplotlib.image
-import numpy as np
 import pytest
-from race_helpers import race, record
+from race_folders import made, write
+from race_helpers import parabola, record
 
-from gradsmith.race import rows, write_report
-from gradsmith.race.series import curves, sweeps, window
-from gradsmith.race.table import cells, notes
+from gradsmith.race import Entry, Protocol, Race, RaceError, rows, write_report
+from gradsmith.race.report import page
+from gradsmith.race.series import curves
+from gradsmith.race.table import cells, worth
+from gradsmith.race.told import told
+from gradsmith.race.trouble import troubles
+from gradsmith.race.verdict import lead, verdict
 
 NASTY = 'mine</script><b>"&amp;'
+NAMES = ("a", NASTY)
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory):
-    asked = race("a", NASTY)
-    records = [
-        record(entry, rate, -1, loss=loss + offset, diverged_at=diverged, trial=trial)
-        for entry, offset in (("a", 0.0), (NASTY, 0.125))
-        for trial, (rate, loss, diverged) in enumerate(
-            ((0.01, 3.0, None), (0.1, 1.0, None), (1.0, 0.0, 37))
+def folder(tmp_path_factory):
+    asked, records = made(NAMES, seeds=3, diverged=[(NASTY, 0.2)])
+    return write(tmp_path_factory.mktemp("races") / "made", asked, records)
+
+
+@pytest.fixture(scope="module")
+def text(folder):
+    return write_report(folder).read_text(encoding="utf-8")
+
+
+def without_scripts(text):
+    return re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL)
+
+
+def tables(text):
+    """Yield caption and lines of each table, as texts."""
+    for caption, body in re.findall(
+        r"<caption>(.*?)</caption>.*?<tbody>(.*?)</tbody>", text, re.DOTALL
+    ):
+        yield (
+            html.unescape(caption),
+            [
+                [html.unescape(cell) for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", line)]
+                for line in re.findall(r"<tr>(.*?)</tr>", body)
+            ],
         )
+
+
+def test_the_table_of_the_report_is_that_of_the_terminal(folder, text):
+    one = told(folder)
+    shown = dict(tables(text))
+    (lines,) = (lines for caption, lines in shown.items() if caption.startswith("Entries"))
+    assert lines == [cells(row) for row in rows(one.race, one.records)]
+
+
+def test_verdict_and_troubles_stand_before_the_curves(folder, text):
+    one = told(folder)
+    before, _, _ = text.partition('<div class="curves"')
+    said = [lead(one.race, one.records), *verdict(one.race, one.records), worth(one.race)]
+    wrong = troubles(one.race, one.records)
+    assert wrong
+    for sentence in [*said, *wrong]:
+        assert html.escape(sentence) in before
+    assert before.index("What went wrong</h2>") < before.index("Verdict</h2>")
+
+
+def test_the_report_lists_every_run(folder, text):
+    (runs,) = (lines for caption, lines in tables(text) if caption.endswith("runs"))
+    records = told(folder).records
+    assert [(line[0], line[3]) for line in runs] == [(r.entry, r.outcome()) for r in records]
+    assert f"diverged at step {37}" in {line[3] for line in runs}
+
+
+def test_the_script_gets_the_numbers_of_the_records(folder, text):
+    one = told(folder)
+    (source,) = re.findall(r'<script type="application/json">(.*?)</script>', text)
+    data = json.loads(source)
+    assert data["names"] == list(NAMES)
+    assert [shown["kind"] for shown in data["curves"]] == ["validation", "training"]
+    for shown, kind in zip(data["curves"], ("validation", "training"), strict=True):
+        assert shown["lines"] == json.loads(json.dumps([
+            line._asdict() for line in curves(one.race, one.records, kind).lines
+        ]))  # fmt: skip
+
+
+def test_the_report_loads_nothing(text):
+    assert not re.findall(
+        r"""(?:src|url)\s*[=(](?!\("?#|"?#)""", without_scripts(text).replace("url(#", "")
+    )
+    assert all(link.startswith(("#", "data:")) for link in re.findall(r'href="([^"]*)"', text))
+    for loader in ("<link", "@import", "fetch(", "XMLHttpRequest", "import("):
+        assert loader not in text
+
+
+def test_an_odd_name_breaks_neither_the_page_nor_its_script(text):
+    assert text.count("</script>") == 2
+    assert "<b>" not in without_scripts(text)
+
+
+def test_every_figure_is_well_formed_and_says_its_numbers(text):
+    figures = re.findall(r"<svg id=.*?</svg>", text, re.DOTALL)
+    assert len(figures) == 4  # two of curves, one over the rates, one of costs
+    for source in figures:
+        root = ElementTree.fromstring(source)
+        names = root.get("aria-labelledby").split()
+        said = {node.get("id"): node.text for node in root if node.get("id") in names}
+        assert set(said) == set(names)
+        assert all(re.search(r"\d", said[name]) for name in names if name.endswith("words"))
+
+
+def test_code_routing_and_command_come_from_the_folder(text):
+    assert "2 leaves to a" in text
+    assert html.escape("def a(rate): ...") in text
+    assert "gradsmith race first second" in text
+
+
+def test_a_folder_without_what_later_versions_write_is_told_all_the_same(folder, tmp_path):
+    old = shutil.copytree(folder, tmp_path / "old")
+    there = json.loads((old / "config.json").read_text())
+    del there["about"]
+    there["versions"] = {"jax": "0.0.1"}
+    (old / "config.json").write_text(json.dumps(there))
+    text = write_report(old).read_text()
+    assert "0.0.1" in text
+    assert "not written down" in text
+
+
+def test_a_race_under_way_is_told_and_its_files_are_left_alone(tmp_path):
+    asked, records = made(("a", "b", "late"), reported=False)
+    first = [one for one in records if one.entry != "late"]
+    folder = write(tmp_path / "race", asked, first)
+    with (folder / "records.jsonl").open("ab") as file:
+        file.write(b'{"entry": "a", "tr')  # a line that is being written
+    before = (folder / "records.jsonl").read_bytes()
+    text = write_report(folder).read_text()
+    assert (folder / "records.jsonl").read_bytes() == before
+    assert f"the race is not over: {len(first)} of at most" in text
+    (lines,) = (lines for caption, lines in tables(text) if caption.startswith("Entries"))
+    assert {line[0]: line[1] for line in lines}["late"] == "to come"
+    assert "a in tuning: from" in text
+
+
+def test_records_of_several_workers_are_one_race(folder, tmp_path):
+    alone = told(folder)
+    split = shutil.copytree(folder, tmp_path / "split")
+    lines = (split / "records.jsonl").read_text().splitlines(keepends=True)
+    (split / "records.jsonl").unlink()
+    (split / "records-0.jsonl").write_text("".join(lines[::2]))
+    (split / "records-1.jsonl").write_text("".join(lines[1::2]))
+    assert told(split).records == alone.records
+
+
+def test_trials_are_those_of_the_records_whatever_the_search_says_today(tmp_path):
+    space = {"learning_rate": [0.002, 0.02, 0.2]}
+    asked, records = made(("a",), seeds=1, space=space)
+    moved = [
+        type(one)(**{**vars(one), "settings": {"learning_rate": one.rate * 1.5}}) for one in records
     ]
-    records += [
-        record(entry, 0.1, seed, loss=1.5 + seed / 8, trial=1)
-        for entry in ("a", NASTY)
-        for seed in (0, 1)
-    ]
-    image, page = write_report(asked, records, tmp_path_factory.mktemp("report"))
-    return asked, records, image, page.read_text(encoding="utf-8")
+    one = told(write(tmp_path / "race", asked, moved))
+    (row,) = rows(one.race, one.records)
+    assert row.settings == {"learning_rate": pytest.approx(0.03)}
 
 
-def tables(page):
-    """Yield the texts of the cells of each table, line by line."""
-    for table in re.findall(r"<tbody>(.*?)</tbody>", page, re.DOTALL):
-        yield [
-            [html.unescape(cell) for cell in re.findall(r"<td>(.*?)</td>", line)]
-            for line in re.findall(r"<tr>(.*?)</tr>", table)
-        ]
+def test_several_folders_stand_side_by_side(folder, tmp_path):
+    other = write(tmp_path / "other", *made(("third",), seeds=1))
+    text = write_report(folder, other, out=tmp_path / "both.html").read_text()
+    lines = dict(tables(text))["Every entry of every race; losses compare within one task only"]
+    assert {(line[0], line[2].removesuffix(" =")) for line in lines} == {
+        ("made", "a"), ("made", NASTY), ("other", "third")
+    }  # fmt: skip
+    names = re.findall(r'\sid="([^"]+)"', without_scripts(text))
+    assert len(names) == len(set(names))
 
 
-def plots(page):
-    (source,) = re.findall(r"const plots = (.*);\n", page)
-    return json.loads(source)
+def test_six_entries_at_five_seeds_fit_in_400_kilobytes(tmp_path):
+    names = ("adamw", "muon", "soap", "shampoo", "normuon", "mars_muon")
+    folder = write(tmp_path / "six", *made(names, seeds=5))
+    assert len(page([told(folder)]).encode()) < 400_000
 
 
-def test_the_table_of_the_report_is_that_of_the_terminal(written):
-    asked, records, _, page = written
-    shown, _ = tables(page)
-    assert shown == [cells(row) for row in rows(asked, records)]
-    for note in notes(asked, records):
-        assert f"<li>{html.escape(note)}</li>" in page
+def damage(folder, name, text):
+    (folder / name).write_text(text)
 
 
-def test_the_report_lists_every_run(written):
-    _, records, _, page = written
-    _, runs = tables(page)
-    assert [line[3] for line in runs] == [record.outcome() for record in records]
-    assert "diverged at step 37" in {line[3] for line in runs}
-
-
-def test_the_curves_of_the_report_are_those_of_the_records(written):
-    _, records, _, page = written
-    drawn = [(tuple(t["x"]), tuple(t["y"])) for t in plots(page)["curves"]["data"]]
-    best = [one for one in records if one.seed >= 0]
-    expected = [(tuple(one.curve.step), tuple(one.curve.validation_loss)) for one in best]
-    assert sorted(drawn) == sorted(expected)
-
-
-def test_a_diverged_rate_is_a_gap_in_the_plot_over_the_rates(written):
-    _, _, _, page = written
-    for trace in plots(page)["sweeps"]["data"]:
-        assert trace["x"] == [0.01, 0.1, 1.0]
-        assert [y is None for y in trace["y"]] == [False, False, True]
-
-
-def test_the_report_loads_nothing(written):
-    page = written[-1]
-    own = re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)
-    assert not re.findall(r"""(?:src|href|url)\s*[=(]""", own)
-    assert "<link" not in own
-    assert "@import" not in own
-
-
-def test_an_odd_name_breaks_neither_the_page_nor_its_script(written):
-    page = written[-1]
-    assert page.count("</script>") == 2
-    assert "<b>" not in re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)
-    assert {t["name"] for t in plots(page)["curves"]["data"]} == {"a", NASTY}
-
-
-def test_the_report_follows_light_and_dark(written):
-    assert "prefers-color-scheme: dark" in written[-1]
-
-
-def test_the_report_tells_configuration_and_versions(written):
-    page = written[-1]
-    assert "&quot;parabola&quot;" in page
-    assert "jax 0" in page
-
-
-def test_the_image_is_a_png_with_something_on_it(written):
-    image = written[2]
-    content = image.read_bytes()
-    assert content[:8] == b"\x89PNG\r\n\x1a\n"
-    width, height = struct.unpack(">II", content[16:24])
-    assert width > 1000
-    assert height > 500
-    pixels = matplotlib.image.imread(image)[:, :, :3]
-    for colour in ("#4477AA", "#EE6677"):
-        wanted = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-        assert (np.abs(pixels - wanted).max(axis=-1) < 0.01).any(), f"no line in {colour}"
-
-
-def test_the_frame_fits_the_last_four_fifths_of_the_curves():
-    asked = race(seeds=1)
-    low, high = window(curves(asked, [record("sgd", 0.1, seed) for seed in (0, 1)]))
-    assert low < 1.0
-    assert 3.0 < high < 4.0  # the record falls from 4 to 3 to 1, in halves
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (shutil.rmtree, "there is no folder"),
+        (lambda folder: (folder / "config.json").unlink(), "has no config.json"),
+        (lambda folder: (folder / "records.jsonl").unlink(), "no run in .* is finished yet"),
+        (lambda folder: damage(folder, "records.jsonl", "{}\n"), "line 1 is not the record"),
+        (lambda folder: damage(folder, "config.json", "{"), "does not tell of these records"),
+        (lambda folder: damage(folder, "config.json", "[]"), "does not tell of these records"),
+        (
+            lambda folder: write(folder, made(("else",))[0], made(("a",))[1]),
+            "does not tell of these records",
+        ),
+        (lambda folder: damage(folder, "readings.jsonl", "{}\n"), "line 1 is no reading"),
+    ],
+)
+def test_a_bad_folder_is_refused_with_a_sentence(folder, tmp_path, spoil, message):
+    bad = shutil.copytree(folder, tmp_path / "bad")
+    spoil(bad)
+    with pytest.raises(RaceError, match=message):
+        write_report(bad)
 
 
 def test_nothing_but_divergence_still_makes_a_report(tmp_path):
-    asked = race(seeds=1)
+    asked = Race(parabola(), (Entry("sgd", lambda rate: None),), protocol=Protocol(seeds=1))
     records = [
-        record("sgd", rate, -1, diverged_at=1, trial=trial)
+        record("sgd", rate, -1, diverged_at=1, trial=trial, config={})
         for trial, rate in enumerate(asked.rates)
     ]
-    assert curves(asked, records) == []
-    assert [series.y for series in sweeps(asked, records)] == [[None, None, None]]
-    assert all(path.stat().st_size for path in write_report(asked, records, tmp_path))
+    text = write_report(write(tmp_path / "lost", asked, records)).read_text()
+    assert "sgd diverged in 3 of 3 tuning runs" in text
+    assert "No entry has a mean loss" in text

@@ -5,10 +5,11 @@ import math
 
 import pytest
 from race_helpers import race, record
+from rich.console import Console
 
 from gradsmith.race import Protocol, rows
 from gradsmith.race.rows import pairs
-from gradsmith.race.table import cells, headings, notes, worth
+from gradsmith.race.table import cells, headings, notes, table, worth
 from gradsmith.race.verdict import verdict
 
 RATES = (0.01, 0.1, 1.0)
@@ -65,8 +66,8 @@ def test_who_diverges_everywhere_stands_last_and_says_so():
     assert (good.entry, bad.entry) == ("good", "bad")
     assert cells(bad)[1:4] == ["none", "diverged at every trial", "not reached"]
     said = notes(asked, records)
-    for rate in RATES:
-        assert f"bad with rate {rate:g} and tuning seed 1 diverged at step 37" in said
+    where = ", ".join(f"with rate {rate:g} at step 37" for rate in RATES)
+    assert f"bad diverged in 3 of 3 tuning runs: {where}" in said
 
 
 def test_a_diverged_seed_is_counted_costs_the_place_and_is_said():
@@ -201,3 +202,22 @@ def test_every_race_says_what_it_holds_for():
     text = worth(race(seeds=2))
     assert "this task, 20 steps and entries tuned by 3 trials at 1 seed;" in text
     assert notes(race(seeds=1), grid())[-1] == worth(race(seeds=1))
+
+
+def test_the_table_fits_80_columns_and_marks_ties():
+    names = ("a_file_with_a_long_name.py:and_an_optimizer_of_a_long_name", "other")
+    losses = ((1.0, 1.5, 1.2), (1.1, 1.4, 1.3))
+    asked = race(*names, seeds=3, target=2.0)
+    records = [
+        one
+        for name, own in zip(names, losses, strict=True)
+        for one in [*grid(name), *reported(name, own)]
+    ]
+    console = Console(width=80, color_system=None)
+    with console.capture() as capture:
+        console.print(table(asked, records))
+    lines = capture.get().splitlines()
+    assert max(map(len, lines)) <= 80
+    (other,) = (n for n, line in enumerate(lines) if line.strip().startswith("other ="))
+    assert lines[other].split()[2:5] == ["1.267", "±", "0.38"]
+    assert lines[other + 1].strip() == "rate 0.1"

@@ -4,11 +4,15 @@ import sys
 
 import tyro
 
+from .._version import __version__
 from .loading import UsageError as UsageError
 
 
 def main() -> None:
     """Run the subcommand that the command line names; exit code 0, 1 (found wrong) or 2 (usage)."""
+    if sys.argv[1:] == ["--version"]:
+        print(f"gradsmith {__version__}")
+        return
     commands, prog, arguments = _commands(), "gradsmith", sys.argv[1:]
     if arguments[:1] == ["race"] and arguments[1:2] and arguments[1] in _folder_commands():
         commands, prog, arguments = _folder_commands(), "gradsmith race", arguments[1:]
@@ -28,6 +32,7 @@ def _commands() -> dict:
     from .list_techniques import list_techniques
     from .new import new
     from .race import race
+    from .report import report
 
     return {
         "check": check,
@@ -37,6 +42,7 @@ def _commands() -> dict:
         "list": list_techniques,
         "new": new,
         "race": race,
+        "report": report,
     }
 
 

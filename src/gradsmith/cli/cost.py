@@ -34,7 +34,7 @@ Costs = dict[str, UpdateCost]
 
 
 def cost(
-    optimizer: Annotated[str, tyro.conf.Positional],
+    optimizer: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OPTIMIZER")],
     model: str = "gpt2",
     mesh: str = "",
     split: Literal["rows", "columns"] = "rows",

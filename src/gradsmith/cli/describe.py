@@ -13,9 +13,9 @@ from .parameters import abstract
 
 
 def describe(
-    optimizer: Annotated[str, tyro.conf.Positional],
-    params: Annotated[str, tyro.conf.Positional],
-    arg: tuple[str, ...] = (),
+    optimizer: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OPTIMIZER")],
+    params: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PARAMS")],
+    arg: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = (),
     json: bool = False,
 ) -> int:
     """Show role, axes, bucket, optimizer and state of every leaf of a model.
@@ -25,7 +25,7 @@ def describe(
     Args:
         optimizer: A name such as `muon`, or `file.py:name` of a transformation or a factory of one.
         params: `file.py:name` of the parameters, or of a function that makes them.
-        arg: `name=value` for the factory.
+        arg: `name=value` for the factory; may be repeated.
         json: Print JSON instead of the table.
     """
     tree = abstract(load(params), params)

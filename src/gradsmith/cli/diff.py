@@ -30,8 +30,8 @@ TORCH = "torch:"
 
 
 def diff(
-    a: Annotated[str, tyro.conf.Positional],
-    b: Annotated[str, tyro.conf.Positional],
+    a: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="A")],
+    b: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="B")],
     /,
     params: str | None = None,
     steps: int = STEPS,

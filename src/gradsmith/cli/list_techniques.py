@@ -3,9 +3,9 @@
 import json as json_module
 from typing import Literal
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
+from rich.padding import Padding
+from rich.text import Text
 
 
 def list_techniques(
@@ -37,8 +37,16 @@ def list_techniques(
         for row in shown:
             print(json_module.dumps(dict(zip(COLUMNS, row, strict=True))))
         return 0
-    table = Table(*COLUMNS, box=box.SIMPLE_HEAD)
-    for row in shown:
-        table.add_row(*row)
-    Console().print(table)
+    console = Console()
+    for name, line, stands, state, flops, travels, tier, paper in shown:
+        facts = (
+            state and f"state {state}",
+            flops and f"{flops} GFLOP",
+            travels and f"{travels} travel",
+            stands and f"stands {stands}",
+            tier and f"tier {tier}",
+            paper,
+        )
+        console.print(Text.assemble((name, "bold"), f"  {line}"))
+        console.print(Padding(Text("; ".join(filter(None, facts))), (0, 0, 1, 4)))
     return 0

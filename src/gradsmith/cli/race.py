@@ -17,7 +17,6 @@ from ..race import (
     Protocol,
     Race,
     RaceError,
-    Record,
     Task,
     run_race,
     write_report,
@@ -33,8 +32,8 @@ from .race_entries import load_entries, refuse_twice, with_routing
 from .race_executor import executor_of
 
 INTERRUPTED = 130  # what a shell expects of a program that Ctrl-C ended
-WIDTH = 110  # of a table that does not go to a terminal
-PACKAGES = ("flax", "orbax.checkpoint", "matplotlib", "plotly")
+WIDTH = 80  # of a table that does not go to a terminal
+PACKAGES = ("flax", "orbax.checkpoint")
 
 Repeated = Annotated[tuple[str, ...], tyro.conf.UseAppendAction]
 
@@ -91,7 +90,7 @@ def race(
         label: A name for each entry, in their order; given once for each.
         arg: `name=value` for every entry that has such a parameter; may be repeated.
         task_arg: `name=value` for the task, such as `depth=6`; may be repeated.
-        out: Folder for records, image and report; by default one in `runs` that is named after the
+        out: Folder for records and report; by default one in `runs` that is named after the
             task and a hash of all that is asked and run.
         worker: `2/4`: be the second of four processes that share the race by its folder; `slurm`:
             the one that this task is of a Slurm array. Give all of them the same command.
@@ -131,20 +130,20 @@ def race(
     results.print(table(asked, records))
     for note in notes(asked, records):
         results.print(note, highlight=False, markup=False)
-    return _write_report(asked, records, folder)
+    return _write_report(folder)
 
 
-def _write_report(asked: Race, records: list[Record], folder: Path) -> int:
+def _write_report(folder: Path) -> int:
     try:
-        files = write_report(asked, records, folder)
-    except Exception as error:  # of a library that draws: the table stands
+        page = write_report(folder)
+    except Exception as error:  # whatever goes wrong in drawing: the table stands
         print(
             f"gradsmith: the report was not written, {type(error).__name__}: {error}; the records "
             f"are in {folder}",
             file=sys.stderr,
         )
         return 1
-    print("wrote", ", ".join(map(str, files)), file=sys.stderr)
+    print("wrote", page, file=sys.stderr)
     return 0
 
 

@@ -8,6 +8,7 @@ from .entries import entry as entry
 from .errors import RaceError as RaceError
 from .executors import Executor as Executor
 from .executors import Worker as Worker
+from .figures import write_figures as write_figures
 from .protocol import RATES as RATES
 from .protocol import Protocol as Protocol
 from .protocol import Race as Race

@@ -1,17 +1,19 @@
-"""Tell a person how the race goes: bars in a terminal, lines elsewhere, or nothing."""
+"""Tell a person how the race goes: a line an entry in a terminal, a log elsewhere, or nothing."""
 
-from rich.console import Console
+import dataclasses
+
+from rich.console import Console, Group
+from rich.live import Live
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.table import Table
+from rich.text import Text
 
 from .protocol import Race, Run, written
-from .records import Record
+from .records import Record, in_digits
 from .space import Settings
+from .sparkline import sparkline
+from .table import duration
+from .tally import Tally, about
 
 
 class Display:
@@ -43,7 +45,7 @@ class Display:
 
 
 class Lines(Display):
-    """A line for everything that is finished."""
+    """Two lines for every finished run, for a file: no colours, nothing that moves."""
 
     def __init__(self, console: Console | None = None):
         self._console = console or Console(stderr=True)
@@ -53,86 +55,120 @@ class Lines(Display):
 
     def begin(self, race: Race, records: list[Record]) -> None:
         """Say where the race goes on."""
-        self._left = race.runs_at_most() - len(records)
+        self._tally, self._task = Tally(race, records), race.task
         if records:
-            self._print(f"going on after {len(records)} finished runs")
+            self._print(f"going on after {len(records)} finished {_runs(len(records))}")
 
     def compiling(self, entry: str) -> None:
         """Say that it has begun."""
         self._print(f"compiling {entry}")
 
     def finish(self, record: Record) -> None:
-        """Say what came out."""
-        self._left -= 1
-        self._print(f"{describe(record)}; to go: at most {self._left}")
+        """Say what came out, with the curve, the throughput and the time left."""
+        self._tally.add(record)
+        speed = record.curve.step[-1] * self._task.examples_per_step / (record.timing["run"] or 1)
+        curve = sparkline(record.curve.validation_loss)
+        self._print(f"{name(record, record.settings)}: {record.outcome()} {curve}")
+        self._print(
+            f"  {duration(record.timing['run'])}, {speed:,.0f} {self._task.unit}/s; "
+            f"{progress(self._tally)}"
+        )
 
     def remark(self, text: str) -> None:
         """Say it."""
         self._print(text)
 
 
+@dataclasses.dataclass
+class _Lane:
+    """What the line of one entry shows."""
+
+    doing: str = "waiting"
+    speed: str = ""
+    curve: list[float | None] = dataclasses.field(default_factory=list)
+
+
 class Bars(Display):
-    """One bar for the race with the time left, one for the run with its loss and throughput."""
+    """A line an entry: the curve of its run as small bars, its loss, throughput, and what it does.
+
+    Below them the stage of the race, and the time left.
+    """
 
     def __init__(self, console: Console | None = None):
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.fields[remark]}"),
-            TimeRemainingColumn(),
-            console=console or Console(stderr=True),
-            speed_estimate_period=120.0,
-            transient=True,
-        )
+        self._console = console or Console(stderr=True)
+        self._live = Live(console=self._console, transient=True, refresh_per_second=4)
+        self._lanes: dict[str, _Lane] = {}
 
     def __enter__(self):
-        self._progress.start()
+        self._live.start()
         return self
 
     def __exit__(self, *exc_info):
-        self._progress.stop()
+        self._live.stop()
 
     def begin(self, race: Race, records: list[Record]) -> None:
-        """Show the bars, that of the race with what was finished before."""
-        self._task, self._runs, self._finished = race.task, race.runs_at_most(), len(records)
-        steps = race.task.steps
-        self._race = self._progress.add_task(
-            "race", total=self._runs * steps, completed=self._finished * steps, remark=self._count()
-        )
-        self._run = self._progress.add_task("", total=None, remark="")
+        """Show the lines, with what was finished before."""
+        self._task, self._tally = race.task, Tally(race, records)
+        self._lanes = {entry.name: _Lane() for entry in race.entries}
+        for record in records:
+            self._lanes[record.entry].curve = list(record.curve.validation_loss)
+        self._draw()
 
     def compiling(self, entry: str) -> None:
-        """Show its name beside a bar without an end."""
-        self._progress.update(self._run, description=escape(f"compiling {entry}"))
+        """Say so in the line of the entry."""
+        own = [lane for lane in self._lanes if entry.startswith(lane)]
+        for lane in self._lanes.values():
+            lane.doing = "waiting" if lane.doing == "compiling" else lane.doing
+        self._lanes[max(own, key=len)].doing = "compiling"
+        self._draw()
 
     def start(self, run: Run, settings: Settings) -> None:
-        """Name the run and set its bar back."""
-        self._step = 0
-        self._progress.reset(
-            self._run, description=escape(name(run, settings)), total=self._task.steps, remark=""
-        )
+        """Begin the curve of the run."""
+        for lane in self._lanes.values():
+            lane.doing, lane.speed = "waiting", ""
+        self._step, self._lane = 0, self._lanes[run.entry]
+        self._lane.doing, self._lane.curve = name(run, settings).removeprefix(f"{run.entry}, "), []
+        self._draw()
 
     def advance(self, step: int, loss: float, seconds: float) -> None:
-        """Move both bars; show loss and throughput."""
+        """Draw the curve on, with the throughput."""
         steps, self._step = step - self._step, step
+        self._lane.curve.append(loss)
         speed = steps * self._task.examples_per_step / seconds
-        remark = f"loss {loss:.3f}, {speed:,.0f} {self._task.unit}/s"
-        self._progress.update(self._run, completed=step, remark=remark)
-        self._progress.advance(self._race, steps)
+        self._lane.speed = f"{speed:,.0f} {self._task.unit}/s"
+        self._draw()
 
     def finish(self, record: Record) -> None:
-        """Leave a line above the bars."""
-        self._finished += 1
-        rest = self._task.steps - self._step  # of a run that diverged
-        self._progress.update(self._race, advance=rest, remark=self._count())
-        self._progress.console.print(escape(describe(record)), highlight=False)
+        """Count it; a run that diverged leaves a line above."""
+        self._tally.add(record)
+        lane = self._lanes[record.entry]
+        lane.doing, lane.speed = "waiting", ""
+        lane.curve = list(record.curve.validation_loss)
+        if record.diverged_at is not None:
+            self.remark(describe(record))
+        self._draw()
 
     def remark(self, text: str) -> None:
-        """Leave it above the bars."""
-        self._progress.console.print(escape(text), highlight=False, soft_wrap=True)
+        """Leave it above the lines."""
+        self._console.print(escape(text), highlight=False, soft_wrap=True)
 
-    def _count(self) -> str:
-        return f"{self._finished} of {self._runs} runs"
+    def _draw(self) -> None:
+        table = Table.grid(padding=(0, 1))
+        for width in (18, 20, 9):
+            table.add_column(width=width, no_wrap=True, overflow="ellipsis")
+        table.add_column()
+        for entry, lane in self._lanes.items():
+            doing = ", ".join(filter(None, (lane.doing, lane.speed, self._lost(entry, lane))))
+            loss = in_digits(lane.curve[-1]) if lane.curve and lane.curve[-1] is not None else ""
+            table.add_row(*map(Text, (entry, sparkline(lane.curve), loss, doing)))
+        self._live.update(Group(table, Text(progress(self._tally))), refresh=True)
+
+    def _lost(self, entry: str, lane: _Lane) -> str:
+        """What diverges, or has."""
+        known = [value for value in lane.curve if value is not None]
+        rising = "loss above its start" if known and known[-1] > known[0] else ""
+        count = self._tally.diverged(entry)
+        return ", ".join(filter(None, (rising, f"{count} diverged" if count else "")))
 
 
 def name(run: Run | Record, settings: Settings) -> str:
@@ -143,5 +179,15 @@ def name(run: Run | Record, settings: Settings) -> str:
 
 def describe(record: Record) -> str:
     """What came out of a run, in a line."""
-    seconds = f"{record.timing['run']:.1f} s"
-    return f"{name(record, record.settings)}: {record.outcome()} ({seconds})"
+    return f"{name(record, record.settings)}: {record.outcome()} ({duration(record.timing['run'])})"
+
+
+def progress(tally: Tally) -> str:
+    """The runs and the stage, in a line."""
+    left = tally.seconds_left()
+    time = "" if left is None else f", about {about(left)} left"
+    return f"{tally.finished} of at most {tally.total} {_runs(tally.total)}; {tally.stage}{time}"
+
+
+def _runs(count: int) -> str:
+    return "run" if count == 1 else "runs"

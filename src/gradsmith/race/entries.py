@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import inspect
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -31,6 +32,8 @@ class Entry:
         origin: Where it comes from, for `config.json`: a race does not go on when it has changed.
             By default the name of the function, with the arguments of a `functools.partial`.
         about: What it is, in one line, for the notes under the table.
+        code: The source of its factory, for the report; by default that of `build`, where Python
+            can find it.
     """
 
     name: str
@@ -39,10 +42,13 @@ class Entry:
     schedule: Callable[[jax.Array, int], jax.Array] = schedule
     origin: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     about: str = ""
+    code: str = ""
 
     def __post_init__(self):
         if not self.origin:
             object.__setattr__(self, "origin", _origin(self.build))
+        if not self.code:
+            object.__setattr__(self, "code", _code(self.build))
 
 
 def entry(
@@ -93,7 +99,7 @@ def entry(
             f"{name} returns a {type(made).__name__}, not an Optax optimizer: let it return an "
             "optax.GradientTransformation(init, update), for example an optax.chain(...)"
         )
-    return Entry(name, build, space, origin=origin or _origin(factory))
+    return Entry(name, build, space, origin=origin or _origin(factory), code=_code(factory))
 
 
 def rate_parameter(factory: Callable) -> str | None:
@@ -128,6 +134,16 @@ def _origin(factory: Callable) -> dict[str, Any]:
         return {**_origin(factory.func), "arguments": arguments}
     name = getattr(factory, "__qualname__", type(factory).__qualname__)
     return {"function": f"{factory.__module__}.{name}"}
+
+
+def _code(factory: Callable) -> str:
+    """Its source; empty where Python cannot find it."""
+    while isinstance(factory, functools.partial):
+        factory = factory.func
+    try:
+        return textwrap.dedent(inspect.getsource(factory))
+    except (OSError, TypeError):
+        return ""
 
 
 def _parameters(factory: Callable) -> Mapping[str, inspect.Parameter]:

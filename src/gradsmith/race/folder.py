@@ -8,6 +8,7 @@ import shutil
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from .errors import RaceError
@@ -15,6 +16,8 @@ from .prepare import program_name
 from .protocol import Race, in_json, written
 from .provenance import versions
 from .records import Record, in_order, read_records
+
+PINNED = ("config", "programs", "versions")  # of `config.json`: what the folder belongs to
 
 
 class Folder:
@@ -27,13 +30,20 @@ class Folder:
         path: Where; made if it is not there.
         config: What was asked.
         programs: Fingerprints of all that is run; None for what has none.
+        about: What else the report tells; it may differ from that of the folder.
 
     Raises:
         RaceError: The folder cannot be written, or is that of something else.
     """
 
-    def __init__(self, path: Path, config: Mapping[str, Any], programs: Mapping[str, str | None]):
-        self.path = path
+    def __init__(
+        self,
+        path: Path,
+        config: Mapping[str, Any],
+        programs: Mapping[str, str | None],
+        about: Mapping[str, Any] = MappingProxyType({}),
+    ):
+        self.path, self.about = path, dict(about)
         self.config, self.programs, self.versions = dict(config), dict(programs), versions()
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -55,7 +65,7 @@ class Folder:
             RaceError: It belongs to another one, which came first.
         """
         if pinned(self.path) is None:
-            content = json.dumps(self._here(), indent=2).encode() + b"\n"
+            content = json.dumps({**self._here(), "about": self.about}, indent=2).encode() + b"\n"
             replace_bytes(self.path / "config.json", content)
         there, here = pinned(self.path) or {}, json.loads(json.dumps(self._here()))
         if found := differences({name: there.get(name) for name in here}, here):
@@ -151,9 +161,9 @@ def pinned(path: Path) -> dict[str, Any] | None:
         there = json.loads(file.read_text())
     except json.JSONDecodeError as error:
         raise RaceError(f"{file} is not readable ({error}): choose another folder") from error
-    if not isinstance(there, dict) or there.keys() != {"config", "programs", "versions"}:
+    if not isinstance(there, dict) or not there.keys() >= set(PINNED):
         raise RaceError(f"{file} is not that of a race of today: choose another folder")
-    return there
+    return {name: there[name] for name in PINNED}
 
 
 def records_of(there: Mapping[str, Any], *paths: Path) -> list[Record]:

@@ -172,7 +172,7 @@ def all_trials(race: Race, records: Iterable[Record]) -> dict[str, list[Settings
         if not finished.issuperset(_tuning(race, known)):
             break
         best = {name: best_trial(race, records, name, len(own)) for name, own in known.items()}
-        if not any(_on_edge(known[name], best[name]) for name in known):
+        if not any(is_on_edge(known[name], best[name]) for name in known):
             break
         for name, own in known.items():
             base = own[best[name] or 0]  # who diverged everywhere is extended from its first
@@ -220,14 +220,9 @@ def _score(selection: str, records: list[Record]) -> tuple[float, float]:
     return statistics.fmean(steps), loss
 
 
-def on_edge(race: Race, records: Iterable[Record], entry: str) -> bool:
+def is_on_edge(trials: list[Settings], best: int | None) -> bool:
     """Whether the best learning rate is the lowest or highest tried: a better may lie outside."""
-    records = list(records)
-    return _on_edge(all_trials(race, records)[entry], best_trial(race, records, entry))
-
-
-def _on_edge(own: list[Settings], best: int | None) -> bool:
-    rates = [one[RATE] for one in own]
+    rates = [one[RATE] for one in trials]
     return best is not None and rates[best] in (min(rates), max(rates))
 
 

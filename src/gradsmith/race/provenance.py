@@ -1,11 +1,18 @@
-"""What computed: Python, packages, options, device and processor."""
+"""What computed: Python, packages, options, device and processor; what was started, and when."""
 
+import datetime
 import os
 import platform
+import shlex
+import sys
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import jax
+
+from .entries import Entry
 
 PACKAGES = ("gradsmith", "jax", "jaxlib", "optax", "flax", "numpy", "scipy")
 OPTIONS = (
@@ -28,6 +35,18 @@ def versions() -> dict[str, str]:
         "device": f"{jax.device_count()} {device.device_kind} ({device.platform})",
         "machine": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
+    }
+
+
+def about(entries: Sequence[Entry]) -> dict[str, Any]:
+    """What a reader of the report wants to know, and no race is refused for: it may differ.
+
+    The command that started the race, the time, and for each entry its routing and its code.
+    """
+    return {
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        "entries": {entry.name: {"about": entry.about, "code": entry.code} for entry in entries},
     }
 
 

@@ -1,129 +1,79 @@
-"""The report of a race: one HTML file that needs nothing else, and the curves as an image."""
+"""The report of races: one HTML file, made from their folders alone, that loads nothing."""
 
 import html
-import json
 import string
-from collections.abc import Iterable
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 from .folder import replace_bytes
-from .plots import curves_png
-from .protocol import Race, written
-from .records import Record
+from .page.markup import table
+from .page.sections import article
 from .rows import rows
-from .series import Series, curves, sweeps, window
-from .table import cells, headings, notes
+from .style import MARKERS, style
+from .table import cells
+from .told import Told, told
 
 
-def write_report(race: Race, records: list[Record], path: Path) -> list[Path]:
-    """Write `curves.png` and `report.html` in the folder `path`; return both paths.
+def write_report(*folders: Path, out: Path | None = None) -> Path:
+    """Write the report of the races in `folders`; return its path.
 
-    The page shows the table of the terminal, the curves with a figure under the mouse, every run,
-    the configuration and the versions. It loads nothing from anywhere.
+    It is made from what the folders hold, so also while a race runs, and by a later version. The
+    file stands alone: figures are drawn in it, and its script only makes them answer.
+
+    Args:
+        folders: At least one.
+        out: The file; by default `report.html` in the only folder, or where the process is.
+
+    Raises:
+        RaceError: A folder is not that of a race, holds no finished run, or is damaged.
     """
-    image, page = path / "curves.png", path / "report.html"
-    replace_bytes(page, _page(race, records).encode())
-    replace_bytes(image, curves_png(race, records))
-    return [image, page]
+    races = [told(folder) for folder in folders]
+    out = out or (folders[0] if len(folders) == 1 else Path()) / "report.html"
+    replace_bytes(out, page(races).encode())
+    return out
 
 
-def _page(race: Race, records: list[Record]) -> str:
-    from plotly.offline import get_plotlyjs
-
-    task, first, trials = race.task, records[0], race.first_trials(race.entries[0])
-    template = resources.files("gradsmith.race").joinpath("report.html").read_text(encoding="utf-8")
-    return string.Template(template).substitute(
-        title=html.escape(f"Race on {task.name}"),
-        subtitle=html.escape(
-            f"{len(race.entries)} optimizers, each tuned by {len(trials)} "
-            f"trials and reported at {race.protocol.seeds} other seeds; {task.steps} steps of "
-            f"{task.examples_per_step:,} {task.unit}"
-        ),
-        table=_table(headings(race), (cells(row) for row in rows(race, records))),
-        notes="".join(f"<li>{html.escape(note)}</li>" for note in notes(race, records)),
-        runs=_table(
-            ["entry", "settings", "seed", "outcome", f"steps to {task.target:g}", "seconds"],
-            map(_run_cells, records),
-        ),
-        config=html.escape(json.dumps(first.config, indent=2)),
-        versions=html.escape(", ".join(f"{k} {v}" for k, v in first.versions.items())),
-        plotly=get_plotlyjs(),
-        plots=_script(_plots(race, records)),
+def page(races: Sequence[Told]) -> str:
+    """The whole page."""
+    tasks = list(dict.fromkeys(one.race.task.name for one in races))
+    title = f"{'Race' if len(races) == 1 else f'{len(races)} races'} on {' and '.join(tasks)}"
+    entries = max(len(one.race.entries) for one in races)
+    side_by_side = _side_by_side(races) if len(races) > 1 else ""
+    articles = [
+        article(one, f"r{number}", len(races) > 1) for number, one in enumerate(races, start=1)
+    ]
+    return string.Template(_resource("report.html")).substitute(
+        title=html.escape(title),
+        style=_resource("report.css") + _hues(entries),
+        body=side_by_side + "".join(articles),
+        script=_resource("report.js"),
+        markers=[marker for marker, _ in MARKERS],
     )
 
 
-def _table(head: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
-    def line(texts: Iterable[str], tag: str) -> str:
-        return "<tr>" + "".join(f"<{tag}>{html.escape(text)}</{tag}>" for text in texts) + "</tr>"
-
-    body = "".join(line(texts, "td") for texts in lines)
-    return f"<table><thead>{line(head, 'th')}</thead><tbody>{body}</tbody></table>"
-
-
-def _run_cells(record: Record) -> list[str]:
-    return [
-        record.entry,
-        written(record.settings),
-        str(record.seed) if record.seed >= 0 else f"tuning {-record.seed}",
-        record.outcome(),
-        "not reached" if record.steps_to_target is None else str(record.steps_to_target),
-        f"{record.timing['run']:.1f}",
+def _side_by_side(races: Sequence[Told]) -> str:
+    heads = ["race", "task", "entry", "best trial", "loss", "steps to the target", "time a step"]
+    lines = [
+        [one.path.name, one.race.task.name, *cells(row)[:5]]
+        for one in races
+        for row in rows(one.race, one.records)
     ]
+    return (
+        '<section aria-labelledby="all"><h2 id="all">Side by side</h2>'
+        + table(heads, lines, "Every entry of every race; losses compare within one task only")
+        + "</section>"
+    )
 
 
-def _plots(race: Race, records: list[Record]) -> dict[str, Any]:
-    target = {
-        "type": "line",
-        "xref": "paper",
-        "x0": 0,
-        "x1": 1,
-        "y0": race.task.target,
-        "y1": race.task.target,
-        "line": {"color": "gray", "width": 1, "dash": "dot"},
-    }
-    loss = {"title": {"text": "validation loss"}}
-    rates = {
-        "title": {"text": "learning rate"},
-        "type": "log",
-    }
-    along, over = curves(race, records), sweeps(race, records)
-    steps = {"title": {"text": "step"}}
-    return {
-        "curves": {
-            "data": _traces(along, "lines"),
-            "layout": {
-                "xaxis": steps,
-                "yaxis": {**loss, "range": window(along)},
-                "shapes": [target],
-            },
-        },
-        "sweeps": {
-            "data": _traces(over, "lines+markers"),
-            "layout": {"xaxis": rates, "yaxis": loss},
-        },
-    }
+def _hues(entries: int) -> str:
+    """The colours of the entries, on light and on dark paper."""
+    light, dark = (
+        "".join(f".e{n}{{--c:{getattr(style(n), paper)}}}" for n in range(entries))
+        for paper in ("light", "dark")
+    )
+    return f"{light}@media screen and (prefers-color-scheme: dark){{{dark}}}"
 
 
-def _traces(shown: list[Series], mode: str) -> list[dict[str, Any]]:
-    """The lines of a plot; the lines of one entry share a legend, and are hidden together."""
-    entries = [series.entry for series in shown]
-    return [
-        {
-            "x": series.x,
-            "y": series.y,
-            "name": series.entry,
-            "legendgroup": series.entry,
-            "showlegend": entries.index(series.entry) == number,
-            "mode": mode,
-            "line": {"color": series.colour},
-            "hovertemplate": f"{series.label}<br>%{{x:,}}: %{{y:.4f}}<extra></extra>",
-        }
-        for number, series in enumerate(shown)
-    ]
-
-
-def _script(value: Any) -> str:
-    """JSON that may stand inside a script element, whatever strings it holds."""
-    return json.dumps(value).replace("<", "\\u003c")
+def _resource(name: str) -> str:
+    return resources.files("gradsmith.race").joinpath("page", name).read_text(encoding="utf-8")

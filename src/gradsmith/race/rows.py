@@ -6,7 +6,7 @@ import math
 import statistics
 
 from . import inference
-from .protocol import Race, all_trials, best_trial, on_edge
+from .protocol import Race, all_trials, best_trial, is_on_edge
 from .records import Record
 from .space import Settings
 
@@ -17,7 +17,8 @@ class Row:
 
     Args:
         entry: Its name.
-        settings: Of its best trial; None if every trial diverged.
+        runs: How many of its runs are finished; what follows is of these.
+        settings: Of its best trial; None if every trial diverged, or none is finished.
         on_edge: Whether the best learning rate is the lowest or the highest that was tried, so
             that a better one may lie outside.
         losses: Final losses on the report data, one a reported seed; None for a diverged run.
@@ -27,12 +28,13 @@ class Row:
         passes_to_target: Forward and backward passes until then, likewise.
         confidence: Of the intervals of both medians.
         passes: Forward and backward passes through the model in a step, over the entry's records.
-        step: Seconds of a step, the median over the entry's records.
+        step: Seconds of a step, the median over the entry's records; NaN without any.
         update_share: Time of the update over that of the step, likewise.
         tied: Whether no other entry is better by the data (see `Pair`).
     """
 
     entry: str
+    runs: int
     settings: Settings | None
     on_edge: bool
     losses: tuple[float | None, ...]
@@ -44,6 +46,11 @@ class Row:
     step: float
     update_share: float
     tied: bool = False
+
+    @property
+    def all_diverged(self) -> bool:
+        """Whether no trial that is finished has a loss."""
+        return self.settings is None and self.runs > 0
 
     @property
     def loss(self) -> float:
@@ -114,7 +121,7 @@ def rows(race: Race, records: list[Record]) -> list[Row]:
 def _row(race: Race, records: list[Record], entry: str, known: list[Settings]) -> Row:
     own = [record for record in records if record.entry == entry]
     reported = _reported(records, entry)
-    best = best_trial(race, records, entry)
+    best = best_trial(race, own, entry)
     losses = tuple(record.validation_loss for record in reported)
     steps, passes, confidence = None, None, 1.0
     if reported:
@@ -126,11 +133,13 @@ def _row(race: Race, records: list[Record], entry: str, known: list[Settings]) -
         passes, _ = inference.median_time(found)
     finite = [loss for loss in losses if loss is not None]
     known_mean = len(finite) == len(losses) > 1
-    total = sum(record.curve.step[-1] for record in own)
+    total = sum(record.curve.step[-1] for record in own) or 1
+    shares = [record.timing["update"] / record.timing["step"] for record in own]
     return Row(
         entry=entry,
+        runs=len(own),
         settings=None if best is None else known[best],
-        on_edge=on_edge(race, records, entry),
+        on_edge=is_on_edge(known, best),
         losses=losses,
         interval=inference.paired(finite, LEVEL).interval if known_mean else (math.nan, math.nan),
         steps_to_target=steps,
@@ -140,8 +149,8 @@ def _row(race: Race, records: list[Record], entry: str, known: list[Settings]) -
             sum(record.passes["forward"] for record in own) / total,
             sum(record.passes["backward"] for record in own) / total,
         ),
-        step=statistics.median(record.timing["step"] for record in own),
-        update_share=statistics.median(r.timing["update"] / r.timing["step"] for r in own),
+        step=statistics.median(r.timing["step"] for r in own) if own else math.nan,
+        update_share=statistics.median(shares) if own else math.nan,
     )
 
 

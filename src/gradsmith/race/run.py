@@ -11,6 +11,7 @@ from .folder import Folder, configuration
 from .lock import locked
 from .prepare import Prepared, prepare
 from .protocol import Race, jobs
+from .provenance import about
 from .records import Record, append_record
 from .runner import Runner
 
@@ -72,7 +73,7 @@ def run_race(
     """
     prepared = race if isinstance(race, Prepared) else prepare(race)
     race, executor = prepared.race, executor or Executor()
-    folder = Folder(path, configuration(race), prepared.fingerprints)
+    folder = Folder(path, configuration(race), prepared.fingerprints, about(race.entries))
     with locked(path, executor.worker) as tell, display or _default_display() as shown:
         records = folder.read()
         if not jobs(race, records):

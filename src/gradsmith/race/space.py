@@ -38,7 +38,8 @@ class Range:
             raise RaceError(f"a logarithmic range has positive ends, got {self}")
 
     def __str__(self) -> str:
-        return f"{'log' if self.logarithmic else 'uniform'}({self.low:g}, {self.high:g})"
+        low, high = (repr(float(end)).removesuffix(".0") for end in (self.low, self.high))
+        return f"{'log' if self.logarithmic else 'uniform'}({low}, {high})"
 
     def at(self, place: float) -> float:
         """The number at a place from 0 to 1, in three digits."""

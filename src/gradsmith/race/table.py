@@ -2,6 +2,9 @@
 
 import math
 
+from rich import box
+from rich.console import Group
+from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -9,6 +12,7 @@ from .inference import Interval
 from .protocol import Race, written
 from .records import Record, in_digits
 from .rows import Row, rows
+from .trouble import troubles
 from .verdict import verdict
 
 
@@ -29,44 +33,43 @@ def cells(row: Row) -> list[str]:
     """One line of the table."""
     return [
         f"{row.entry}{' =' if row.tied else ''}",
-        "none" if row.settings is None else f"{written(row.settings)}{' *' if row.on_edge else ''}",
+        _trial(row),
         _losses(row),
-        _steps(row.steps_to_target),
-        _duration(row.step),
-        f"{row.update_share:.1%}",
+        _steps(row.steps_to_target) if row.losses or row.all_diverged else "to come",
+        duration(row.step) if row.runs else "to come",
+        f"{row.update_share:.1%}" if row.runs else "to come",
     ]
 
 
 def notes(race: Race, records: list[Record]) -> list[str]:
-    """What has to be said about the table: the verdict, ties, edges, divergence, its worth."""
-    shown = rows(race, records)
-    said = verdict(race, records)
-    tied = [row.entry for row in shown if row.tied]
-    if tied:
-        said.append(
-            f"= {' and '.join(tied)}: no entry is shown to be better; their order is chance"
-        )
-    said += [f"{entry.name}: {entry.about}" for entry in race.entries if entry.about]
-    said += [
+    """What has to be said about the table: the verdict, ties, what went wrong, its worth."""
+    return [
+        *verdict(race, records),
+        *ties(race, records),
+        *troubles(race, records),
+        *(f"{entry.name}: {entry.about}" for entry in race.entries if entry.about),
+        *passes(race, records),
+        worth(race),
+    ]
+
+
+def ties(race: Race, records: list[Record]) -> list[str]:
+    """Who is first together."""
+    tied = [row.entry for row in rows(race, records) if row.tied]
+    if not tied:
+        return []
+    return [f"= {' and '.join(tied)}: no entry is shown to be better; their order is chance"]
+
+
+def passes(race: Race, records: list[Record]) -> list[str]:
+    """Who evaluates the model more than once in a step."""
+    return [
         f"{row.entry} takes {row.passes[0]:.3g} forward and {row.passes[1]:.3g} backward passes "
         "through the model in a step, where others take one of each: steps do not compare; it "
         f"comes to the target after {_steps(row.passes_to_target)} passes"
-        for row in shown
-        if max(row.passes) > 1
+        for row in rows(race, records)
+        if row.runs and max(row.passes) > 1
     ]
-    edges = [row.entry for row in shown if row.on_edge]
-    if edges:
-        said.append(
-            f"* the lowest or highest learning rate tried: a better one for {' and '.join(edges)} "
-            "may lie outside; race again with wider rates"
-        )
-    said += [
-        f"{r.entry} with {written(r.settings)} and "
-        f"{f'seed {r.seed}' if r.seed >= 0 else f'tuning seed {-r.seed}'} {r.outcome()}"
-        for r in records
-        if r.diverged_at is not None
-    ]
-    return [*said, worth(race)]
 
 
 def worth(race: Race) -> str:
@@ -87,17 +90,34 @@ def worth(race: Race) -> str:
 
 
 def table(race: Race, records: list[Record]) -> RichTable:
-    """The table for a terminal."""
-    out = RichTable(title=f"Race on {race.task.name}", title_justify="left")
-    for number, heading in enumerate(headings(race)):
-        out.add_column(heading, justify="right" if number else "left", vertical="bottom")
+    """The table for a terminal of 80 columns or more: the best trial under the name."""
+    out = RichTable(
+        title=f"Race on {race.task.name}",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    entry, trial, *others = headings(race)
+    out.add_column(f"{entry}\n  {trial}", overflow="fold")
+    for heading in others:
+        text = heading.replace(" of ", "\nof ").replace(" a ", " a\n").replace(" / ", " /\n")
+        out.add_column(text, justify="right", vertical="top", no_wrap=True)
     for row in rows(race, records):
-        out.add_row(*map(Text, cells(row)))
+        name, settings, *figures = cells(row)
+        first = Group(Text(name), Padding(Text(settings), (0, 0, 0, 2)))
+        out.add_row(first, *map(Text, figures))
     return out
 
 
-def _losses(row: Row) -> str:
+def _trial(row: Row) -> str:
     if row.settings is None:
+        return "none" if row.runs else "to come"
+    return f"{written(row.settings)}{' *' if row.on_edge else ''}"
+
+
+def _losses(row: Row) -> str:
+    if row.all_diverged:
         return "diverged at every trial"
     diverged = row.losses.count(None)
     if diverged:
@@ -120,7 +140,15 @@ def _steps(time: Interval | None) -> str:
     return f"{time.estimate:.0f} ({time.low:.0f} to {high})"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """A time in three digits, with a unit that fits.
+
+    Examples:
+        >>> print(duration(83.0), duration(0.0203), duration(0.0))
+        83 s 20.3 ms 0 s
+    """
+    if seconds == 0:
+        return "0 s"
     for factor, unit in ((1, "s"), (1e3, "ms")):
         if seconds * factor >= 1:
             return f"{seconds * factor:.3g} {unit}"

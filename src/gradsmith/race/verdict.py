@@ -32,6 +32,22 @@ def verdict(race: Race, records: list[Record]) -> list[str]:
     return said
 
 
+def lead(race: Race, records: list[Record]) -> str:
+    """Who ended lowest, with its figures; that nobody did, while nothing is reported."""
+    first = rows(race, records)[0]
+    if math.isinf(first.loss):
+        return "No entry has a mean loss on the report data."
+    ended = f"{first.entry} ended lowest, at {in_digits(first.loss)}"
+    half = (first.interval[1] - first.interval[0]) / 2
+    known = "" if math.isnan(half) else f" ± {half:.2g}"
+    seeds = f"mean of {len(first.losses)} seeds" if len(first.losses) > 1 else "one seed"
+    time = first.steps_to_target
+    reached = time is not None and math.isfinite(time.estimate)
+    came = f"came to {race.task.target:g} after {time.estimate:.0f}" if time and reached else ""
+    missed = f"did not come to {race.task.target:g} within {race.task.steps}"
+    return f"{ended}{known} ({seeds}), and {came or missed} steps."
+
+
 def sentence(pair: Pair, comparisons: int) -> str:
     """What is known about a pair.
 

@@ -1,0 +1,51 @@
+"""`gradsmith report`: the page of one race or several, from their folders."""
+
+import sys
+import webbrowser
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from ..race import RaceError, write_figures, write_report
+from .loading import UsageError
+
+Optional = Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")]
+
+
+def report(
+    folders: Annotated[
+        tuple[Path, ...],
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="FOLDER ...", help_behavior_hint=""),
+    ],
+    /,
+    out: Optional = None,
+    figures: Optional = None,
+    open: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+) -> int:
+    """Make the report of races from their folders: while they run, and after an upgrade.
+
+    Args:
+        folders: Folders that `gradsmith race` has written; several stand in one page.
+        out: The page; by default `report.html` in the folder, or here for several.
+        figures: A folder for every figure as SVG, PDF and PNG, and for the tables as LaTeX and
+            Markdown.
+        open: Show the page in a browser.
+    """
+    if not folders:
+        raise UsageError("name at least one folder of a race, such as runs/shakespeare-8c1f02")
+    try:
+        page = write_report(*folders, out=out)
+        written = [page]
+        if figures is not None:
+            if find_spec("matplotlib") is None:
+                raise UsageError("--figures needs matplotlib: pip install 'gradsmith[race]'")
+            written += [path for folder in folders for path in write_figures(folder, figures)]
+    except (RaceError, OSError) as error:
+        raise UsageError(str(error)) from error
+    print("wrote", ", ".join(map(str, written)), file=sys.stderr)
+    if open:
+        webbrowser.open(page.resolve().as_uri())
+    return 0

@@ -1,0 +1,149 @@
+"""Maps of numbers in colours, as images of a pixel a number inside an SVG."""
+
+import base64
+import html
+import math
+import struct
+import zlib
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from ..readings import Reading
+from .svg import tick_text
+
+# From dark to light in equal steps to the eye (viridis of matplotlib, CC0), and from blue over
+# white to red (RdBu of ColorBrewer): both for people who see no red or no green as well.
+SEQUENCE = ("440154", "414487", "2a788e", "22a884", "7ad151", "fde725")
+DIVERGING = ("2166ac", "67a9cf", "d1e5f0", "f7f7f7", "fddbc7", "ef8a62", "b2182b")
+
+WIDTH, NAMES, GAP, ROW, HEAD = 840, 176, 12, 15, 40
+
+
+class Map(NamedTuple):
+    """One map: `ends` are the numbers of the first and the last colour."""
+
+    name: str
+    layers: dict[str, Reading]
+    ends: tuple[float, float]
+    logarithmic: bool
+    colours: Sequence[str]
+
+
+def heat_maps(name: str, maps: Sequence[Map], axis: str, title: str, words: str) -> str:
+    """Maps side by side, a layer a row in all of them.
+
+    Args:
+        name: Of the figure in the page.
+        maps: At least one.
+        axis: What runs from left to right.
+        title: Of the figure, for who cannot see it.
+        words: What it shows, with its numbers.
+    """
+    layers = list(dict.fromkeys(layer for one in maps for layer in one.layers))
+    wide = (WIDTH - NAMES) / len(maps) - GAP
+    below = HEAD + ROW * len(layers)
+    body = [
+        f'<text x="{NAMES - GAP}" y="{HEAD + ROW * n + 11}" text-anchor="end">'
+        f"{_end(layer, 26)}</text>"
+        for n, layer in enumerate(layers)
+    ]
+    for number, one in enumerate(maps):
+        left = NAMES + number * (wide + GAP)
+        at = sorted({at for own in one.layers.values() for at in own.at})
+        bar = [[colour(n / 63, one.colours) for n in range(64)]]
+        low, high = map(_briefly, one.ends)
+        body += [
+            f'<text x="{left:.1f}" y="12">{_start(one.name, int(wide / 6.5))}</text>',
+            _image(bar, left, 17, wide, 6),
+            _ends(left, wide, 35, low, high),
+            _image(_pixels(one, layers, at), left, HEAD, wide, below - HEAD),
+            _ends(left, wide, below + 14, f"{axis} {at[0]}", str(at[-1])),
+        ]
+    return (
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{html.escape(title)}, maps">'
+        f'<svg class="heat" id="{name}" viewBox="0 0 {WIDTH} {below + 20}" role="img" '
+        f'aria-labelledby="{name}-title {name}-words"><title id="{name}-title">'
+        f'{html.escape(title)}</title><desc id="{name}-words">{html.escape(words)}</desc>'
+        f"{''.join(body)}</svg></div>"
+    )
+
+
+def _ends(left: float, wide: float, y: int, first: str, last: str) -> str:
+    return (
+        f'<text class="tick" x="{left:.1f}" y="{y}">{first}</text>'
+        f'<text class="tick" x="{left + wide:.1f}" y="{y}" text-anchor="end">{last}</text>'
+    )
+
+
+def _briefly(number: float) -> str:
+    small = 0 < abs(number) < 0.01
+    return tick_text(float(f"{number:.2g}")) if not small else f"{number:.1e}".replace("e-0", "e-")
+
+
+def _pixels(one: Map, layers: Sequence[str], at: Sequence[int]) -> list[list[bytes]]:
+    place: Callable[[float], float] = _log if one.logarithmic else float
+    low, high = map(place, one.ends)
+    rows = []
+    for layer in layers:
+        own = one.layers.get(layer, Reading([], []))
+        values = dict(zip(own.at, own.value, strict=True))
+        shares = (_share(values.get(step), place, low, high) for step in at)
+        rows.append([colour(share, one.colours) for share in shares])
+    return rows
+
+
+def _log(value: float) -> float:
+    return math.log(value) if value > 0 else math.nan
+
+
+def _share(
+    value: float | None, place: Callable[[float], float], low: float, high: float
+) -> float | None:
+    at = math.nan if value is None else place(value)
+    if math.isnan(at):
+        return None
+    return 0.5 if low == high else (at - low) / (high - low)
+
+
+def colour(share: float | None, colours: Sequence[str]) -> bytes:
+    """Red, green, blue and opacity at a share of the way; nothing at all for None.
+
+    Examples:
+        >>> list(colour(0.5, ("000000", "ff0000"))), list(colour(None, SEQUENCE))
+        ([128, 0, 0, 255], [0, 0, 0, 0])
+    """
+    if share is None:
+        return bytes(4)
+    at = min(1.0, max(0.0, share)) * (len(colours) - 1)
+    lower = min(int(at), len(colours) - 2)
+    one, other = bytes.fromhex(colours[lower]), bytes.fromhex(colours[lower + 1])
+    mixed = (round(a + (at - lower) * (b - a)) for a, b in zip(one, other, strict=True))
+    return bytes([*mixed, 255])
+
+
+def _image(rows: Sequence[Sequence[bytes]], x: float, y: int, width: float, height: int) -> str:
+    content = base64.b64encode(png(rows)).decode()
+    return (
+        f'<image x="{x:.1f}" y="{y}" width="{width:.1f}" height="{height}" '
+        f'preserveAspectRatio="none" href="data:image/png;base64,{content}"/>'
+    )
+
+
+def png(rows: Sequence[Sequence[bytes]]) -> bytes:
+    """An image of pixels of four bytes (PNG, https://www.w3.org/TR/png: 11.2, without filter)."""
+    head = struct.pack(">IIBBBBB", len(rows[0]), len(rows), 8, 6, 0, 0, 0)
+    pixels = zlib.compress(b"".join(b"\0" + b"".join(row) for row in rows), 9)
+    chunks = ((b"IHDR", head), (b"IDAT", pixels), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in chunks
+    )
+
+
+def _end(text: str, most: int) -> str:
+    """As much of the end of a name as fits: layers differ there."""
+    return html.escape(text if len(text) <= most else f"…{text[1 - most :]}")
+
+
+def _start(text: str, most: int) -> str:
+    return html.escape(text if len(text) <= most else f"{text[: most - 1]}…")

@@ -1,0 +1,164 @@
+"""Heat maps of what was read inside the optimizers: a layer a row, a step a column."""
+
+import html
+import math
+import statistics
+
+from ..protocol import best_trial
+from ..readings import SPECTRUM, Reading, read_readings
+from ..records import in_digits
+from ..series import finite
+from ..told import Told
+from .heat import DIVERGING, SEQUENCE, Map, heat_maps
+from .markup import folded, items, table
+
+Layers = dict[str, Reading]
+FIRST = ("update_ratio", "effective_rate")  # what tells most stands first
+FAR = 6.0  # times the median distance from the median: a layer that is told by its name
+
+
+def inside(one: Told, place: str) -> str:
+    """Each reading of each entry, and the difference of the first two entries; or nothing."""
+    runs = _runs(one)
+    found = read_readings(one.path, runs)
+    names = [entry.name for entry in one.race.entries]
+    parts = []
+    for number, reading in enumerate(sorted(found, key=lambda name: (name not in FIRST, name))):
+        own = {name: found[reading][name] for name in names if name in found[reading]}
+        if any(finite(layer.value) for layers in own.values() for layer in layers.values()):
+            parts.append(_reading(f"{place}-inside-{number}", reading, own))
+    if not parts:
+        return ""
+    told = ", ".join(f"{name}: {_run(*runs[name])}" for name in names if name in runs)
+    return f'<p class="faint">One run of each entry: {html.escape(told)}.</p>' + "".join(parts)
+
+
+def _runs(one: Told) -> dict[str, tuple[int, int]]:
+    """The run that is shown of each entry: its first reported one, else its best in tuning."""
+    runs = {}
+    for entry in one.race.entries:
+        own = [record for record in one.records if record.entry == entry.name]
+        best = best_trial(one.race, own, entry.name)
+        reported = sorted((r.seed, r.trial) for r in own if r.seed >= 0)
+        if reported:
+            runs[entry.name] = reported[0][::-1]
+        elif best is not None:
+            runs[entry.name] = (best, -1)
+    return runs
+
+
+def _run(trial: int, seed: int) -> str:
+    return f"trial {trial}, " + (f"seed {seed}" if seed >= 0 else f"tuning seed {-seed}")
+
+
+def _reading(place: str, reading: str, own: dict[str, Layers]) -> str:
+    title = reading.replace("_", " ")
+    values = [v for layers in own.values() for one in layers.values() for v in finite(one.value)]
+    logarithmic = min(values) > 0 and max(values) / min(values) > 10
+    ends = (min(values), max(values))
+    maps = [Map(name, layers, ends, logarithmic, SEQUENCE) for name, layers in own.items()]
+    said = [sentence for name, layers in own.items() for sentence in odd_layers(name, layers)]
+    if len(own) > 1:
+        (one, first), (other, second) = list(own.items())[:2]
+        apart = difference(first, second, logarithmic)
+        values = [abs(v) for layer in apart.values() for v in finite(layer.value)]
+        if values and max(values) > 0:
+            span = (-max(values), max(values))
+            sign = "log10 of the ratio" if logarithmic else "difference"
+            maps.append(Map(f"{one} - {other}", apart, span, False, DIVERGING))
+            said.append(_parting(f"{sign} of {one} and {other}", apart, max(values)))
+    axis = "number" if SPECTRUM in reading else "step"
+    words = " ".join([f"{title}, a layer a row.", *map(_range, maps)])
+    layers = list(dict.fromkeys(layer for of_entry in own.values() for layer in of_entry))
+    numbers = table(
+        ["layer", *own],
+        [[layer, *(_last(of_entry.get(layer)) for of_entry in own.values())] for layer in layers],
+        f"{title}, the last {'value' if axis == 'number' else 'reading'}",
+    )
+    return (
+        f'<figure class="inside">{heat_maps(place, maps, axis, title, words)}'
+        f"<figcaption>{html.escape(title)}</figcaption>{items(said)}"
+        f"{folded(f'{title} in numbers', numbers)}</figure>"
+    )
+
+
+def odd_layers(name: str, layers: Layers) -> list[str]:
+    """A sentence on the layer that lies far from all others, as a wrong rate makes it.
+
+    Examples:
+        >>> values = {"a": -2.0, "b": -2.1, "c": -1.9, "d": -2.05, "e": -4.0}
+        >>> odd_layers("muon", {layer: Reading([10], [v]) for layer, v in values.items()})
+        ['muon: e is far from the other layers, at -4.000 where their median is -2.050']
+    """
+    middle = {
+        layer: statistics.median(known)
+        for layer, one in layers.items()
+        if (known := finite(one.value))
+    }
+    if len(middle) < 4:
+        return []
+    median = statistics.median(middle.values())
+    usual = statistics.median(abs(value - median) for value in middle.values())
+    layer = max(middle, key=lambda layer: abs(middle[layer] - median))
+    if abs(middle[layer] - median) <= max(FAR * usual, 1e-3 * abs(median)):
+        return []
+    return [
+        f"{name}: {layer} is far from the other layers, at {_digits(middle[layer])} where their "
+        f"median is {_digits(median)}"
+    ]
+
+
+def difference(first: Layers, second: Layers, logarithmic: bool) -> Layers:
+    """Layer by layer where both were read: first minus second, or log10 of the ratio.
+
+    Examples:
+        >>> one, other = {"w": Reading([1, 2], [10.0, 3.0])}, {"w": Reading([1], [0.1])}
+        >>> difference(one, other, logarithmic=True)["w"]
+        Reading(at=[1], value=[2.0])
+    """
+    found = {}
+    for layer, one in first.items():
+        if layer in second:
+            there = dict(zip(second[layer].at, second[layer].value, strict=True))
+            both = [
+                (at, _apart(value, there[at], logarithmic))
+                for at, value in zip(one.at, one.value, strict=True)
+                if at in there
+            ]
+            found[layer] = Reading([at for at, _ in both], [value for _, value in both])
+    return {layer: one for layer, one in found.items() if one.at}
+
+
+def _apart(one: float | None, other: float | None, logarithmic: bool) -> float | None:
+    if one is None or other is None:
+        return None
+    if not logarithmic:
+        return one - other
+    return math.log10(one / other) if one > 0 and other > 0 else None
+
+
+def _parting(what: str, apart: Layers, most: float) -> str:
+    """Where the difference is first half as large as it ever is."""
+    at, layer = min(
+        (at, layer)
+        for layer, one in apart.items()
+        for at, value in zip(one.at, one.value, strict=True)
+        if value is not None and abs(value) >= most / 2
+    )
+    return f"the {what} is at most {_digits(most)}, and half of that first at {at} in {layer}"
+
+
+def _range(one: Map) -> str:
+    values = [(v, layer) for layer, own in one.layers.items() for v in finite(own.value)]
+    if not values:
+        return f"{one.name}: nothing finite."
+    (low, lowest), (high, highest) = min(values), max(values)
+    return f"{one.name}: from {_digits(low)} in {lowest} to {_digits(high)} in {highest}."
+
+
+def _last(one: Reading | None) -> str:
+    return "" if one is None else _digits(one.value[-1])
+
+
+def _digits(value: float | None) -> str:
+    return "none" if value is None else "0" if value == 0 else in_digits(value)

@@ -1,0 +1,103 @@
+"""Heat maps come from the file of readings alone, and say where a layer is odd."""
+
+import json
+import zlib
+
+import pytest
+from race_folders import made, write
+
+from gradsmith.race import write_report
+from gradsmith.race.page.heat import png
+from gradsmith.race.readings import Reading, read_readings
+
+LAYERS = ("embedding", "up", "down", "query", "head")
+
+
+def line(entry="a", trial=1, seed=0, step=10, **values):
+    one = {"entry": entry, "trial": trial, "seed": seed, "step": step, "values": values}
+    return json.dumps(one) + "\n"
+
+
+def read(tmp_path, *lines):
+    (tmp_path / "readings.jsonl").write_text("".join(lines))
+    return read_readings(tmp_path, {"a": (1, 0)})
+
+
+def test_readings_are_sorted_by_reading_entry_and_layer(tmp_path):
+    lines = (line(step=step, **{"w/size": step / 10, "blocks/v/size": 2.0}) for step in (20, 10))
+    w, v = Reading([10, 20], [1.0, 2.0]), Reading([10, 20], [2.0, 2.0])
+    assert read(tmp_path, *lines) == {"size": {"a": {"w": w, "blocks/v": v}}}
+
+
+def test_other_runs_and_a_line_that_is_being_written_are_left_out(tmp_path):
+    lines = (line(**{"w/x": 1.0}), line(trial=0, **{"w/x": 2.0}), line(seed=1, **{"w/x": 3.0}))
+    assert read(tmp_path, *lines, '{"entry"') == {"x": {"a": {"w": Reading([10], [1.0])}}}
+
+
+def test_a_step_that_is_read_again_counts_once(tmp_path):
+    found = read(tmp_path, line(**{"w/x": 1.0}), line(**{"w/x": 4.0}))
+    assert found["x"]["a"]["w"] == Reading([10], [4.0])
+
+
+def test_matrices_of_a_leaf_are_averaged_and_a_spectrum_is_not(tmp_path):
+    found = read(
+        tmp_path,
+        line(step=10, **{"w/x": [1.0, 3.0, None], "w/spectrum": [9.0, 9.0]}),
+        line(step=20, **{"w/x": None, "w/spectrum": [[4.0, 1.0], [2.0, 0.0]]}),
+    )
+    assert found["x"]["a"]["w"] == Reading([10, 20], [2.0, None])
+    assert found["spectrum"]["a"]["w"] == Reading([1, 2], [3.0, 0.5])
+
+
+@pytest.fixture
+def page(tmp_path):
+    """The report of a race in which a layer of `b` gets updates that are ten times too small."""
+    asked, records = made(("a", "b"), seeds=1)
+    folder = write(tmp_path / "race", asked, records)
+    chosen = {one.entry: one.trial for one in records if one.seed == 0}
+    with (folder / "readings.jsonl").open("w") as file:
+        for entry in ("a", "b"):
+            for step in (100, 200, 300):
+                values = {
+                    f"{layer}/update_ratio": -2.5 - 0.02 * number - 0.001 * step
+                    for number, layer in enumerate(LAYERS)
+                }
+                values["query/update_ratio"] -= (entry == "b" and step > 100) * 1.0
+                file.write(line(entry, chosen[entry], 0, step, **values))
+    return write_report(folder).read_text()
+
+
+def test_a_layer_that_is_ten_times_too_small_is_named(page):
+    assert "<li>b: query is far from the other layers, at -3.760 where their median" in page
+    assert "a: query is far" not in page
+    assert (
+        "the difference of a and b is at most 1.000, and half of that first at 200 in query" in page
+    )
+
+
+def test_maps_say_their_range_in_words(page):
+    assert "a: from -2.880 in head to -2.600 in embedding." in page
+    assert "b: from -3.860 in query to -2.600 in embedding." in page
+
+
+def test_no_readings_no_section(tmp_path):
+    page = write_report(write(tmp_path / "race", *made(("a",), seeds=1))).read_text()
+    assert "Inside" not in page
+
+
+def test_an_image_holds_its_pixels():
+    rows = [[bytes([1, 2, 3, 255]), bytes(4)], [bytes([7] * 4), bytes([9] * 4)]]
+    content = png(rows)
+    assert content[16:24] == (2).to_bytes(4, "big") * 2
+    start = content.index(b"IDAT") + 4
+    length = int.from_bytes(content[start - 8 : start - 4], "big")
+    pixels = zlib.decompress(content[start : start + length])
+    assert pixels == b"".join(b"\0" + b"".join(row) for row in rows)
+
+
+def test_nothing_finite_is_nothing_to_draw(tmp_path):
+    asked, records = made(("a",), seeds=1)
+    folder = write(tmp_path / "race", asked, records)
+    chosen = next(one.trial for one in records if one.seed == 0)
+    (folder / "readings.jsonl").write_text(line("a", chosen, 0, **{"w/x": None}))
+    assert "Inside" not in write_report(folder).read_text()
