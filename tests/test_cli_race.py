@@ -287,7 +287,7 @@ def test_misuse_is_one_message_and_exit_code_two(race, arguments, message):
 @pytest.mark.parametrize(
     ("task", "message"),
     [
-        ("shakespear", "no task is called 'shakespear'; there is shakespeare, and your own"),
+        ("shakespear", "no task is called 'shakespear'; there is shakespeare, shakespeare_1m, "),
         ("task.py:wrong", "task.py:wrong returns a int, not a gradsmith.race.Task"),
         ("task.py:broken", "task task.py:broken fails: OSError: no such data"),
         ("mine.py:three", "mine.py:three is a int, not a function that makes a Task"),

@@ -11,11 +11,12 @@ from rich.console import Console
 
 from .checkpoints import Checkpoints
 from .compiled import Compiled
-from .course import Course, curve_steps, train
+from .course import Course, train
 from .display import Bars, Display, Lines
 from .examine import examine_rate
 from .folder import Folder, configuration
 from .lock import locked
+from .points import curve_steps
 from .prepare import Prepared, prepare, program_name
 from .protocol import Race, Run, all_trials, next_run
 from .records import Curve, Record, append_record
