@@ -102,7 +102,7 @@ def test_who_ends_above_the_target_is_slower_than_any_factor():
     ("races", "message"),
     [
         ([], "at least one task"),
-        ([race("a"), race("a")], "two tasks of the suite are called a"),
+        ([race("a"), race("a")], "two tasks are called a"),
         ([race("a"), race("b", "sgd", "another")], "a has same, sgd and b has another, sgd"),
     ],
 )

@@ -1,5 +1,7 @@
 """What holds for every task, and that each is the problem that it claims to be."""
 
+import dataclasses
+import functools
 import hashlib
 import lzma
 import math
@@ -23,7 +25,7 @@ from gradsmith.race.tasks.experts import Experts, experts
 from gradsmith.race.tasks.fashion_patches import PatchTransformer, cut
 from gradsmith.race.tasks.functional import cross_entropy
 from gradsmith.race.tasks.linear_attention import GatedMemory, decaying_sum, linear_attention
-from gradsmith.race.tasks.lora import frozen, in_capitals, lora
+from gradsmith.race.tasks.lora import frozen, in_capitals
 from gradsmith.race.tasks.shakespeare import shakespeare
 from gradsmith.race.tasks.text import plays
 
@@ -52,8 +54,12 @@ KNOWS_NOTHING = {
 }
 
 
-def made(name, **more):
-    return task_maker(name)(**{**SMALL[name], **more})
+@functools.cache
+def made(name):
+    """The task in a small size, its functions compiled: op by op they take many times as long."""
+    task = task_maker(name)(**SMALL[name])
+    compiled = {part: jax.jit(getattr(task, part)) for part in ("init", "loss", "batch")}
+    return dataclasses.replace(task, **compiled)
 
 
 def parameters(task):
@@ -127,7 +133,7 @@ def test_the_decoders_have_the_sizes_of_their_names(name, millions):
 
 @pytest.mark.parametrize("name", ["fashion_conv", "fashion_patches", "tabular", "autoencoder"])
 def test_a_little_training_helps(name, tmp_path, standard_promotion):
-    task = made(name, steps=40)
+    task = task_maker(name)(**SMALL[name], steps=40)
     entry = Entry("adam", optax.adam)
     _, record = run_race(Race(task, (entry,), (0.01,), Protocol(seeds=1)), tmp_path)
     start, *_, end = record.curve.validation_loss
@@ -196,7 +202,7 @@ def test_the_autoencoder_is_narrow_in_the_middle_and_ill_conditioned():
 
 
 def test_the_code_and_the_output_are_linear_and_the_rest_is_between_zero_and_one():
-    task = autoencoder(width=16, code=2)
+    task = made("autoencoder")
     params = task.init(jax.random.key(0))
     batch = task.batch(jax.random.key(1))
     pixels = np.asarray(batch.images.reshape(-1, 196) / 255.0, np.float64)
@@ -289,17 +295,16 @@ def test_heads_that_do_not_divide_the_width_are_refused():
 
 
 def test_without_adapters_the_decoder_is_the_one_that_was_trained():
-    task = lora(**OF_TEXT)
-    whole = shakespeare(context=16, batch=4)
-    assert whole.loss(frozen(), whole.report) < 2.2
+    task, whole_loss = made("lora"), jax.jit(shakespeare(context=16, batch=4).loss)
+    assert whole_loss(frozen(), made("shakespeare").report) < 2.2
     params = task.init(jax.random.key(0))
     np.testing.assert_allclose(
-        task.loss(params, task.report), whole.loss(frozen(), task.report), rtol=1e-5
+        task.loss(params, task.report), whole_loss(frozen(), task.report), rtol=1e-5
     )
 
 
 def test_adapters_add_twice_their_product_to_the_matrices_of_the_blocks():
-    task = lora(**OF_TEXT)
+    task, whole_loss = made("lora"), jax.jit(shakespeare(context=16, batch=4).loss)
     adapters = random_like(task.init(jax.random.key(0)))
     weights = jax.tree.map(np.asarray, frozen())
     for path, adapter in adapters.items():
@@ -309,9 +314,8 @@ def test_adapters_add_twice_their_product_to_the_matrices_of_the_blocks():
             node = node[parent]
         node[leaf] = node[leaf] + 2 * np.asarray(adapter["lora_a"]) @ np.asarray(adapter["lora_b"])
     assert len(adapters) == 4 * 6
-    whole = shakespeare(context=16, batch=4)
     np.testing.assert_allclose(
-        task.loss(adapters, task.report), whole.loss(weights, task.report), rtol=1e-4
+        task.loss(adapters, task.report), whole_loss(weights, task.report), rtol=1e-4
     )
 
 

@@ -144,8 +144,9 @@ def _plan(prepared: Sequence[Prepared]) -> int:
     for one in prepared:
         plans = make_plan(one)
         extended = one.race.runs_at_most() - sum(plan.runs for plan in plans)
-        heading = f"{one.race.task.name}: " if len(prepared) > 1 else ""
-        print(f"{heading}{in_words(plans, extended)}")
+        if len(prepared) > 1:
+            print(f"{one.race.task.name}:")
+        print(in_words(plans, extended))
     return 0
 
 

@@ -124,7 +124,7 @@ def lower_entry(task: Task, entry: Entry, settings: Mapping[str, Any]) -> Progra
 
     def update(run: RunState, noise, rate, seed, count) -> PyTree:
         nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), stack)
-        batch = batch_of(task, nothing, 0, _key(seed, BATCHES))
+        batch = batch_of(task, nothing, jnp.int32(0), _key(seed, BATCHES))
 
         def one(_, carry):
             params, state = carry

@@ -118,8 +118,8 @@ def profile_table(found: Profile, tasks: int) -> RichTable:
 def profile_notes(found: Profile, tasks: int) -> list[str]:
     """What has to be said about a profile."""
     said = [
-        "Counted are passes through the model to each task's target, the median over the seeds. The "
-        "shares depend on who takes part: who is second may change when the first stays away."
+        "Counted are passes through the model to each task's target, the median over the seeds. "
+        "Shares depend on who takes part: who is second may change when the first stays away."
     ]
     if found.unsolved:
         said.append(f"nobody comes to the target of {' and '.join(found.unsolved)}")
@@ -134,9 +134,7 @@ def _refuse_unequal(races: Sequence[Race]) -> None:
     names = [race.task.name for race in races]
     for name in names:
         if names.count(name) > 1:
-            raise RaceError(
-                f"two tasks of the suite are called {name}: give each a name of its own"
-            )
+            raise RaceError(f"two tasks are called {name}: give each a name of its own")
     entries = [{entry.name for entry in race.entries} for race in races]
     for name, own in zip(names, entries, strict=True):
         if own != entries[0]:

@@ -1,4 +1,4 @@
-"""One optimizer on one model in several widths: do its sizes and its learning rate carry over?
+"""Measure one optimizer on a model of several widths: do sizes and learning rate carry over.
 
 Two looks side by side. The *coordinate check* asks how large what the first steps change is, by
 width: the updates, and the activations (https://arxiv.org/abs/2203.03466, appendix D). The

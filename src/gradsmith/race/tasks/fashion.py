@@ -1,4 +1,4 @@
-"""Ten kinds of garments in 14 x 14 grey values (Fashion-MNIST), and the task of telling the kind."""
+"""Garments of ten kinds in 14 x 14 grey values (Fashion-MNIST), and the task of telling them."""
 
 import functools
 import io

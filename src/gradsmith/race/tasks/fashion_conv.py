@@ -1,4 +1,6 @@
-"""The kind of a garment by a convolutional net: three convolutions, the mean over places, a head."""
+"""The kind of a garment by a convolutional net: three convolutions, a mean over places, a head."""
+
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -32,10 +34,7 @@ class ConvNet(nnx.Module):
     def __init__(self, width: int, rngs: nnx.Rngs):
         channels = (1, width, 2 * width, 4 * width)
         self.convolutions = nnx.List(
-            [
-                nnx.Conv(a, b, (3, 3), rngs=rngs)
-                for a, b in zip(channels, channels[1:], strict=False)
-            ]
+            [nnx.Conv(a, b, (3, 3), rngs=rngs) for a, b in itertools.pairwise(channels)]
         )
         self.head = zero_linear(4 * width, KINDS, rngs)
 

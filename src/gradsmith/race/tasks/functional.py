@@ -1,4 +1,4 @@
-"""A Flax model as two functions of plain dictionaries, and the loss of naming one of some classes."""
+"""A Flax model as two functions of plain dictionaries, and the loss of choosing among classes."""
 
 from collections.abc import Callable
 from typing import Any

@@ -5,6 +5,8 @@ state, a matrix, is `S_t = a_t S_(t-1) + k_t v_t^T`, and the output `S_t^T q_t`;
 depends on the input. Here all positions are computed at once, as attention with decaying weights.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -105,5 +107,5 @@ def decaying_sum(
     return jnp.einsum("bhqs,bshv->bqhv", scores * weights, value)
 
 
-def _spread(key: Array, shape: tuple[int, ...], dtype: jnp.dtype) -> Float[Array, " heads"]:
+def _spread(key: Array, shape: tuple[int, ...], dtype: Any) -> Float[Array, " heads"]:
     return jnp.linspace(FASTEST, SLOWEST, shape[0], dtype=dtype)

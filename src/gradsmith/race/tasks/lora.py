@@ -1,7 +1,7 @@
 """Low-rank adapters on a frozen decoder: it knows Shakespeare, and learns him in capitals.
 
-The decoder of `shakespeare`, trained beforehand (`benchmarks/frozen_decoder.py`), keeps its weights.
-Beside each matrix of its blocks stand two thin ones whose product is added
+The decoder of `shakespeare`, trained beforehand by `benchmarks/frozen_decoder.py`, keeps its
+weights. Beside each matrix of its blocks stand two thin ones whose product is added
 (https://arxiv.org/abs/2106.09685). The text is the plays in capital letters, which the decoder has
 seen in the names of speakers only.
 """

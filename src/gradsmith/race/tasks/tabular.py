@@ -6,6 +6,7 @@ smooth function would. One in ten of the classes is replaced by chance.
 """
 
 import functools
+import itertools
 import math
 from typing import NamedTuple
 
@@ -88,9 +89,7 @@ class Perceptron(nnx.Module):
 
     def __init__(self, width: int, depth: int, rngs: nnx.Rngs):
         sizes = (MEASURES + AREAS + SOILS, *[width] * depth)
-        self.layers = nnx.List(
-            [nnx.Linear(a, b, rngs=rngs) for a, b in zip(sizes, sizes[1:], strict=False)]
-        )
+        self.layers = nnx.List([nnx.Linear(a, b, rngs=rngs) for a, b in itertools.pairwise(sizes)])
         self.head = zero_linear(width, CLASSES, rngs)
 
     def __call__(self, rows: Table) -> Float[Array, "b 7"]:
