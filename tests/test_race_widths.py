@@ -150,7 +150,7 @@ def test_what_shows_nothing_is_refused(widths, rates, entry, message, tmp_path):
         race_widths(line, widths, entry, rates, tmp_path, 1, Display())
 
 
-def test_a_model_that_is_another_one_is_refused(tmp_path):
+def test_a_model_that_is_another_one_is_refused(tmp_path, standard_promotion):
     def deeper(width):
         task = line(width)
         more = {} if width == 4 else {"more": jnp.zeros((1, 1))}

@@ -12,6 +12,7 @@ _CALLED = {  # the parameter of what is called once, by the name of the primitiv
     "pjit": "jaxpr",
     "closed_call": "call_jaxpr",
     "checkpoint": "jaxpr",
+    "remat2": "jaxpr",
     "custom_jvp_call": "call_jaxpr",
     "custom_vjp_call": "call_jaxpr",
 }
@@ -58,8 +59,8 @@ def _run(closed: core.ClosedJaxpr, args: Any, found: list[jax.Array]) -> list[An
         if inner is not None:
             outs = _run(inner, inputs, found)
         else:
-            functions, params = equation.primitive.get_bind_params(equation.params)
-            outs = equation.primitive.bind(*functions, *inputs, **params)
+            params = equation.primitive.get_bind_params(equation.params)
+            outs = equation.primitive.bind(*inputs, **params)
             outs = outs if equation.primitive.multiple_results else [outs]
         if equation.primitive.name in PRODUCTS:
             found.append(outs[0])

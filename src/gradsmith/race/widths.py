@@ -55,7 +55,8 @@ class Sizes:
         """
         if not all(size > 0 and math.isfinite(size) for size in self.sizes):
             return math.nan
-        return round(float(np.polyfit(np.log2(widths), np.log2(self.sizes), 1)[0]), 6)
+        slope = np.polyfit(np.log2(widths), np.log2(self.sizes), 1)[0]
+        return round(float(slope), 6) + 0.0  # no zero with a sign
 
 
 @dataclasses.dataclass(frozen=True)

@@ -176,7 +176,8 @@ def _linear(layer: PyTree, x: Float[Array, "b t m"]) -> Float[Array, "b t n"]:
 
 
 def _norm(layer: PyTree, x: Float[Array, "b t d"]) -> Float[Array, "b t d"]:
-    return unit_rms(x.astype(jnp.float32)).astype(x.dtype) * layer["scale"].astype(x.dtype)
+    scale = layer["scale"].astype(x.dtype)[None, None, :]
+    return unit_rms(x.astype(jnp.float32)).astype(x.dtype) * scale
 
 
 def _refuse_remainders(number: int, divisor: int, what: str) -> None:
