@@ -73,7 +73,7 @@ def test_a_killed_run_goes_on_with_the_batch_that_it_had_not_had(tmp_path, at):
     whole = run_race(race(streamed()), tmp_path / "whole", Display())
     folder = tmp_path / "killed"
     with pytest.raises(KilledError):
-        run_race(race(streamed()), folder, KillAt(at), checkpoint_seconds=0)
+        run_race(race(streamed()), folder, KillAt(at), checkpoint_seconds=0.0)
     assert losses(run_race(race(streamed()), folder, Display())) == losses(whole)
 
 
@@ -82,7 +82,7 @@ def test_seeds_have_streams_of_their_own(tmp_path):
     assert one.curve != other.curve
 
 
-def test_a_stack_holds_the_batches_up_to_a_point_and_no_more():
+def test_a_portion_holds_the_batches_up_to_a_point_and_no_more():
     feed = Feed(streamed(lambda seed: (np.full(2, i) for i in range(47)), steps=47), 0, 4)
     assert feed.until(6)[:2, 0].tolist() == [4, 5]
     assert feed.until(9)[:, 0].tolist() == [6, 7, 8]

@@ -34,8 +34,8 @@ class Compiled:
 
     Args:
         start: `(rate, seed) -> RunState`.
-        advance: `(RunState, rate, seed, until, stack) -> (RunState, mean training loss)`; ends
-            early at the step that diverges. The given state is consumed; the stack is what
+        advance: `(RunState, rate, seed, until, portion) -> (RunState, mean training loss)`; ends
+            early at the step that diverges. The given state is consumed; the portion is what
             `feeding.Feed` makes.
         update: `(RunState, noise, rate, seed, count) -> params`, without the model: `count`
             updates, whose gradients are `noise + params`, so that no two are the same.
@@ -93,8 +93,8 @@ def lower_entry(task: Task, entry: Entry, settings: Mapping[str, Any]) -> Progra
         state = _strongly_typed(build(rate).init(params))
         return RunState(params, state, jnp.int32(0), jnp.int32(0), jnp.zeros(2, jnp.int32))
 
-    def step(run: RunState, rate, seed, stack, place) -> tuple[RunState, jax.Array]:
-        batch = batch_of(task, stack, place, jax.random.fold_in(_key(seed, BATCHES), run.step))
+    def step(run: RunState, rate, seed, portion, place) -> tuple[RunState, jax.Array]:
+        batch = batch_of(task, portion, place, jax.random.fold_in(_key(seed, BATCHES), run.step))
         loss, grads = jax.value_and_grad(task.loss)(run.params, batch)
         now = rate * entry.schedule(run.step, task.steps)
         updates, state, more = update_of(
@@ -107,7 +107,7 @@ def lower_entry(task: Task, entry: Entry, settings: Mapping[str, Any]) -> Progra
         after = RunState(params, state, finished, diverged_at, run.passes + 1 + more)
         return after, loss.astype(jnp.float32)
 
-    def advance(run: RunState, rate, seed, until, stack) -> tuple[RunState, jax.Array]:
+    def advance(run: RunState, rate, seed, until, portion) -> tuple[RunState, jax.Array]:
         first = run.step
 
         def running(carry):
@@ -116,14 +116,14 @@ def lower_entry(task: Task, entry: Entry, settings: Mapping[str, Any]) -> Progra
 
         def one(carry):
             run, total = carry
-            run, loss = step(run, rate, seed, stack, run.step - first)
+            run, loss = step(run, rate, seed, portion, run.step - first)
             return run, total + loss
 
         end, total = jax.lax.while_loop(running, one, (run, jnp.float32(0)))
         return end, total / jnp.maximum(end.step - run.step, 1).astype(jnp.float32)
 
     def update(run: RunState, noise, rate, seed, count) -> PyTree:
-        nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), stack)
+        nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), portion)
         batch = batch_of(task, nothing, jnp.int32(0), _key(seed, BATCHES))
 
         def one(_, carry):
@@ -139,10 +139,10 @@ def lower_entry(task: Task, entry: Entry, settings: Mapping[str, Any]) -> Progra
         return jax.lax.fori_loop(0, count, one, (run.params, run.optimizer))[0]
 
     rate, seed, count = jnp.float32(0), jnp.int32(0), jnp.int32(0)
-    abstract, stack = jax.eval_shape(start, rate, seed), fed(task)
+    abstract, portion = jax.eval_shape(start, rate, seed), fed(task)
     return Program(
         start=jax.jit(start).lower(rate, seed),
-        advance=jax.jit(advance, donate_argnums=0).lower(abstract, rate, seed, count, stack),
+        advance=jax.jit(advance, donate_argnums=0).lower(abstract, rate, seed, count, portion),
         update=jax.jit(update).lower(abstract, abstract.params, rate, seed, count),
         abstract=abstract,
     )

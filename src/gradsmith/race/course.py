@@ -58,8 +58,10 @@ def train(
     for point in range(1, len(steps)):
         if steps[point] <= course.state.step or course.state.diverged_at:
             continue
-        stack = feed.until(steps[point])
-        course = _advance(task, compiled, evaluate, rate, seed, stack, course, point, steps[point])
+        portion = feed.until(steps[point])
+        course = _advance(
+            task, compiled, evaluate, rate, seed, portion, course, point, steps[point]
+        )
         now = time.perf_counter()
         course = course._replace(seconds=course.seconds + (now - before))
         display.advance(steps[point], float(course.curve[point, 1]), now - before)
@@ -89,9 +91,11 @@ def _stored(checkpoints: Checkpoints, like: Course, display: Display) -> Course 
         return None
 
 
-def _advance(task, compiled, evaluate, rate, seed, stack, course, point: int, step: int) -> Course:
+def _advance(
+    task, compiled, evaluate, rate, seed, portion, course, point: int, step: int
+) -> Course:
     start = time.perf_counter()
-    advanced = compiled.advance(course.state, rate, seed, jnp.int32(step), stack)
+    advanced = compiled.advance(course.state, rate, seed, jnp.int32(step), portion)
     state, training_loss = jax.block_until_ready(advanced)
     stepping = course.stepping + (time.perf_counter() - start)
     validation_loss = evaluate(state.params)

@@ -1,6 +1,6 @@
 """Where the batch of a step comes from: a random key, or the host.
 
-Batches of the host go to the device in stacks, one for each point of the curve, so that a run is
+Batches of the host go to the device in portions, one for each point of the curve, so that a run is
 the same loop on the device and has a twentieth of its data in memory.
 """
 
@@ -33,25 +33,25 @@ def example(task: Task) -> Batch:
 
 
 def fed(task: Task) -> PyTree:
-    """The form of what a part of a run is fed with: a stack of batches, or nothing."""
+    """The form of a portion: batches one after the other along a first axis, or nothing."""
     if not isinstance(task.batch, Stream):
         return ()
     form = lambda leaf: jax.ShapeDtypeStruct((_most(task), *np.shape(leaf)), np.asarray(leaf).dtype)
     return jax.tree.map(form, example(task))
 
 
-def batch_of(task: Task, stack: PyTree, place: jax.Array, key: PRNGKeyArray) -> Batch:
+def batch_of(task: Task, portion: PyTree, place: jax.Array, key: PRNGKeyArray) -> Batch:
     """The batch of a step; traced.
 
     Args:
         task: The task.
-        stack: What the part of the run is fed with.
+        portion: Of the batches of the host, what this part of the run is fed with.
         place: Of the step in the part.
         key: Of the step.
     """
     if not isinstance(task.batch, Stream):
         return task.batch(key)
-    return jax.tree.map(lambda leaf: leaf[place], stack)
+    return jax.tree.map(lambda leaf: leaf[place], portion)
 
 
 class Feed:
@@ -66,11 +66,12 @@ class Feed:
     def __init__(self, task: Task, seed: int, step: int):
         self._task, self._step = task, step
         self._form = example(task)
-        stream = isinstance(task.batch, Stream)
-        self._batches: Iterator[Batch] | None = task.batch.after(seed, step) if stream else None
+        self._batches: Iterator[Batch] | None = None
+        if isinstance(task.batch, Stream):
+            self._batches = task.batch.after(seed, step)
 
     def until(self, step: int) -> PyTree:
-        """The next stack: the batches of all steps before `step`.
+        """The next portion: the batches of all steps before `step`.
 
         Raises:
             RaceError: The stream ends before, or has a batch of another form than its first.

@@ -91,10 +91,10 @@ def in_words(plans: list[Plan], extended_runs: int) -> str:
 
 
 def _step_seconds(task: Task, compiled: Compiled) -> float:
-    rate, seed, stack = jnp.float32(1e-8), jnp.int32(0), Feed(task, 0, 0).until(1)
+    rate, seed, portion = jnp.float32(1e-8), jnp.int32(0), Feed(task, 0, 0).until(1)
 
     def one(run: RunState) -> RunState:
-        return compiled.advance(run, rate, seed, run.step + 1, stack)[0]
+        return compiled.advance(run, rate, seed, run.step + 1, portion)[0]
 
     run = jax.block_until_ready(one(compiled.start(rate, seed)))
     start = time.perf_counter()

@@ -30,30 +30,31 @@ class Garments(NamedTuple):
         kinds: From 0 to 9.
     """
 
-    images: UInt8[Array | np.ndarray, "n 14 14"]
-    kinds: UInt8[Array | np.ndarray, " n"]
+    images: UInt8[Array, "n 14 14"]
+    kinds: UInt8[Array, " n"]
 
 
 @functools.cache
 def garments() -> tuple[Garments, Garments, Garments]:
     """9,000 to train on, 1,000 to select on, and the 2,000 test images to report on."""
     file = resources.files("gradsmith.race").joinpath("data", "fashion_mnist_14x14.npz.xz")
-    arrays = np.load(io.BytesIO(lzma.decompress(file.read_bytes())))
-    images, kinds = arrays["train_images"], arrays["train_labels"]
-    return (
-        Garments(images[:-SELECTED_ON], kinds[:-SELECTED_ON]),
-        Garments(images[-SELECTED_ON:], kinds[-SELECTED_ON:]),
-        Garments(arrays["test_images"], arrays["test_labels"]),
+    stored = np.load(io.BytesIO(lzma.decompress(file.read_bytes())))
+    images, kinds = stored["train_images"], stored["train_labels"]
+    splits = (
+        (images[:-SELECTED_ON], kinds[:-SELECTED_ON]),
+        (images[-SELECTED_ON:], kinds[-SELECTED_ON:]),
+        (stored["test_images"], stored["test_labels"]),
     )
+    train, selection, report = (Garments(*map(jnp.asarray, split)) for split in splits)
+    return train, selection, report
 
 
 def drawing(data: Garments, batch: int) -> Callable[[PRNGKeyArray], Garments]:
     """`key -> batch`: so many of them, each time anew."""
-    images, kinds = map(jnp.asarray, data)
 
     def draw(key: PRNGKeyArray) -> Garments:
-        chosen = jax.random.randint(key, (batch,), 0, len(kinds))
-        return Garments(images[chosen], kinds[chosen])
+        chosen = jax.random.randint(key, (batch,), 0, len(data.kinds))
+        return Garments(data.images[chosen], data.kinds[chosen])
 
     return draw
 
@@ -90,8 +91,8 @@ def kind_of_garment(
         init=init,
         loss=loss,
         batch=drawing(train, sizes["batch"]),
-        selection=Garments(*map(jnp.asarray, selection)),
-        report=Garments(*map(jnp.asarray, report)),
+        selection=selection,
+        report=report,
         target=target,
         steps=steps,
         examples_per_step=sizes["batch"],

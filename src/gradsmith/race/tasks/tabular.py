@@ -36,10 +36,10 @@ class Table(NamedTuple):
         label: The class, one of 7.
     """
 
-    measures: Float[Array | np.ndarray, "n 10"]
-    area: UInt8[Array | np.ndarray, " n"]
-    soil: UInt8[Array | np.ndarray, " n"]
-    label: UInt8[Array | np.ndarray, " n"]
+    measures: Float[Array, "n 10"]
+    area: UInt8[Array, " n"]
+    soil: UInt8[Array, " n"]
+    label: UInt8[Array, " n"]
 
 
 def tabular(
@@ -57,7 +57,7 @@ def tabular(
         steps: Steps of one run.
         target: Validation loss that counts as solved, in nats a row.
     """
-    whole = Table(*map(jnp.asarray, table()))
+    whole = table()
     end = ROWS - 2 * HELD_OUT
     init, logits = functional(lambda rngs: Perceptron(width, depth, rngs))
 
@@ -117,8 +117,8 @@ def table() -> Table:
     label = np.argmax(scores, axis=1)
     by_chance = random.uniform(size=ROWS) < 0.1
     label[by_chance] = random.randint(0, CLASSES, by_chance.sum())
-    small = lambda column: column.astype(np.uint8)
-    return Table(measures.astype(np.float32), small(area), small(soil), small(label))
+    small = lambda column: jnp.asarray(column, jnp.uint8)
+    return Table(jnp.asarray(measures, jnp.float32), small(area), small(soil), small(label))
 
 
 def _nearest(points: np.ndarray, centres: np.ndarray) -> np.ndarray:

@@ -165,8 +165,8 @@ def _attention(block: PyTree, x: Float[Array, "b t d"]) -> Float[Array, "b t d"]
     query, key, value = (
         _linear(block[name], x).reshape(b, t, -1, HEAD_SIZE) for name in ("query", "key", "value")
     )
-    turned = (rotate(unit_rms(y.astype(jnp.float32))).astype(x.dtype) for y in (query, key))
-    mixed = jax.nn.dot_product_attention(*turned, value, scale=SCORE_SCALE, is_causal=True)
+    query, key = (rotate(unit_rms(y.astype(jnp.float32))).astype(x.dtype) for y in (query, key))
+    mixed = jax.nn.dot_product_attention(query, key, value, scale=SCORE_SCALE, is_causal=True)
     return _linear(block["out"], mixed.reshape(b, t, d))
 
 
