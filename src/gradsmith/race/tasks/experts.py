@@ -26,7 +26,7 @@ def experts(
     context: int = 64,
     batch: int = 16,
     steps: int = 200,
-    target: float = 2.2,
+    target: float = 2.3,
     validation_windows: int = 128,
 ) -> Task:
     """Predict the next character of Shakespeare's plays with a small mixture of experts.

@@ -26,7 +26,7 @@ def linear_attention(
     context: int = 64,
     batch: int = 16,
     steps: int = 200,
-    target: float = 2.2,
+    target: float = 2.3,
     validation_windows: int = 128,
 ) -> Task:
     """Predict the next character of Shakespeare's plays with gated linear attention.

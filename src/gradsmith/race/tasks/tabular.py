@@ -43,7 +43,7 @@ class Table(NamedTuple):
 
 
 def tabular(
-    width: int = 128, depth: int = 2, batch: int = 128, steps: int = 1000, target: float = 0.9
+    width: int = 128, depth: int = 2, batch: int = 128, steps: int = 1000, target: float = 1.0
 ) -> Task:
     """Tell the class of the rows of a table with a perceptron.
 
