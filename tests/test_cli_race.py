@@ -6,9 +6,11 @@ import sys
 import textwrap
 from pathlib import Path
 
+import jax.numpy as jnp
 import pytest
 
 from gradsmith.cli import main
+from gradsmith.cli.race_entries import load_entries, routing
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -34,6 +36,7 @@ MINE = """
 """
 
 TASK = """
+    import dataclasses
     import jax, jax.numpy as jnp
     from gradsmith.race import Task
 
@@ -48,6 +51,17 @@ TASK = """
             target=0.5,
             steps=steps,
             examples_per_step=1,
+        )
+
+    def far(steps=5):
+        return dataclasses.replace(make_task(steps, 2.0), name="far", target=0.1)
+
+    def sized(width, steps=5):
+        ones = jnp.ones((1, width))
+        return dataclasses.replace(
+            make_task(steps),
+            init=lambda key: {"w": jnp.zeros((width, 1))},
+            loss=lambda params, batch: jnp.mean((ones @ params["w"] - batch) ** 2),
         )
 
     def wrong():
@@ -287,7 +301,7 @@ def test_misuse_is_one_message_and_exit_code_two(race, arguments, message):
 @pytest.mark.parametrize(
     ("task", "message"),
     [
-        ("shakespear", "no task is called 'shakespear'; there is shakespeare, and your own"),
+        ("shakespear", "no task is called 'shakespear'; there is shakespeare, shakespeare_1m, "),
         ("task.py:wrong", "task.py:wrong returns a int, not a gradsmith.race.Task"),
         ("task.py:broken", "task task.py:broken fails: OSError: no such data"),
         ("mine.py:three", "mine.py:three is a int, not a function that makes a Task"),
@@ -349,3 +363,81 @@ def test_the_example_task_is_solved_by_the_example_optimizer(race):
     assert code == 0, err
     _, record = records(the_folder("surface"))
     assert record["steps_to_target"] is not None
+
+
+@pytest.fixture
+def both(monkeypatch):
+    """A suite of two tasks of the file."""
+    suites = {"both": ("task.py:make_task", "task.py:far")}
+    monkeypatch.setattr(importlib.import_module("gradsmith.cli.race"), "SUITES", suites)
+    return "both"
+
+
+def test_a_suite_prints_a_table_for_each_task_and_then_a_profile(race, both):
+    options = ("--rates", "0.1", "0.2", "--seeds", "1", "--extensions", "0")
+    code, out, err = race("sgd", "mine.py:momentum(constant=0.5)", *options, task=both)
+    assert code == 0, err
+    places = [out.index(f"Race on {task}") for task in ("parabola", "far")]
+    assert places == sorted(places)
+    assert "Solved within a factor of the fastest, of 2 tasks" in out[places[-1] :]
+    folder = the_folder("both")
+    for task in ("parabola", "far"):
+        assert len(records(folder / task)) == 2 * (2 + 1)
+        assert (folder / task / "report.html").exists()
+
+
+def test_a_suite_is_one_folder_and_goes_on_there(race, both):
+    command = ("sgd", "--rates", "0.1", "--seeds", "1")
+    _, first, _ = race(*command, task=both)
+    code, second, err = race(*command, task=both)
+    assert (code, second) == (0, first)
+    assert "compiling" not in err
+
+
+def test_a_suite_can_be_planned(race, both):
+    code, out, _ = race("sgd", "--rates", "0.1", "--plan", task=both)
+    assert code == 0
+    assert "far" in out
+    assert out.count("together 4 runs") == 2
+    assert not Path("runs").exists()
+
+
+def test_widths_are_looked_at_side_by_side(race):
+    options = ("--widths", "2,4", "--rates", "0.01", "0.02", "0.04", "--seeds", "1")
+    code, out, err = race("sgd", *options, task="task.py:sized")
+    assert code == 0, err
+    assert out.index("Updates") < out.index("Activations") < out.index("Final loss")
+    assert "does not imply" in " ".join(out.split())
+    (image,) = Path("runs").glob("parabola-widths-*/widths.png")
+    assert image.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("entries", "widths", "message"),
+    [
+        (("sgd", "adam"), ("2", "4"), "--widths looks at one entry at a time, got 2"),
+        (("sgd",), ("wide",), "widths are whole numbers, such as 64,128,256; got wide"),
+        (("sgd",), (",",), "widths are whole numbers"),
+        (("sgd",), ("4",), "to compare widths takes at least two of them"),
+    ],
+)
+def test_what_are_no_widths_is_refused(race, entries, widths, message):
+    code, _, err = race(*entries, "--widths", *widths, task="task.py:sized")
+    assert code == 2
+    assert message in err
+
+
+def test_a_task_without_a_width_is_refused(race):
+    code, _, err = race("sgd", "--widths", "2,4")
+    assert code == 2
+    assert "has no parameter 'width'" in err
+
+
+def test_only_who_asks_is_told_of_stacked_leaves():
+    told, deaf = load_entries(("muon", "sgd"), (), (), ("experts/",))
+    params = {"experts": {"up": jnp.zeros((2, 4, 8))}}
+    assert "1 leaf (matrix) to matrices" in routing(told.build(0.1), params)
+    deaf.build(0.1).init(params)
+    (untold,) = load_entries(("muon",), (), ())
+    with pytest.raises(ValueError, match="nothing says which matrices"):
+        untold.build(0.1).init(params)

@@ -14,7 +14,8 @@ from flax import nnx
 
 from gradsmith.race import Entry, Protocol, Race, run_race
 from gradsmith.race.examine import random_like
-from gradsmith.race.tasks.shakespeare import Decoder, Mlp, rotate, shakespeare
+from gradsmith.race.tasks.decoder import Decoder, Mlp, block, rotate
+from gradsmith.race.tasks.shakespeare import shakespeare
 
 SMALL = {"depth": 2, "width": 32, "heads": 2, "context": 16, "batch": 4, "validation_windows": 8}
 
@@ -92,7 +93,7 @@ def test_projections_and_head_start_at_zero_and_nothing_else_does(task):
 
 
 def test_a_character_is_predicted_from_those_before_it_only(task):
-    model = Decoder(80, depth=2, width=32, heads=2, rngs=nnx.Rngs(0))
+    model = Decoder(80, 2, 32, lambda rngs: block(32, 2, rngs), nnx.Rngs(0))
     start = nnx.state(model, nnx.Param)
     nnx.update(model, jax.tree.map(jnp.add, start, random_like(start)))  # no projection is zero
     text = task.report[:1, :-1]

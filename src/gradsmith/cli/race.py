@@ -1,6 +1,5 @@
 """`gradsmith race`: train with several optimizers under one protocol, and compare."""
 
-import dataclasses
 import importlib.util
 import os
 import sys
@@ -11,25 +10,19 @@ from typing import Annotated, Literal
 import tyro
 from rich.console import Console
 
-from ..race import (
-    RATES,
-    TASKS,
-    Protocol,
-    Race,
-    RaceError,
-    Task,
-    run_race,
-    write_report,
-)
+from ..race import RATES, SUITES, Protocol, Race, RaceError, run_race, write_report
 from ..race.folder import default_folder
 from ..race.plan import in_words
 from ..race.plan import plan as make_plan
 from ..race.prepare import Prepared, prepare
 from ..race.protocol import jobs
 from ..race.table import notes, table
-from .loading import UsageError, bind, load
-from .race_entries import load_entries, refuse_twice, with_routing
+from .loading import UsageError
+from .race_entries import load_entries, with_routing
 from .race_executor import executor_of
+from .race_suite import race_suite, suite_folder
+from .race_task import load_task
+from .race_widths import parse_widths, show_widths
 
 INTERRUPTED = 130  # what a shell expects of a program that Ctrl-C ended
 WIDTH = 80  # of a table that does not go to a terminal
@@ -57,6 +50,7 @@ def race(
     out: Path | None = None,
     worker: str | None = None,
     ray: str | None = None,
+    widths: tuple[str, ...] = (),
     plan: bool = False,
 ) -> int:
     """Race optimizers on one task: the same budget, seeds and schedule for everyone.
@@ -73,7 +67,8 @@ def race(
             rate; a factory in a file may call it otherwise if it comes first. Arguments follow
             in parentheses, lists and ranges are tuned over:
             `'muon(learning_rate=log(2e-3, 2e-1), momentum=[0.9, 0.95])'`.
-        task: What to train: `shakespeare`, or `file.py:make_task` of your own (docs/race.md).
+        task: What to train: `shakespeare` or another name in docs/race.md, `file.py:make_task` of
+            your own, or `small`: eight tasks, with a profile over all of them at the end.
         rates: The learning rates of every entry that names none.
         search: `grid` tries every combination; `sobol` and `halton` try as many points as the
             budget says.
@@ -95,6 +90,9 @@ def race(
         worker: `2/4`: be the second of four processes that share the race by its folder; `slurm`:
             the one that this task is of a Slurm array. Give all of them the same command.
         ray: Address of a Ray cluster that does the runs; `local` starts one on this machine.
+        widths: Instead of a race, look at one entry with models of these widths, such as
+            `64,128,256`: a coordinate check and a learning-rate transfer curve. The task needs an
+            argument `width`; `--rates`, `--seeds` and `--out` count.
         plan: Say what the race takes, and run nothing.
     """
     missing = [name for name in PACKAGES if not _is_installed(name)]
@@ -104,17 +102,32 @@ def race(
     results = Console() if sys.stdout.isatty() else Console(width=WIDTH)
     try:
         executor = executor_of(worker, ray, os.environ)
-        made = _task(task, task_arg)
+        if (worker or ray) and (widths or task in SUITES):
+            raise UsageError(
+                "--worker and --ray share the runs of one race: name one task, and no --widths"
+            )
         protocol = Protocol(
             search, budget, tuned, tuning_seeds, seeds, selection, verdict, extensions
         )
-        loaded = with_routing(load_entries(entries, arg, label), made)
-        asked = Race(made, loaded, rates, protocol)
-        prepared = prepare(asked)
+
+        def prepared_on(spec: str) -> Prepared:
+            made = load_task(spec, task_arg)
+            loaded = with_routing(load_entries(entries, arg, label, made.stacked), made)
+            return prepare(Race(made, loaded, rates, protocol))
+
+        if widths:
+            sizes = parse_widths(widths)
+            sized = lambda width: load_task(task, [*task_arg, f"width={width}"])
+            loaded = load_entries(entries, arg, label, sized(sizes[0]).stacked)
+            return show_widths(sized, sizes, loaded, rates, seeds, out, results)
+        prepared = [prepared_on(spec) for spec in SUITES.get(task, (task,))]
         if plan:
             return _plan(prepared)
-        folder = out or default_folder(asked, prepared.fingerprints)
-        records = run_race(prepared, folder, executor=executor)
+        if task in SUITES:
+            return race_suite(prepared, out or suite_folder(task, prepared), results, _write_report)
+        asked, fingerprints = prepared[0].race, prepared[0].fingerprints
+        folder = out or default_folder(asked, fingerprints)
+        records = run_race(prepared[0], folder, executor=executor)
     except RaceError as error:
         raise UsageError(str(error)) from error
     except OSError as error:
@@ -147,10 +160,13 @@ def _write_report(folder: Path) -> int:
     return 0
 
 
-def _plan(prepared: Prepared) -> int:
-    plans = make_plan(prepared)
-    extended = prepared.race.runs_at_most() - sum(one.runs for one in plans)
-    print(in_words(plans, extended))
+def _plan(prepared: Sequence[Prepared]) -> int:
+    for one in prepared:
+        plans = make_plan(one)
+        extended = one.race.runs_at_most() - sum(plan.runs for plan in plans)
+        if len(prepared) > 1:
+            print(f"{one.race.task.name}:")
+        print(in_words(plans, extended))
     return 0
 
 
@@ -159,27 +175,3 @@ def _is_installed(package: str) -> bool:
         return importlib.util.find_spec(package) is not None
     except ModuleNotFoundError:  # of the package around it
         return False
-
-
-def _task(spec: str, assignments: Sequence[str]) -> Task:
-    if spec not in TASKS and "." not in spec:
-        raise UsageError(
-            f"no task is called {spec!r}; there is {', '.join(TASKS)}, and your own: "
-            "--task file.py:make_task"
-        )
-    make = load(f"gradsmith.race.tasks.{spec}.{spec}" if spec in TASKS else spec)
-    if not callable(make):
-        raise UsageError(f"{spec} is a {type(make).__name__}, not a function that makes a Task")
-    refuse_twice("--task-arg", assignments)
-    bound = bind(make, assignments, spec)
-    try:
-        task = bound()
-    except Exception as error:
-        raise UsageError(f"task {spec} fails: {type(error).__name__}: {error}") from error
-    if not isinstance(task, Task):
-        raise UsageError(
-            f"{spec} returns a {type(task).__name__}, not a gradsmith.race.Task; "
-            "docs/race.md shows a small one"
-        )
-    origin = {**task.origin, "spec": spec, "arguments": list(assignments)}
-    return dataclasses.replace(task, origin=origin)

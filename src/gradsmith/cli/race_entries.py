@@ -19,9 +19,15 @@ from .race_spec import Spec, parse
 
 
 def load_entries(
-    texts: Sequence[str], assignments: Sequence[str], labels: Sequence[str]
+    texts: Sequence[str],
+    assignments: Sequence[str],
+    labels: Sequence[str],
+    stacked: Sequence[str] = (),
 ) -> tuple[Entry, ...]:
     """Load what `texts` name; each `name=value` goes to every factory with that parameter.
+
+    Factories with a parameter `roles`, as those of gradsmith have, are told of the leaves that the
+    task calls `stacked`.
 
     Raises:
         UsageError: Something named is not there, an assignment has nobody to go to or stands
@@ -32,7 +38,7 @@ def load_entries(
     if labels and len(labels) != len(texts):
         raise UsageError(f"{len(labels)} labels for {len(texts)} entries: give one for each")
     specs = [parse(text) for text in texts]
-    factories = [_load(spec.target) for spec in specs]
+    factories = [_told(_load(spec.target), stacked) for spec in specs]
     for assignment in assignments:
         if not any(_takes(factory, assignment) for factory in factories):
             raise UsageError(f"--arg {assignment}: no entry has a parameter {_name(assignment)!r}")
@@ -109,6 +115,13 @@ def _load(spec: str) -> Callable:
             "is: wrap it in a function of a learning rate, file.py:factory"
         )
     return factory
+
+
+def _told(factory: Callable, stacked: Sequence[str]) -> Callable:
+    if not stacked or "roles" not in inspect.signature(factory).parameters:
+        return factory
+    stack = gradsmith.MatrixAxes(batch_axis=0)
+    return functools.partial(factory, roles=dict.fromkeys(stacked, stack))
 
 
 def _entry(label: str, spec: Spec, factory: Callable, assignments: Sequence[str]) -> Entry:

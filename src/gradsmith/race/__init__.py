@@ -21,6 +21,14 @@ from .run import run_race as run_race
 from .space import Range as Range
 from .space import log as log
 from .space import uniform as uniform
+from .suite import SUITES as SUITES
+from .suite import Profile as Profile
+from .suite import profile as profile
+from .suite import run_suite as run_suite
 from .table import table as table
 from .tasks import TASKS as TASKS
+from .tasks import Stream as Stream
 from .tasks import Task as Task
+from .tasks import task_maker as task_maker
+from .widths import Widths as Widths
+from .widths import race_widths as race_widths

@@ -10,6 +10,7 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from .entries import Entry
+from .feeding import batch_of, fed
 from .fingerprint import program_fingerprint
 from .space import RATE
 from .tasks import Task
@@ -33,8 +34,9 @@ class Compiled:
 
     Args:
         start: `(rate, seed) -> RunState`.
-        advance: `(RunState, rate, seed, until) -> (RunState, mean training loss)`; ends early
-            at the step that diverges. The given state is consumed.
+        advance: `(RunState, rate, seed, until, portion) -> (RunState, mean training loss)`; ends
+            early at the step that diverges. The given state is consumed; the portion is what
+            `feeding.Feed` makes.
         update: `(RunState, noise, rate, seed, count) -> params`, without the model: `count`
             updates, whose gradients are `noise + params`, so that no two are the same.
         abstract: Shapes and dtypes of a `RunState`.
@@ -80,10 +82,10 @@ def lower_entry(task: Task, entry: Entry, settings: Mapping[str, Any]) -> Progra
     """
     start, advance, update = entry_functions(task, entry, settings)
     rate, seed, count = jnp.float32(0), jnp.int32(0), jnp.int32(0)
-    abstract = jax.eval_shape(start, rate, seed)
+    abstract, portion = jax.eval_shape(start, rate, seed), fed(task)
     return Program(
         start=jax.jit(start).lower(rate, seed),
-        advance=jax.jit(advance, donate_argnums=0).lower(abstract, rate, seed, count),
+        advance=jax.jit(advance, donate_argnums=0).lower(abstract, rate, seed, count, portion),
         update=jax.jit(update).lower(abstract, abstract.params, rate, seed, count),
         abstract=abstract,
     )
@@ -107,8 +109,8 @@ def entry_functions(
         state = _strongly_typed(build(rate).init(params))
         return RunState(params, state, jnp.int32(0), jnp.int32(0), jnp.zeros(2, jnp.int32))
 
-    def step(run: RunState, rate, seed) -> tuple[RunState, jax.Array]:
-        batch = task.batch(jax.random.fold_in(_key(seed, BATCHES), run.step))
+    def step(run: RunState, rate, seed, portion, place) -> tuple[RunState, jax.Array]:
+        batch = batch_of(task, portion, place, jax.random.fold_in(_key(seed, BATCHES), run.step))
         loss, grads = jax.value_and_grad(task.loss)(run.params, batch)
         now = rate * entry.schedule(run.step, task.steps)
         updates, state, more = update_of(
@@ -121,21 +123,24 @@ def entry_functions(
         after = RunState(params, state, finished, diverged_at, run.passes + 1 + more)
         return after, loss.astype(jnp.float32)
 
-    def advance(run: RunState, rate, seed, until) -> tuple[RunState, jax.Array]:
+    def advance(run: RunState, rate, seed, until, portion) -> tuple[RunState, jax.Array]:
+        first = run.step
+
         def running(carry):
             run, _ = carry
             return (run.step < until) & (run.diverged_at == 0)
 
         def one(carry):
             run, total = carry
-            run, loss = step(run, rate, seed)
+            run, loss = step(run, rate, seed, portion, run.step - first)
             return run, total + loss
 
         end, total = jax.lax.while_loop(running, one, (run, jnp.float32(0)))
         return end, total / jnp.maximum(end.step - run.step, 1).astype(jnp.float32)
 
     def update(run: RunState, noise, rate, seed, count) -> PyTree:
-        batch = task.batch(_key(seed, BATCHES))
+        nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), fed(task))
+        batch = batch_of(task, nothing, jnp.int32(0), _key(seed, BATCHES))
 
         def one(_, carry):
             params, state = carry

@@ -12,9 +12,9 @@ from jaxtyping import Float, Int
 from .checkpoints import Checkpoints, DamagedCheckpointError
 from .compiled import Compiled, RunState
 from .display import Display
+from .feeding import Feed
+from .points import curve_steps
 from .tasks import Task
-
-POINTS = 20  # of a curve, after its start
 
 
 class Course(NamedTuple):
@@ -25,17 +25,6 @@ class Course(NamedTuple):
     passes: Int[np.ndarray, " points"]  # forward and backward together; 0 where to come
     seconds: np.ndarray  # spent so far, a scalar
     stepping: np.ndarray  # of them, in steps
-
-
-def curve_steps(steps: int) -> list[int]:
-    """The steps after which a run is validated, from 0 to the last, about equally far apart.
-
-    Examples:
-        >>> curve_steps(3), curve_steps(50)[:4], len(curve_steps(400))
-        ([0, 1, 2, 3], [0, 2, 5, 7], 21)
-    """
-    points = min(POINTS, steps)
-    return [steps * i // points for i in range(points + 1)]
 
 
 def train(
@@ -64,11 +53,15 @@ def train(
     steps = curve_steps(task.steps)
     course = _begin(compiled, evaluate, rate, seed, len(steps))
     course = _stored(checkpoints, course, display) or course
+    feed = Feed(task, int(seed), int(course.state.step))
     before = saved = time.perf_counter()
     for point in range(1, len(steps)):
         if steps[point] <= course.state.step or course.state.diverged_at:
             continue
-        course = _advance(task, compiled, evaluate, rate, seed, course, point, steps[point])
+        portion = feed.until(steps[point])
+        course = _advance(
+            task, compiled, evaluate, rate, seed, portion, course, point, steps[point]
+        )
         now = time.perf_counter()
         course = course._replace(seconds=course.seconds + (now - before))
         display.advance(steps[point], float(course.curve[point, 1]), now - before)
@@ -106,9 +99,11 @@ def _save(checkpoints: Checkpoints, step: int, course: Course, display: Display)
         display.remark(f"no checkpoint was written at step {step} ({summary[0]}); the run goes on")
 
 
-def _advance(task, compiled, evaluate, rate, seed, course, point: int, step: int) -> Course:
+def _advance(
+    task, compiled, evaluate, rate, seed, portion, course, point: int, step: int
+) -> Course:
     start = time.perf_counter()
-    advanced = compiled.advance(course.state, rate, seed, jnp.int32(step))
+    advanced = compiled.advance(course.state, rate, seed, jnp.int32(step), portion)
     state, training_loss = jax.block_until_ready(advanced)
     stepping = course.stepping + (time.perf_counter() - start)
     validation_loss = evaluate(state.params)

@@ -11,6 +11,7 @@ from jaxtyping import PyTree
 from .compiled import Compiled, update_of
 from .entries import Entry
 from .errors import RaceError
+from .feeding import example
 from .space import RATE
 from .tasks import Task
 
@@ -36,7 +37,7 @@ def examine_task(task: Task) -> None:
                 f"task {task.name} has a parameter that cannot be trained: "
                 f"{jax.tree_util.keystr(path)} is {_form(leaf)}"
             )
-    batch = _traced(f"batch of task {task.name}", task.batch, key)
+    batch = _traced(f"batch of task {task.name}", lambda: example(task))
     held_out = ((task.selection, "the selection batch"), (task.report, "the report batch"))
     for data, which in ((batch, "a batch"), *held_out):
         loss = _traced(f"loss of task {task.name} on {which}", task.loss, params, data)
@@ -58,7 +59,7 @@ def examine_entry(task: Task, entry: Entry, settings: Mapping[str, Any]) -> None
     """
     key = jax.random.key(0)
     params = jax.eval_shape(task.init, key)
-    batch = jax.eval_shape(task.batch, key)
+    batch = example(task)
 
     def first_step(rate, params, batch):
         tx = entry.build(rate, **{n: value for n, value in settings.items() if n != RATE})

@@ -6,9 +6,11 @@ import time
 import jax
 import jax.numpy as jnp
 
-from .compiled import Compiled
+from .compiled import Compiled, RunState
+from .feeding import Feed
 from .prepare import Prepared, program_name
 from .protocol import in_json
+from .tasks import Task
 
 STEPS = 3  # timed of each entry
 
@@ -48,7 +50,7 @@ def plan(prepared: Prepared) -> list[Plan]:
         start = time.perf_counter()
         compiled = prepared.programs[program_name(entry.name, trials[0])].compile()
         compiling = (time.perf_counter() - start) * len(programs)
-        step = _step_seconds(compiled)
+        step = _step_seconds(race.task, compiled)
         runs = len(trials) * race.protocol.runs_of_a_trial + race.protocol.seeds
         found.append(
             Plan(
@@ -88,10 +90,15 @@ def in_words(plans: list[Plan], extended_runs: int) -> str:
     return "\n".join(lines)
 
 
-def _step_seconds(compiled: Compiled) -> float:
-    rate, seed = jnp.float32(1e-8), jnp.int32(0)
-    run, _ = compiled.advance(compiled.start(rate, seed), rate, seed, jnp.int32(1))
-    jax.block_until_ready(run)
+def _step_seconds(task: Task, compiled: Compiled) -> float:
+    rate, seed, portion = jnp.float32(1e-8), jnp.int32(0), Feed(task, 0, 0).until(1)
+
+    def one(run: RunState) -> RunState:
+        return compiled.advance(run, rate, seed, run.step + 1, portion)[0]
+
+    run = jax.block_until_ready(one(compiled.start(rate, seed)))
     start = time.perf_counter()
-    jax.block_until_ready(compiled.advance(run, rate, seed, jnp.int32(1 + STEPS)))
+    for _ in range(STEPS):
+        run = one(run)
+    jax.block_until_ready(run)
     return (time.perf_counter() - start) / STEPS

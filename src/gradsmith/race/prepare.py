@@ -7,9 +7,11 @@ import jax
 
 from .compiled import Program, lower_entry
 from .examine import examine_entry, examine_task
+from .feeding import example
 from .fingerprint import data_fingerprint, program_fingerprint
 from .protocol import Race
 from .space import RATE, Settings
+from .tasks import Stream
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,8 +51,13 @@ def prepare(race: Race) -> Prepared:
     params = next(iter(programs.values())).abstract.params
     select, report = (jax.jit(task.loss).lower(params, d) for d in (task.selection, task.report))
     held_out = program_fingerprint(select, report)
+    data = (
+        task.selection,
+        task.report,
+        *([example(task)] if isinstance(task.batch, Stream) else []),
+    )
     fingerprints = {
-        "task": held_out and f"{held_out} {data_fingerprint((task.selection, task.report))}",
+        "task": held_out and f"{held_out} {data_fingerprint(data)}",
         **{name: program.fingerprint() for name, program in programs.items()},
     }
     return Prepared(race, programs, select, report, fingerprints)

@@ -10,11 +10,12 @@ from jaxtyping import PyTree
 
 from .checkpoints import Checkpoints
 from .compiled import Compiled
-from .course import Course, curve_steps, train
+from .course import Course, train
 from .display import Display, name
 from .errors import RaceError
 from .examine import examine_rate
 from .folder import Folder
+from .points import curve_steps
 from .prepare import Prepared, program_name
 from .protocol import Job
 from .records import Curve, Record

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 from jaxtyping import PRNGKeyArray, PyTree
 
-Batch = PyTree
+from .stream import Batch, Stream
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +22,8 @@ class Task:
         name: What reports call the problem.
         init: `key -> params`, any pytree of floating-point arrays.
         loss: `(params, batch) -> ()`, the scalar to minimise.
-        batch: `key -> batch`, the training data of one step. Called inside the compiled step.
+        batch: `key -> batch`, the training data of one step, called inside the compiled step; or a
+            `Stream` of batches that the host makes.
         selection: A batch that training never sees, on which settings are chosen.
         report: Another one, on which the entries are compared.
         target: The validation loss that counts as solved, for the column "steps to the target".
@@ -30,6 +31,9 @@ class Task:
         examples_per_step: How many units of data one step consumes.
         unit: What those units are called: examples, tokens, characters.
         bound: A training or validation loss above this, or not finite, means diverged.
+        stacked: Patterns of the paths of leaves `(stack, in, out)` that hold many matrices, such
+            as experts. No optimizer is told unless it asks: the command line tells those of
+            gradsmith.
         origin: What else decides the outcome and can be written down, such as the sizes of the
             model: a race does not go on when it has changed.
 
@@ -54,7 +58,7 @@ class Task:
     name: str
     init: Callable[[PRNGKeyArray], PyTree]
     loss: Callable[[PyTree, Batch], jax.Array]
-    batch: Callable[[PRNGKeyArray], Batch]
+    batch: Callable[[PRNGKeyArray], Batch] | Stream
     selection: Batch
     report: Batch
     target: float
@@ -62,6 +66,7 @@ class Task:
     examples_per_step: int
     unit: str = "examples"
     bound: float = math.inf
+    stacked: tuple[str, ...] = ()
     origin: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):

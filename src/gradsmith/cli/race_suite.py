@@ -1,0 +1,47 @@
+"""A race on every task of a suite, and the profile over all of them."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from ..race import run_suite
+from ..race.folder import default_folder
+from ..race.prepare import Prepared
+from ..race.suite import profile, profile_notes, profile_table
+from ..race.table import table
+from ..race.verdict import verdict
+
+
+def race_suite(
+    prepared: Sequence[Prepared],
+    folder: Path,
+    results: Console,
+    write: Callable[[Path], int],
+) -> int:
+    """Run them all, print what came out of each in brief, and the profile.
+
+    Args:
+        prepared: One race a task.
+        folder: Of all; each race has a folder in it.
+        results: Where tables go.
+        write: Writes the report of a folder, and returns an exit code.
+    """
+    races = [one.race for one in prepared]
+    records = run_suite(prepared, folder)
+    for race, own in zip(races, records, strict=True):
+        results.print(table(race, own))
+        for sentence in verdict(race, own):
+            results.print(sentence, highlight=False, markup=False)
+    found = profile(races, records)
+    results.print(profile_table(found, len(races)))
+    for note in profile_notes(found, len(races)):
+        results.print(note, highlight=False, markup=False)
+    return max(write(folder / race.task.name) for race in races)
+
+
+def suite_folder(name: str, prepared: Sequence[Prepared]) -> Path:
+    """The folder of these races and no others: the suite and a hash, in `runs`."""
+    folders = [str(default_folder(one.race, one.fingerprints)) for one in prepared]
+    return Path("runs", f"{name}-{hashlib.sha256(' '.join(folders).encode()).hexdigest()[:6]}")

@@ -1,0 +1,69 @@
+"""`gradsmith race ENTRY --widths`: one optimizer on one task in several widths."""
+
+import hashlib
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from ..race import Entry, Task, race_widths
+from ..race.folder import replace_bytes
+from ..race.width_report import losses_table, sizes_table, width_notes, widths_png
+from .loading import UsageError
+
+
+def parse_widths(texts: Sequence[str]) -> list[int]:
+    """Widths with commas or blanks between them.
+
+    Raises:
+        UsageError: One is no whole number.
+
+    Examples:
+        >>> parse_widths(["64,128", "256"])
+        [64, 128, 256]
+    """
+    parts = [part for text in texts for part in text.split(",") if part]
+    if not parts or not all(part.isdecimal() for part in parts):
+        raise UsageError(f"widths are whole numbers, such as 64,128,256; got {' '.join(texts)}")
+    return [int(part) for part in parts]
+
+
+def show_widths(
+    make_task: Callable[[int], Task],
+    widths: Sequence[int],
+    entries: Sequence[Entry],
+    rates: Sequence[float],
+    seeds: int,
+    out: Path | None,
+    results: Console,
+) -> int:
+    """Measure, print both tables, and draw them.
+
+    Args:
+        make_task: From a width to the task.
+        widths: Of the models, at least one.
+        entries: The only one.
+        rates: Learning rates of every width.
+        seeds: Of each learning rate.
+        out: The folder; by default one in `runs` named after what is asked.
+        results: Where tables go.
+
+    Raises:
+        UsageError: There are several entries.
+    """
+    if len(entries) != 1:
+        raise UsageError(f"--widths looks at one entry at a time, got {len(entries)}")
+    task = make_task(widths[0])
+    asked = f"{task.settings()} {entries[0].origin} {widths} {rates} {seeds}"
+    name = f"{task.name}-widths-{hashlib.sha256(asked.encode()).hexdigest()[:6]}"
+    folder = out or Path("runs", name)
+    found = race_widths(make_task, widths, entries[0], rates, folder, seeds)
+    results.print(sizes_table("Updates", found.updates, found.widths))
+    results.print(sizes_table("Activations", found.activations, found.widths))
+    results.print(losses_table(found))
+    for note in width_notes(found):
+        results.print(note, highlight=False, markup=False)
+    replace_bytes(folder / "widths.png", widths_png(found))
+    print("wrote", folder / "widths.png", file=sys.stderr)
+    return 0
