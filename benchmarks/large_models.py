@@ -52,7 +52,7 @@ def seconds(f: Callable, *args: Any) -> float:
 
 def plan(tree: Any) -> None:
     leaves = matrix_leaves(None, tree)
-    plan_buckets([shape for own in leaves for shape in own.axes.stack_shapes(own.leaf.shape)])
+    plan_buckets([shape for leaf in leaves for shape in leaf.axes.stack_shapes(leaf.array.shape)])
 
 
 def trace(tree: Any) -> None:

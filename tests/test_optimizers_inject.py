@@ -210,8 +210,10 @@ def test_a_schedule_means_the_same_inside_the_recipe_and_injected(name):
         lambda x, c: jnp.where(jnp.abs(x) > c, x, c * x),
         lambda x, c: jnp.clip(x, -c, c),
         lambda x, c: jax.jit(lambda y: y * c)(x),
+        lambda x, c: 2 * x * jnp.ones_like(c),
+        lambda x, c: c * x * jnp.ones_like(c * x),
     ],
-    ids=["where", "clip", "jit"],
+    ids=["where", "clip", "jit", "one like a number", "ones like an array"],
 )
 @pytest.mark.parametrize("jitted", [True, False])
 def test_a_rule_may_call_programs_on_an_injected_number_on_a_mesh(formula, jitted):

@@ -435,7 +435,7 @@ def test_specs_for_what_is_not_there_are_refused():
 def test_what_no_number_travels_in_is_refused_without_a_mesh(dtype):
     with pytest.raises(ValueError, match=r"transfer_dtype=.* is no floating-point dtype; give one"):
         Owners(transfer_dtype=dtype)
-    assert Owners(transfer_dtype="bfloat16").transfer_dtype == jnp.bfloat16
+    assert Owners(transfer_dtype="bfloat16") == Owners(None, "bfloat16")
 
 
 def test_specs_of_leaves_that_others_optimize_are_no_error():

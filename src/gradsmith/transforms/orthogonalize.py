@@ -129,9 +129,11 @@ def orthogonalize(
                 "Inside per_stack use the rule gradsmith.polar_factor; for a leaf of several "
                 "matrices say which axes they have, axes=gradsmith.MatrixAxes(batch_axis=0)"
             )
-        for leaf in matrix_leaves(axes, params):
-            for _, m, n in leaf.axes.stack_shapes(leaf.array.shape):
-                request.plan(m, n, leaf.array.dtype)  # what cannot be kept is refused here
+        leaves = matrix_leaves(axes, params)
+        arrays = dict.fromkeys((leaf.axes, leaf.array.shape, leaf.array.dtype) for leaf in leaves)
+        for declared, shape, dtype in arrays:
+            for _, m, n in declared.stack_shapes(shape):
+                request.plan(m, n, dtype)  # what cannot be kept is refused here
         return road().init(params)
 
     def update_fn(updates: Any, state: Any, params: Any = None, **extra: Any):

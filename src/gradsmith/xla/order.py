@@ -26,6 +26,8 @@ def hold(values: Tree, until: Inexact[Array, "..."] | None) -> Tree:
     """
     if until is None or until.size == 0 or not current_target().forces_order:
         return values
+    if not jax.tree.leaves(values):
+        return values
     never = _at_most_zero(jax.lax.stop_gradient(until)) > 0
     # The other value is never taken. XLA sees through a select between equal constants, such as
     # a place that is zero and zero.

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
+import jax.numpy as jnp
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, jaxpr_as_fun
 from jax.sharding import AbstractMesh
 
 from .targets import current_target, target
@@ -50,12 +51,23 @@ def _evaluate(jaxpr: Jaxpr, values: Sequence[Any], args: Sequence[Any]) -> list[
         if eqn.primitive.name in ("jit", "pjit"):
             inner = eqn.params["jaxpr"]
             found = _evaluate(inner.jaxpr, inner.consts, [read(atom) for atom in eqn.invars])
+        elif eqn.primitive.name == "reshard":  # onto the mesh of a value that is closed over
+            found = [jnp.asarray(read(atom), atom.aval.dtype) for atom in eqn.invars]
         else:
             inputs = [atom for atom in eqn.invars if not isinstance(atom, Literal)]
+            eqn = _anywhere(eqn)
             alone = jaxpr.replace(constvars=[], invars=inputs, outvars=eqn.outvars, eqns=[eqn])
             found = jaxpr_as_fun(ClosedJaxpr(alone, []))(*map(read, inputs))
         known.update(zip(eqn.outvars, found, strict=True))
     return [read(atom) for atom in jaxpr.outvars]
+
+
+def _anywhere(eqn: JaxprEqn) -> JaxprEqn:
+    """Return the equation without a word on how its result is split: `jnp.ones_like` says one."""
+    said = {name for name in ("sharding", "out_sharding") if eqn.params.get(name) is not None}
+    if not said or eqn.primitive.name == "sharding_constraint":
+        return eqn
+    return eqn.replace(params=eqn.params | dict.fromkeys(said))
 
 
 @contextlib.contextmanager
