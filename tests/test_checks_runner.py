@@ -26,6 +26,7 @@ from gradsmith.checks import (
 )
 from gradsmith.checks.bench import bench_of
 from gradsmith.checks.pytest_plugin import assert_passes
+from gradsmith.checks.rounding import rounding
 from gradsmith.checks.runner import run_checks, time_limit
 
 
@@ -318,3 +319,9 @@ def test_an_optimizer_that_wraps_another_has_no_rate():
     assert Subject("wrapper", optax.contrib.mechanize, wrapped).rate_name is None
     assert Subject("by a schedule", optax.sgd, {"learning_rate": abs}).rate_name == "learning_rate"
     assert Subject("first", lambda eta0: optax.sgd(eta0), {"eta0": 0.1}).rate_name == "eta0"
+
+
+def test_a_gradient_of_zero_is_what_rounding_left():
+    """schedule_free_sgd lands at the bottom of the bowl in one step, up to the last bit."""
+    spared = rounding(lambda grad: 1e-9 * grad, jnp.zeros(3))
+    assert 0 < spared < 1e-14

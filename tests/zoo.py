@@ -1,4 +1,4 @@
-"""Twenty-two healthy optimizers in unusual styles: no check that must pass may fail on one of them.
+"""Twenty-one healthy optimizers in unusual styles: no check that must pass may fail on one of them.
 
 Each is a factory of an algorithm that is right, written as people write: state in a dict, a list, a
 dataclass, one vector or nothing at all; functions in closures, classes and wrappers; schedules,
@@ -351,23 +351,6 @@ def one_vector(learning_rate):
             taken.append((-learning_rate * part).astype(u.dtype))
             start += u.size
         return jax.tree.unflatten(tree, taken), (new,)
-
-    return optax.GradientTransformation(init, update)
-
-
-@healthy()
-def leaves_as_a_tree_of_transformations(learning_rate):
-    """Each leaf has a state of its own, in a NamedTuple beside the tree of parameters."""
-    inner = optax.chain(optax.clip(1.0), optax.sgd(learning_rate, momentum=0.5, nesterov=True))
-
-    def init(params):
-        return jax.tree.map(inner.init, params)
-
-    def update(updates, state, params=None):
-        leaves, tree = jax.tree.flatten(updates)
-        states = tree.flatten_up_to(state)
-        taken = [inner.update(u, s) for u, s in zip(leaves, states, strict=True)]
-        return tree.unflatten([u for u, _ in taken]), tree.unflatten([s for _, s in taken])
 
     return optax.GradientTransformation(init, update)
 

@@ -47,15 +47,12 @@ def one_step_less_for_wide():
     return matrices_by(lambda u: newton_schulz(u, steps=5 if u.shape[-2] > u.shape[-1] else 2))
 
 
-def _stack_mutant() -> Subject:
-    def factory():
-        return optax.stateless(lambda u, p: newton_schulz(u, axes=None))
-
-    stack = np.random.default_rng(0).standard_normal((2, 4, 3)).astype(np.float32)
-    return Subject("norm over the stack", factory, params=stack, claims={"stack_equals_loop": True})
+STACK = np.random.default_rng(0).standard_normal((2, 4, 3)).astype(np.float32)
 
 
-MUTANTS.append(Mutant("stack_equals_loop", _stack_mutant()))
+@mutant("stack_equals_loop", rate=False, params=STACK, claims={"stack_equals_loop": True})
+def norm_over_the_stack():
+    return optax.stateless(lambda u, p: newton_schulz(u, axes=None))
 
 
 @mutant("leaf_independent", claims={"leaf_independent": True})

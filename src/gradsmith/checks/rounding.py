@@ -26,8 +26,8 @@ def rounding(function: Callable, *args: PyTree) -> PyTree:
 
     Costs three calls. Equal entries of equal shape are changed alike, so that what is kept twice,
     such as the first parameters in a state, stays equal. The first argument, which is the gradient
-    of a step, is changed by the last bit of one where it is zero: at the bottom of the bowl it is
-    what rounding left.
+    of a step, is the last bit of one where it is no larger than some of them: at the bottom of
+    the bowl it is what rounding left.
     """
     plain = function(*args)
     changed = []
@@ -49,9 +49,11 @@ def _in_the_last_bit(tree: PyTree, seed: int) -> PyTree:
 
 
 def _not_zero(leaf: Any) -> Any:
-    if not is_float(leaf) or np.any(host(leaf)):
+    if not is_float(leaf) or isinstance(leaf, np.generic):
         return leaf
-    return jnp.full_like(leaf, jnp.finfo(leaf.dtype).eps)
+    eps = float(jnp.finfo(leaf.dtype).eps)
+    values = host(leaf)
+    return jnp.asarray(np.where(np.abs(values) < 4 * eps, eps, values).astype(leaf.dtype))
 
 
 def _largest_change(leaf: Any, others: tuple[Any, ...]) -> float:

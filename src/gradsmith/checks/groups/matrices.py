@@ -91,7 +91,9 @@ def check_polar_factor(bench: Bench) -> None:
 @check(
     tier="trait",
     needs=STEP_IS_SOUND,
-    call='print(tx.update(p, s, p)[0]["w"])',
+    call='f = lambda g: tx.update({"w": g}, tx.init({"w": g}), {"w": g})[0]["w"]; '
+    "a = jnp.diag(jnp.arange(1.0, 4.0)); q = jnp.linalg.qr(jnp.ones((3, 3)) + a)[0]; "
+    "print(jnp.round(f(q @ a) - q @ f(a), 5))",
     cause="entries, rows or columns are treated one by one (a sign, a row norm) where the "
     "formula speaks of the matrix as a whole",
     change="use only products of matrices and functions of their spectrum",
@@ -120,7 +122,8 @@ def check_scale_invariance(bench: Bench) -> None:
 @check(
     tier="trait",
     needs=STEP_IS_SOUND,
-    call='print(tx.update(p, s, p)[0]["w"])',
+    call='f = lambda g: tx.update({"w": g}, tx.init({"w": g}), {"w": g})[0]["w"]; '
+    "a = jnp.arange(12.0).reshape(4, 3); print(f(a), f(a.T).T)",
     cause="the wide and the tall case are two branches, and one of them is wrong",
     change="transpose on entry and again on return, under the same condition",
 )
@@ -140,7 +143,8 @@ def check_transposition(bench: Bench) -> None:
 @check(
     tier="trait",
     needs=STEP_IS_SOUND,
-    call="print(tx.update(p, s, p)[0])",
+    call="p = jnp.stack([jnp.ones((4, 3)), 9 * jnp.ones((4, 3))]); q = p[:1]; "
+    "print(tx.update(p, tx.init(p), p)[0][:1], tx.update(q, tx.init(q), q)[0])",
     cause="a norm or mean is taken over the whole stack instead of over each matrix",
     change="reduce over axis=(-2, -1) with keepdims=True; use .mT, never .T",
 )
