@@ -22,7 +22,7 @@ RETRIES = 10  # of a run whose process or node is lost
 
 
 class Ray(Executor):
-    """On the nodes of a Ray cluster: each run is a task, with a whole accelerator or one core.
+    """On the nodes of a Ray cluster: each run is a task, with one GPU where there are any.
 
     A run whose process or node is lost goes on elsewhere, from its checkpoint. All nodes see the
     folder of the race under the same path. They have the same devices and versions as the process
@@ -51,7 +51,7 @@ class Ray(Executor):
             ray.init(self._address, runtime_env=environment, log_to_driver=False)
         runner.folder.pin()
         race = ray.put(self._pickled(runner))
-        accelerated = "GPU" in ray.cluster_resources()
+        accelerated = any(key.startswith("accelerator_type:") for key in ray.cluster_resources())
         task = ray.remote(num_gpus=int(accelerated), max_retries=RETRIES)(_run)
         where = runner.folder.path.absolute(), runner.checkpoint_seconds
         pending = {task.remote(race, *where, job): job for job in jobs}
