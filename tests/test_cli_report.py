@@ -10,7 +10,10 @@ import pytest
 from race_folders import made, write
 
 from gradsmith.cli import main
+from gradsmith.race import rows
 from gradsmith.race.style import LIGHT
+from gradsmith.race.table import cells
+from gradsmith.race.told import told
 
 
 @pytest.fixture
@@ -86,4 +89,9 @@ def test_figures_come_as_svg_pdf_and_png_and_tables_as_latex_and_markdown(report
     for colour in LIGHT[:2]:
         wanted = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
         assert (np.abs(pixels - wanted).max(axis=-1) < 0.01).any(), f"no line in {colour}"
-    assert r"2.0" in (tmp_path / "figures" / "made.tex").read_text()
+    one = told(tmp_path / "made")
+    lines = [cells(row) for row in rows(one.race, one.records)]
+    markdown = (tmp_path / "figures" / "made.md").read_text()
+    assert markdown.splitlines()[4:] == [f"| {' | '.join(line)} |" for line in lines]
+    latex = (tmp_path / "figures" / "made.tex").read_text()
+    assert all(line[2].replace("±", r"$\pm$") in latex for line in lines)

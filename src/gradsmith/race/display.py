@@ -117,15 +117,13 @@ class Bars(Display):
     def compiling(self, entry: str) -> None:
         """Say so in the line of the entry."""
         own = [lane for lane in self._lanes if entry.startswith(lane)]
-        for lane in self._lanes.values():
-            lane.doing = "waiting" if lane.doing == "compiling" else lane.doing
+        self._end_of_compiling()
         self._lanes[max(own, key=len)].doing = "compiling"
         self._draw()
 
     def start(self, run: Run, settings: Settings) -> None:
         """Begin the curve of the run."""
-        for lane in self._lanes.values():
-            lane.doing, lane.speed = "waiting", ""
+        self._end_of_compiling()
         self._step, self._lane = 0, self._lanes[run.entry]
         self._lane.doing, self._lane.curve = name(run, settings).removeprefix(f"{run.entry}, "), []
         self._draw()
@@ -151,6 +149,10 @@ class Bars(Display):
     def remark(self, text: str) -> None:
         """Leave it above the lines."""
         self._console.print(escape(text), highlight=False, soft_wrap=True)
+
+    def _end_of_compiling(self) -> None:
+        for lane in self._lanes.values():
+            lane.doing = "waiting" if lane.doing == "compiling" else lane.doing
 
     def _draw(self) -> None:
         table = Table.grid(padding=(0, 1))

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from .folder import replace_bytes
 from .page.words import name_of
@@ -25,7 +26,7 @@ from .typeset import latex, markdown
 FORMATS = ("svg", "pdf", "png")
 # Text stays text: in an SVG as such, in a PDF as an embedded TrueType font that can be searched.
 # Two runs write the same bytes.
-SETTINGS = {"svg.fonttype": "none", "pdf.fonttype": 42, "svg.hashsalt": "gradsmith"}
+SETTINGS: dict[Any, Any] = {"svg.fonttype": "none", "pdf.fonttype": 42, "svg.hashsalt": "gradsmith"}
 UNDATED = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}
 FEW = 6  # values of a setting that an axis names
 SIZE = (5.5, 3.6)  # inches: the width of a text column of a paper
