@@ -61,7 +61,7 @@ TASK = """
         return dataclasses.replace(
             make_task(steps),
             init=lambda key: {"w": jnp.zeros((width, 1))},
-            loss=lambda params, batch: jnp.mean((ones @ params["w"] - batch) ** 2),
+            loss=lambda params, batch: jnp.mean((jnp.sum(ones @ params["w"]) - batch) ** 2),
         )
 
     def wrong():
