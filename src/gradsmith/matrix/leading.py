@@ -6,9 +6,11 @@ small steps for each of two hundred matrices would take an accelerator longer th
 """
 
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..xla.arithmetic import adjoint_times, matmul
@@ -23,8 +25,8 @@ FLOPS = 2 * (2 * ROUNDS + 1) * COLUMNS
 
 
 def leading_values(
-    stacks: Sequence[Float[Array, "k m n"]], key: PRNGKeyArray
-) -> list[Float[Array, "k columns"]]:
+    stacks: Sequence[Float[Array, "_ _ _"]], key: PRNGKeyArray
+) -> list[Float[Array, "_ columns"]]:
     """Return estimates of the `COLUMNS` largest singular values of every matrix, largest first.
 
     No estimate is above the true value, but for round-off. Of a spectrum that falls off, and of one
@@ -38,47 +40,86 @@ def leading_values(
     References:
         Halko, Martinsson and Tropp, Finding structure with randomness, 2011, arXiv:0909.4061.
     """
-    grams, scales = [], []
-    for x, block in zip(stacks, _right_spaces(stacks, key), strict=True):
-        image = _times(x, block)
-        grams.append(adjoint_times(image, image))
-        scales.append(largest_entry(x)[..., 0].astype(image.dtype))
-    found = [jnp.sqrt(jnp.maximum(values, 0)) for values, _ in _eigh_of_all(grams)]
+    groups = _by_shape(stacks)
+    images = [_scaled(_times(some, x)) for some, x in zip(groups, _spaces(groups, key), strict=True)]
+    eigen = _eigh_of_all([adjoint_times(image, image) for image, _ in images])
+    found = [jnp.sqrt(jnp.maximum(values, 0)) for values, _ in eigen]
     ordered = [jnp.sort(values, axis=-1, descending=True) for values in found]
-    return [values * scale for values, scale in zip(ordered, scales, strict=True)]
+    whole = [values * scale[..., 0] for values, (_, scale) in zip(ordered, images, strict=True)]
+    return _in_order(groups, whole, len(stacks))
 
 
 def leading_spaces(
-    stacks: Sequence[Float[Array, "k n n"]], key: PRNGKeyArray
-) -> list[Float[Array, "k n columns"]]:
+    stacks: Sequence[Float[Array, "_ _ _"]], key: PRNGKeyArray
+) -> list[Float[Array, "_ _ columns"]]:
     """Return orthonormal vectors that span about the leading eigenspaces of symmetric matrices.
 
     The same matrix and key give the same space. Costs `64 n^2` flops a matrix.
     """
-    return _right_spaces(stacks, key)
+    groups = _by_shape(stacks)
+    return _in_order(groups, _spaces(groups, key), len(stacks))
 
 
-def _right_spaces(stacks: Sequence[Array], key: PRNGKeyArray) -> list[Array]:
-    """Return orthonormal vectors that span about the leading right singular vectors."""
-    blocks = []
+class _Group(NamedTuple):
+    """Stacks of matrices of one shape. What is thin is kept as one array for all of them."""
+
+    members: list[int]
+    stacks: list[Array]
+
+    def split(self, thin: Array) -> list[Array]:
+        """Return what belongs to each stack."""
+        ends = np.cumsum([len(x) for x in self.stacks]).tolist()
+        return [thin[end - len(x) : end] for x, end in zip(self.stacks, ends, strict=True)]
+
+
+def _by_shape(stacks: Sequence[Array]) -> list[_Group]:
+    groups: dict[Any, _Group] = {}
     for index, x in enumerate(stacks):
-        shape = (x.shape[-1], COLUMNS)
-        start = jax.random.normal(jax.random.fold_in(key, index), shape, wide_dtype(x.dtype))
-        blocks.append(jnp.broadcast_to(start, (*x.shape[:-2], *shape)))
+        group = groups.setdefault((*x.shape[1:], x.dtype), _Group([], []))
+        group.members.append(index)
+        group.stacks.append(x)
+    return list(groups.values())
+
+
+def _in_order(groups: Sequence[_Group], thin: Sequence[Array], count: int) -> list[Array]:
+    """Return what belongs to each of the stacks that the groups were made of."""
+    parts = {}
+    for group, whole in zip(groups, thin, strict=True):
+        parts |= zip(group.members, group.split(whole), strict=True)
+    return [parts[index] for index in range(count)]
+
+
+def _spaces(groups: Sequence[_Group], key: PRNGKeyArray) -> list[Array]:
+    """Return orthonormal vectors that span about the leading right singular vectors."""
+    blocks = [_start(group, key) for group in groups]
     for _ in range(ROUNDS):
-        images = [_times(x, block) for x, block in zip(stacks, blocks, strict=True)]
-        images = zip(stacks, _orthonormal(images), strict=True)
-        blocks = _orthonormal([_adjoint_times(x, image) for x, image in images])
+        for side in (_times, _adjoint_times):
+            images = [side(group, block) for group, block in zip(groups, blocks, strict=True)]
+            blocks = _orthonormal([_scaled(image)[0] for image in images])
     return blocks
 
 
-def _times(x: Array, block: Array) -> Array:
-    """Return `x @ block` over the largest entry of `x`, so that its squares are numbers."""
-    return matmul(x.astype(block.dtype), block) / largest_entry(x).astype(block.dtype)
+def _start(group: _Group, key: PRNGKeyArray) -> Array:
+    """Return random vectors, the same for all matrices of the group."""
+    n, dtype = group.stacks[0].shape[-1], wide_dtype(group.stacks[0].dtype)
+    count = sum(len(x) for x in group.stacks)
+    return jnp.broadcast_to(jax.random.normal(key, (n, COLUMNS), dtype), (count, n, COLUMNS))
 
 
-def _adjoint_times(x: Array, block: Array) -> Array:
-    return adjoint_times(x.astype(block.dtype), block) / largest_entry(x).astype(block.dtype)
+def _times(group: _Group, block: Array) -> Array:
+    pairs = zip(group.stacks, group.split(block), strict=True)
+    return jnp.concatenate([matmul(x.astype(part.dtype), part) for x, part in pairs])
+
+
+def _adjoint_times(group: _Group, block: Array) -> Array:
+    pairs = zip(group.stacks, group.split(block), strict=True)
+    return jnp.concatenate([adjoint_times(x.astype(part.dtype), part) for x, part in pairs])
+
+
+def _scaled(block: Array) -> tuple[Array, Array]:
+    """Return a block over its largest entry, whose squares are numbers, and that entry."""
+    scale = largest_entry(block).astype(block.dtype)
+    return block / scale, scale
 
 
 def _orthonormal(blocks: Sequence[Array]) -> list[Array]:

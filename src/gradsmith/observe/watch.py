@@ -14,6 +14,7 @@ from ..layout.declare import Axes
 from ..layout.paths import arrays, path_name
 from ..sites.shards import explicit_mesh, in_auto_axes
 from ..transforms.arguments import check_cadence
+from ..xla.trace_without_mesh import shape_without_mesh
 from ..xla.varying import mean_of_devices
 from .readings.bases import bases
 from .readings.directions import directions
@@ -106,7 +107,8 @@ def watch(
             kept = _keep(chosen, step, _keep(chosen, step, {}, early=True), early=False)
             return _read(chosen, step, kept), kept
 
-        shapes = jax.eval_shape(look, params, inner)
+        seen = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), (params, inner))
+        shapes = shape_without_mesh(look, *seen)
         empty = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
         return WatchState(inner, none, none, *empty)
 

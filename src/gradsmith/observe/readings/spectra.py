@@ -65,5 +65,5 @@ def _orthogonality(stack: Inexact[Array, "k m n"]) -> Float[Array, " k"]:
     grams = gram(x, jnp.where(largest == 0, 1, largest))
     size = grams.shape[-1]
     mean = jnp.trace(grams, axis1=-2, axis2=-1)[:, None, None] / size
-    error = ratio(grams, mean) - jnp.eye(size, dtype=grams.dtype)
+    error = ratio(grams, mean) - jnp.eye(size, dtype=grams.dtype)[None]
     return jnp.sqrt(jnp.sum(error**2, axis=(-2, -1)) / size)

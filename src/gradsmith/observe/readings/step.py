@@ -14,6 +14,8 @@ from ...xla.dtypes import wide_dtype
 
 MOMENTA = ("momentum", "mu", "trace", "fast", "slow")
 """How states call a mean of gradients."""
+SAMPLED = 1024
+"""How many entries of a matrix are kept to be compared with."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ class WatchedLeaf:
             return np.array(math.prod(self.update.shape))
         runs = [run.stack_shape for run in self.axes.runs(self.update.shape)]
         sizes = np.concatenate([np.full(k, m * n) for k, m, n in runs])
-        return sizes[0] if len(sizes) == 1 else sizes
+        return sizes.reshape(()) if len(sizes) == 1 else sizes
 
     def square(self, array: Any) -> Float[Array, "..."]:
         """Return the sum of squares over each matrix, as `total`."""
@@ -79,6 +81,11 @@ class WatchedLeaf:
         """Return the real inner product over each matrix, as `total`."""
         wide = [x.astype(wide_dtype(x.dtype)) for x in (one, other)]
         return self.total((wide[0] * wide[1].conj()).real)
+
+    def samples(self, name: str, array: Any) -> dict[str, Inexact[Array, "k samples"]]:
+        """Return a sample of each stack of an array like the leaf, by a name of its own."""
+        stacks = enumerate(self.stacks(array))
+        return {f"{self.path}/{name} {index}": sample(stack) for index, stack in stacks}
 
     def each(self, parts: list[Array]) -> Array:
         """Return what each stack has, one entry a matrix; without that axis if there is one."""
@@ -137,6 +144,21 @@ class Reading:
     read: Callable[[WatchedStep], Mapping[str, Array]]
     keep: Callable[[WatchedStep], Mapping[str, Array]] | None = None
     keeps_before: bool = False
+
+
+def sample(stack: Inexact[Array, "k m n"]) -> Inexact[Array, "k samples"]:
+    """Return `SAMPLED` entries of every matrix, always the same ones; all of a smaller matrix.
+
+    They are spread over all rows and columns at random, so that a matrix of low rank is told as
+    well as any. A sum over signs of all entries, which would be exact for sparse ones too, costs a
+    table of signs as large as the matrix.
+    """
+    k, m, n = stack.shape
+    if m * n <= SAMPLED:
+        return stack.reshape(k, m * n)
+    random = np.random.default_rng(0)
+    rows, columns = (random.integers(0, side, SAMPLED, np.int32) for side in (m, n))
+    return stack[:, rows, columns]
 
 
 def ratio(one: Array, other: Array) -> Array:
