@@ -167,7 +167,8 @@ def test_on_a_mesh_it_reads_what_it_reads_without(kind):
     with jax.set_mesh(mesh):
         homes = gs.state_shardings(tx, put(params))
         found, state = run(tx, 2, put(params), [put(g) for g in grads])
-        assert homes.inner_state.inner_states["matrices"].inner_state[0].momentum["wide"].spec == P("x")
+        direction, *_ = homes.inner_state.inner_states["matrices"].inner_state
+        assert direction[0].momentum["wide"].spec == P("x")
         assert all(home.spec == P() for home in jax.tree.leaves((homes.readings, homes.kept)))
         assert all(x.sharding.is_fully_replicated for x in gs.readings(state).values())
     assert_close(jax.device_get(gs.readings(state)), gs.readings(expected))
@@ -177,7 +178,7 @@ def test_on_a_mesh_it_reads_what_it_reads_without(kind):
 
 
 def test_within_shard_map_a_reading_is_the_mean_over_devices():
-    mesh = jax.make_mesh((8,), ("x",))
+    mesh = jax.make_mesh((8,), ("x",), axis_types=(AxisType.Auto,))
     tx = gs.watch(optax.sgd(0.5), every=1, readings=["sizes"])
     grads = {"w": jnp.arange(16.0)}
     state = tx.init({"w": jnp.ones(2)})

@@ -95,11 +95,11 @@ def watch(
     chosen = [_reading(one) for one in (GROUPS if readings is None else readings)]
 
     def init_fn(params: Any) -> WatchState:
-        inner, none = tx.init(params), jnp.zeros((), jnp.int32)
+        inner, zero = tx.init(params), lambda: jnp.zeros((), jnp.int32)  # each may be donated
         params = arrays(params)
         if not jax.tree.leaves(params):
             # Leaves, so that `optax.tree.map_params`, which compares, passes over the readings.
-            return WatchState(inner, none, none, none, none)
+            return WatchState(inner, zero(), zero(), zero(), zero())
         plan = plan_of(tx, axes, params)
 
         def look(params: Any, inner: Any) -> tuple[Any, Any]:
@@ -110,7 +110,7 @@ def watch(
         seen = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), (params, inner))
         shapes = shape_without_mesh(look, *seen)
         empty = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-        return WatchState(inner, none, none, *empty)
+        return WatchState(inner, zero(), zero(), *empty)
 
     def update_fn(updates: Any, state: WatchState, params: Any = None, **extra: Any):
         out, inner = tx.update(updates, state.inner_state, params, **extra)

@@ -121,10 +121,12 @@ def _square(x: Array) -> Float[Array, " p"]:
 
 
 def _leading(side: _Side) -> Array:
+    """Return the vectors of every matrix once, whatever the mesh."""
+    count = side.blocks * sum(matrices for _, matrices in side.leaves)
     if isinstance(side.state, SoapState):
-        return side.vectors[..., :COLUMNS]
+        return side.vectors[:count, :, :COLUMNS]
     (space,) = leading_spaces([side.factors], jax.random.key(0))
-    return space
+    return space[:count]
 
 
 def _turned(before: Array, now: Array) -> Float[Array, " p"]:
