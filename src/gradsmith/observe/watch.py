@@ -22,7 +22,7 @@ from .readings.shares import shares
 from .readings.sizes import sizes
 from .readings.spectra import spectra
 from .readings.step import Reading, WatchedStep
-from .seen import Plan, plan_of, step_of
+from .seen import plan_of, step_of
 
 GROUPS: dict[str, Reading | Callable] = {
     "sizes": sizes,
@@ -178,7 +178,9 @@ def _watched(node: Any, path: tuple) -> Iterator[tuple[tuple, WatchState]]:
 def _reading(one: Any) -> Reading:
     if isinstance(one, str):
         if one not in GROUPS:
-            raise ValueError(f"no group of readings is called {one!r}; there are {', '.join(GROUPS)}")
+            raise ValueError(
+                f"no group of readings is called {one!r}; there are {', '.join(GROUPS)}"
+            )
         one = GROUPS[one]
     if not callable(one) and not isinstance(one, Reading):
         raise TypeError(
@@ -188,7 +190,9 @@ def _reading(one: Any) -> Reading:
     return one if isinstance(one, Reading) else Reading(one)
 
 
-def _read(chosen: Sequence[Reading], step: WatchedStep, kept: Mapping[str, Any]) -> dict[str, Array]:
+def _read(
+    chosen: Sequence[Reading], step: WatchedStep, kept: Mapping[str, Any]
+) -> dict[str, Array]:
     found: dict[str, Array] = {}
     for index, one in enumerate(chosen):
         name = getattr(one.read, "__name__", repr(one.read))
