@@ -19,7 +19,9 @@ SHAPES = {"kernel": (12, 10), "blocks": (3, 4, 6), "bias": (5,)}
 
 def tree(seed, shapes=SHAPES):
     random = np.random.default_rng(seed)
-    return {name: jnp.asarray(random.normal(size=shape), "float32") for name, shape in shapes.items()}
+    return {
+        name: jnp.asarray(random.normal(size=shape), "float32") for name, shape in shapes.items()
+    }
 
 
 def run(tx, params, steps, gradient=tree):
@@ -192,7 +194,7 @@ def test_a_spectrum_of_updates_and_momenta_is_told_by_matrix():
         every=1,
         readings=["spectra"],
     )
-    grads, updates, state = run(tx, tree(0), 1)[0]
+    _, updates, state = run(tx, tree(0), 1)[0]
     found = gs.readings(state)
     assert {name.partition("/")[0] for name in found} == {"step", "kernel", "blocks"}
     for leaf in ("kernel", "blocks"):
@@ -207,7 +209,9 @@ def test_a_spectrum_of_updates_and_momenta_is_told_by_matrix():
             np.testing.assert_allclose(np.ravel(found[f"{leaf}/{of}_stable_rank"]), rank, rtol=1e-4)
         squares = values**2 / np.mean(values**2, -1, keepdims=True)
         error = np.sqrt(np.mean((squares - 1) ** 2, -1))
-        np.testing.assert_allclose(np.ravel(found[f"{leaf}/update_orthogonality"]), error, rtol=1e-4)
+        np.testing.assert_allclose(
+            np.ravel(found[f"{leaf}/update_orthogonality"]), error, rtol=1e-4
+        )
 
 
 def off_diagonal(factor, basis):
@@ -241,7 +245,9 @@ def test_bases_of_soap_are_told_by_leaf(mesh):
     ]:  # fmt: skip
         before, now = buckets(first)[key], buckets(last)[key]
         for side in ("in", "out"):
-            pick = lambda pair, side=side, i=index: np.asarray(getattr(pair, f"fan_{side}")[i], "f8")
+            pick = lambda pair, side=side, i=index: np.asarray(
+                getattr(pair, f"fan_{side}")[i], "f8"
+            )
             basis = pick(now.bases)
             expected = off_diagonal(pick(now.factors), basis)
             value = found[f"{leaf}/off_diagonal_{side}"]
@@ -260,7 +266,9 @@ def test_the_root_of_shampoo_is_stale_where_it_does_not_commute():
     state = told[2][2].inner_state.inner_states["matrices"].inner_state[0].buckets
     node = state["1x24x10 float32"].direction
     for side in ("in", "out"):
-        factors, roots = (np.asarray(getattr(x, f"fan_{side}"), "f8") for x in (node.factors, node.roots))
+        factors, roots = (
+            np.asarray(getattr(x, f"fan_{side}"), "f8") for x in (node.factors, node.roots)
+        )
         expected = []
         for factor, root in zip(factors, roots, strict=True):
             commutator = factor @ root - root @ factor

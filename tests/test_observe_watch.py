@@ -48,19 +48,20 @@ def ours(name):
     return getattr(optimizers, name)(0.1, **({} if plain else {"axes": AXES}))
 
 
-OPTAX = """
-    adabelief adadelta adafactor adagrad adam adamax adamaxw adamw adan amsgrad fromage lamb lars
-    lion nadam nadamw novograd optimistic_adam_v2 optimistic_gradient_descent radam
-    rmsprop rprop sgd sign_sgd sm3 yogi contrib.ademamix contrib.cocob contrib.dadapt_adamw
-    contrib.dog contrib.dowg contrib.muon contrib.prodigy contrib.simplified_ademamix
-""".split()
+OPTAX = [
+    "adabelief", "adadelta", "adafactor", "adagrad", "adam", "adamax", "adamaxw", "adamw", "adan",
+    "amsgrad", "fromage", "lamb", "lars", "lion", "nadam", "nadamw", "novograd",
+    "optimistic_adam_v2", "optimistic_gradient_descent", "radam", "rmsprop", "rprop", "sgd",
+    "sign_sgd", "sm3", "yogi", "contrib.ademamix", "contrib.cocob", "contrib.dadapt_adamw",
+    "contrib.dog", "contrib.dowg", "contrib.muon", "contrib.prodigy",
+    "contrib.simplified_ademamix",
+]  # fmt: skip
 
 
 def theirs(name):
     make = functools.reduce(getattr, name.split("."), optax)
-    needed = [
-        p for p in inspect.signature(make).parameters.values() if p.default is inspect.Parameter.empty
-    ]
+    parameters = inspect.signature(make).parameters.values()
+    needed = [one for one in parameters if one.default is one.empty]
     return make(*(0.1 for _ in needed))
 
 
@@ -182,9 +183,7 @@ def test_within_shard_map_a_reading_is_the_mean_over_devices():
     tx = gs.watch(optax.sgd(0.5), every=1, readings=["sizes"])
     grads = {"w": jnp.arange(16.0)}
     state = tx.init({"w": jnp.ones(2)})
-    update = jax.shard_map(
-        tx.update, mesh=mesh, in_specs=(P("x"), P()), out_specs=(P("x"), P())
-    )
+    update = jax.shard_map(tx.update, mesh=mesh, in_specs=(P("x"), P()), out_specs=(P("x"), P()))
     _, state = jax.jit(update)(grads, state)
     rms = np.sqrt(np.mean(np.arange(16.0).reshape(8, 2) ** 2, axis=1))
     np.testing.assert_allclose(gs.readings(state)["w/gradient_rms"], rms.mean(), rtol=1e-6)

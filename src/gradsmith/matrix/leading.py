@@ -41,7 +41,9 @@ def leading_values(
         Halko, Martinsson and Tropp, Finding structure with randomness, 2011, arXiv:0909.4061.
     """
     groups = _by_shape(stacks)
-    images = [_scaled(_times(some, x)) for some, x in zip(groups, _spaces(groups, key), strict=True)]
+    images = [
+        _scaled(_times(some, x)) for some, x in zip(groups, _spaces(groups, key), strict=True)
+    ]
     eigen = _eigh_of_all([adjoint_times(image, image) for image, _ in images])
     found = [jnp.sqrt(jnp.maximum(values, 0)) for values, _ in eigen]
     ordered = [jnp.sort(values, axis=-1, descending=True) for values in found]

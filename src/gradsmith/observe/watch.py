@@ -22,7 +22,7 @@ from .readings.shares import shares
 from .readings.sizes import sizes
 from .readings.spectra import spectra
 from .readings.step import Reading, WatchedStep
-from .seen import Plan, plan_of, step_of
+from .seen import plan_of, step_of
 
 GROUPS: dict[str, Reading | Callable] = {
     "sizes": sizes,
@@ -112,7 +112,7 @@ def watch(
         empty = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
         return WatchState(inner, zero(), zero(), *empty)
 
-    def update_fn(updates: Any, state: WatchState, params: Any = None, **extra: Any):
+    def update_fn(updates: Any, state: Any, params: Any = None, **extra: Any):
         out, inner = tx.update(updates, state.inner_state, params, **extra)
         number = jnp.asarray(optax.safe_increment(state.step))
         state = state._replace(inner_state=inner, step=number)
@@ -176,19 +176,22 @@ def _watched(node: Any, path: tuple) -> Iterator[tuple[tuple, WatchState]]:
 
 
 def _reading(one: Any) -> Reading:
-    if isinstance(one, str):
-        if one not in GROUPS:
-            raise ValueError(f"no group of readings is called {one!r}; there are {', '.join(GROUPS)}")
-        one = GROUPS[one]
-    if not callable(one) and not isinstance(one, Reading):
+    if isinstance(one, str) and one not in GROUPS:
+        raise ValueError(f"no group of readings is called {one!r}; there are {', '.join(GROUPS)}")
+    chosen: Any = GROUPS[one] if isinstance(one, str) else one
+    if isinstance(chosen, Reading):
+        return chosen
+    if not callable(chosen):
         raise TypeError(
             f"a reading is the name of a group, a gradsmith.Reading, or a function of a step that "
             f"returns arrays by name; got {one!r}"
         )
-    return one if isinstance(one, Reading) else Reading(one)
+    return Reading(chosen)
 
 
-def _read(chosen: Sequence[Reading], step: WatchedStep, kept: Mapping[str, Any]) -> dict[str, Array]:
+def _read(
+    chosen: Sequence[Reading], step: WatchedStep, kept: Mapping[str, Any]
+) -> dict[str, Array]:
     found: dict[str, Array] = {}
     for index, one in enumerate(chosen):
         name = getattr(one.read, "__name__", repr(one.read))

@@ -4,10 +4,9 @@
 |---|---|
 | `cosine_gradient` | of the update and minus the gradient: 1 goes straight down |
 | `cosine_param` | of the update and the parameter: the radial part, negative where weights shrink |
-| `cosine_before` | of the update and that of the step before: negative where steps undo each other |
+| `cosine_before` | of the update and that of the step before: below 0, they undo each other |
 
-A cosine with zero is 0. Cost: one pass over parameters, gradients and updates, and one over the
-updates of the step before.
+A cosine with zero is 0. Cost: one pass over parameters, gradients and updates.
 
 Of the update before, a sample is kept instead of a copy (`sample` in `step.py`). So the last cosine
 is exact for matrices of up to `SAMPLED` entries, and else within about `SAMPLED^(-1/2)`, 0.03. An

@@ -9,8 +9,8 @@
 
 Cost: one pass over parameters, gradients and updates.
 
-The ratio: Karpathy, CS231n, Neural Networks Part 3. The rate is the factor by which a plain gradient
-step would go as far along the gradient.
+The ratio: Karpathy, CS231n, Neural Networks Part 3. The rate is the factor by which a plain
+gradient step would go as far along the gradient.
 """
 
 import jax.numpy as jnp

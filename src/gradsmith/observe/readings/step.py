@@ -169,4 +169,3 @@ def ratio(one: Array, other: Array) -> Array:
 def cosine(product: Array, square: Array, other: Array) -> Array:
     """Return the cosine of two vectors by their product and squares; 0 where one is 0."""
     return ratio(ratio(product, jnp.sqrt(square)), jnp.sqrt(other))
-
