@@ -50,10 +50,11 @@ def check_fixed(owner: str, **values: Any) -> None:
             )
 
 
-def check_params(owner: str, params: Any) -> None:
-    """Refuse an update without the parameters, where they are needed."""
+def given_params(owner: str, params: Any) -> Any:
+    """Return the parameters; refuse an update without them."""
     if params is None:
         raise ValueError(f"{owner} needs the parameters: call update(grads, state, params)")
+    return params
 
 
 def check_choice(what: str, value: Any, choices: Any) -> None:

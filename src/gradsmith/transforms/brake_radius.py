@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import optax
 
 from ..xla.dtypes import wide_dtype
-from .arguments import ScalarOrSchedule, check_not_negative, check_params
+from .arguments import ScalarOrSchedule, check_not_negative, given_params
 from .lengths import inner, length, over_length
 from .schedules import init_schedule, read_schedule
 
@@ -42,7 +42,7 @@ def brake_radius(outward: ScalarOrSchedule = 0.5) -> optax.GradientTransformatio
     check_not_negative("brake_radius", outward=outward)
 
     def update_fn(updates, state, params=None):
-        check_params("brake_radius", params)
+        params = given_params("brake_radius", params)
         now, state = read_schedule(outward, state)
         wide = updates.astype(wide_dtype(updates.dtype))
         along = over_length(params.astype(wide.dtype), least=1e-6)
@@ -80,7 +80,7 @@ def pin_radius() -> optax.GradientTransformation:
     """
 
     def update_fn(updates, params=None):
-        check_params("pin_radius", params)
+        params = given_params("pin_radius", params)
         weights = params.astype(wide_dtype(params.dtype))
         step = updates.astype(weights.dtype)
         radius = length(weights) + inner(step, over_length(weights))

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import optax
 
 from ..xla.dtypes import wide_dtype
-from .arguments import ScalarOrSchedule, check_choice, check_not_negative, check_params
+from .arguments import ScalarOrSchedule, check_choice, check_not_negative, given_params
 from .lengths import MATRIX, NEURON, length
 from .schedules import init_schedule, read_schedule
 
@@ -51,7 +51,7 @@ def floor_update(
     axes = MATRIX if each == "matrix" else NEURON
 
     def update_fn(updates, state, params=None):
-        check_params("floor_update", params)
+        params = given_params("floor_update", params)
         now, state = read_schedule(ratio, state)
         wide = updates.astype(wide_dtype(updates.dtype))
         weights = params.astype(wide_dtype(params.dtype))

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import optax
 
 from ..xla.dtypes import wide_dtype
-from .arguments import ScalarOrSchedule, check_params
+from .arguments import ScalarOrSchedule, given_params
 from .lengths import length, over_length
 from .schedules import init_schedule, read_schedule
 
@@ -41,7 +41,7 @@ def hyperball(learning_rate: ScalarOrSchedule) -> optax.GradientTransformation:
     """
 
     def update_fn(updates, state, params=None):
-        check_params("hyperball", params)
+        params = given_params("hyperball", params)
         rate, state = read_schedule(learning_rate, state)
         weights = params.astype(wide_dtype(params.dtype))
         radius = length(weights).astype(weights.dtype)
