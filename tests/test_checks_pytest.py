@@ -66,6 +66,5 @@ def test_the_state_of_adam_is_twice_its_parameters(factory, ratio):
 
 
 def test_subjects_may_stand_in_a_list():
-    marked = parametrize([Subject("one", optax.sgd), Subject("two", optax.lion)])
-    (mark,) = marked(lambda subject, check: None).pytestmark
+    mark = parametrize([Subject("one", optax.sgd), Subject("two", optax.lion)]).mark
     assert {case.values[0].name for case in mark.args[1]} == {"one", "two"}
