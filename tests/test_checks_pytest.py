@@ -63,3 +63,8 @@ def test_the_state_of_adam_is_twice_its_parameters(factory, ratio):
     assert metrics["state_bytes_per_parameter_byte"] == ratio
     assert metrics["equations_per_leaf"] > 0
     assert metrics["compile_seconds"] > 0
+
+
+def test_subjects_may_stand_in_a_list():
+    mark = parametrize([Subject("one", optax.sgd), Subject("two", optax.lion)]).mark
+    assert {case.values[0].name for case in mark.args[1]} == {"one", "two"}

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from gradsmith.cli.check import check
+from gradsmith.cli import main
+from gradsmith.cli.check import check, subject_from
 from gradsmith.cli.loading import UsageError
 from gradsmith.cli.watch import each_time_it_is_saved
 
@@ -74,9 +75,31 @@ def test_a_file_that_ends_the_process_when_imported_is_a_usage_error(write):
         check(write("os._exit(7)\n"))
 
 
-def test_a_factory_that_wants_an_argument_is_told_how_to_pass_it(write, capfd):
-    assert check(write("def make(lr, sharpness):\n    return optax.sgd(lr)\n")) == 1
-    assert "--arg name=value" in capfd.readouterr().out
+def test_a_factory_that_wants_an_argument_is_told_how_to_pass_it(write):
+    with pytest.raises(UsageError, match="wants sharpness: pass each by --arg name=value"):
+        subject_from(write("def make(lr, sharpness):\n    return optax.sgd(lr)\n"), {})
+
+
+def test_a_factory_may_import_late_and_fork(write, capfd, tmp_path):
+    (tmp_path / "helper_of_mine.py").write_text("RATE = 0.1\n")
+    spec = write(
+        "def make(lr):\n    import helper_of_mine\n    os.fork()\n"
+        "    return optax.sgd(lr * helper_of_mine.RATE)\n"
+    )
+    assert check(spec, only=("is_transformation", "update_signature")) == 0
+    assert "2 ran, 2 passed" in capfd.readouterr().out
+
+
+def test_a_fault_of_ours_is_no_verdict(monkeypatch, capsys):
+    def broken(*_, **__):
+        raise RuntimeError("a fault of the kit")
+
+    monkeypatch.setattr("gradsmith.cli.check.prefer_simulated_devices", broken)
+    monkeypatch.setattr(sys, "argv", ["gradsmith", "check", "optax.adam"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert "a fault of the kit" in capsys.readouterr().err
 
 
 def test_a_factory_that_ends_the_process_fails_one_check_and_the_run_goes_on(write, capfd):

@@ -107,7 +107,7 @@ def _table(entries: dict) -> list[str]:
 def _names(failed: dict) -> str:
     """The checks that failed and are still on the list."""
     known = {check.name for check in all_checks()}
-    return ", ".join(name for name in failed if name in known) or "-"
+    return ", ".join(name for name in sorted(failed) if name in known) or "-"
 
 
 if __name__ == "__main__":

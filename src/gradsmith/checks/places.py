@@ -59,4 +59,5 @@ def is_library(function: Callable) -> bool:
 
 def is_library_file(file: str) -> bool:
     """Whether a file belongs to the kit, to an installed package or to Python."""
-    return file.startswith((_HERE, "<")) or file.startswith(_LIBRARIES)
+    installed = {"site-packages", "dist-packages"} & {*Path(file).parts}  # of another environment
+    return file.startswith((_HERE, "<")) or file.startswith(_LIBRARIES) or bool(installed)

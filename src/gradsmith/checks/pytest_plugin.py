@@ -21,7 +21,7 @@ def parametrize(
     inconclusive becomes a skip with its reason. A check that others need runs once a subject.
 
     Args:
-        *subjects: Subjects, factories or transformations.
+        *subjects: Subjects, factories or transformations, or one list of them.
         tier: `must`, or `all` with the advisory checks.
         only: Names of checks, groups or phases; default: all of them.
 
@@ -36,7 +36,8 @@ def parametrize(
     """
     import pytest
 
-    entries = [as_subject(subject) for subject in subjects]
+    given = subjects[0] if len(subjects) == 1 and isinstance(subjects[0], list) else subjects
+    entries = [as_subject(subject) for subject in given]
     names = [subject.name for subject in entries]
     if len(set(names)) < len(names):
         raise ValueError(f"subjects need different names, got {', '.join(sorted(names))}")

@@ -58,7 +58,11 @@ def main() -> None:
     pipe = os.fdopen(int(sys.argv[1]), "w", buffering=1)
     os.dup2(2, 1)  # a subject may print below Python's sys.stdout, too
 
+    worker = os.getpid()
+
     def tell(**event: Any) -> None:
+        if os.getpid() != worker:  # the subject has forked, and this is not the one that was asked
+            os._exit(0)
         print(json.dumps(event), file=pipe, flush=True)
 
     job: Job = pickle.load(sys.stdin.buffer)

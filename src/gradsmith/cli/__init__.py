@@ -1,6 +1,7 @@
 """The `gradsmith` command: one typed function a subcommand, its docstring the help."""
 
 import sys
+import traceback
 
 import tyro
 
@@ -20,6 +21,9 @@ def main() -> None:
         code = tyro.extras.subcommand_cli_from_dict(commands, prog=prog, args=arguments)
     except UsageError as error:
         print(f"gradsmith: {error}", file=sys.stderr)
+        code = 2
+    except Exception:  # a fault of ours: 1 would say that something is wrong with the optimizer
+        traceback.print_exc()
         code = 2
     sys.exit(code)
 

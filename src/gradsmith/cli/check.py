@@ -170,4 +170,13 @@ def subject_from(spec: str, said: Declared):
         require_declarable(subject)
     except ValueError as error:
         raise UsageError(str(error)) from None
+    missing = [
+        parameter.name
+        for parameter in subject.parameters.values()
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+        and parameter.default is parameter.empty
+        and parameter.name not in subject.call_arguments
+    ]
+    if missing:
+        raise UsageError(f"{spec} wants {', '.join(missing)}: pass each by --arg name=value")
     return subject

@@ -116,13 +116,13 @@ def _import_file(path: Path) -> ModuleType:
         raise UsageError(f"{path} is not a Python file: its name must end in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses and pickle look their module up
-    sys.path.insert(0, str(path.parent.resolve()))  # as `python file.py` does
+    folder = str(path.parent.resolve())
+    if folder not in sys.path:  # as `python file.py` does, and for what is imported later
+        sys.path.insert(0, folder)
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # a file that exits would end the command, with 0
         raise UsageError(f"importing {path} failed: {type(error).__name__}: {error}") from error
-    finally:
-        sys.path.pop(0)
     return module
 
 
