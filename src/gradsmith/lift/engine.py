@@ -52,7 +52,7 @@ def lift(
             return StackState(jnp.zeros((), jnp.int32))  # pyright: ignore[reportArgumentType]
         check_specs(placement, params)
         states = {}
-        for site, which in sites_of(placement, leaves, kernel.meets, kernel.reduces):
+        for site, which in sites_of(placement, leaves, kernel.meets, kernel.may_stay_split):
             some = [leaves[index] for index in which]
             keys = _keys(kernel, site.buckets, some)
             _write_down(kernel, site.buckets, keys, some)
@@ -65,7 +65,7 @@ def lift(
             return updates, state
         theirs = None if params is None or kernel.reduces else _leaves_like(leaves, params)
         outs, states = dict[int, Array](), {}
-        for site, which in sites_of(placement, leaves, kernel.meets, kernel.reduces):
+        for site, which in sites_of(placement, leaves, kernel.meets, kernel.may_stay_split):
             some = [leaves[index] for index in which]
             keys = _keys_of(state, kernel, site.buckets, some)
             joined, new = site.update(

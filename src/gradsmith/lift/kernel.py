@@ -33,7 +33,8 @@ class Kernel(Protocol):
             to. It gets the stacked `params` if `reduces` is False.
         reduces: Whether the rule sees something smaller than the matrices. Then they are reduced
             part after part, and the rule gets a list of the scales of all stacks in place of
-            parameters. A matrix may stay split among devices along its long side.
+            parameters.
+        may_stay_split: Whether a matrix may stay split among devices along its long side.
         stateless: Whether the rule keeps nothing. Then everything of one size goes through it at
             once, whatever bucket it is from.
     """
@@ -41,6 +42,7 @@ class Kernel(Protocol):
     name: str
     rule: optax.GradientTransformationExtraArgs
     reduces: bool
+    may_stay_split: bool
     stateless: bool
 
     def meets(self, shape: MatrixShape) -> MatrixShape:

@@ -111,6 +111,7 @@ class _OnGrams:
     scale_free: bool
     postprocess: optax.GradientTransformation
     reduces: bool = True
+    may_stay_split: bool = True
 
     def meets(self, shape: MatrixShape) -> MatrixShape:
         """As `Kernel.meets`."""

@@ -71,6 +71,7 @@ class OnStacks:
     rule: optax.GradientTransformationExtraArgs
     stateless: bool = False
     reduces: bool = False
+    may_stay_split: bool = False
 
     def meets(self, shape: MatrixShape) -> MatrixShape:
         """As `Kernel.meets`."""

@@ -10,8 +10,13 @@ A mesh axis has one of three parts in the exchange of a bucket:
     stack   splits the matrices among themselves: each device has some of them already
     copies  splits no leaf: all devices along it have the same, so each device computes its range
             of that, and one all-gather brings the results back
-    cut     splits matrices: the pieces are flattened, whatever axis they were cut along, and
-            travel in one all-to-all over all these axes; the owner puts them together
+    cut     splits matrices: the blocks travel in one all-to-all over all these axes, whatever
+            axis they were cut along, and the owner puts them together
+
+So that blocks of different shapes can travel together, each is cut in vertical strips of one width,
+the widest that divides them all, and its strips lie one below the other. Blocks of one shape are
+one strip each, and stay as they are. A narrower strip would cost more on TPUs, where eight rows and
+128 columns lie together in memory: flattening a block takes ten times as long as multiplying it.
 
 Where all axes cut, each of N devices receives `(M / N) (N - 1) / N` of M bytes of matrices, each
 way. That is also the least possible, but for the copies.
@@ -33,13 +38,13 @@ MeshAxes = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Piece:
-    """How the matrices of one stack are cut by the mesh.
+    """How the matrices of one stack are cut by the mesh, as they lie in the bucket.
 
     Attributes:
         count: How many matrices it has, on all devices together.
-        rows: The size of each fan-in axis, and the mesh axes that split it.
-        columns: The same of each fan-out axis.
-        transposed: Whether its matrices enter the bucket transposed.
+        rows: The size of each axis that makes rows, and the mesh axes that split it.
+        columns: The same of each axis that makes columns.
+        transposed: Whether its matrices are turned to lie so.
     """
 
     count: int
@@ -54,8 +59,8 @@ class Piece:
 
     @property
     def kind(self) -> "Piece":
-        """The same for any number of matrices."""
-        return Piece(0, self.rows, self.columns, self.transposed)
+        """The same for any number of matrices that lie in the bucket."""
+        return Piece(0, self.rows, self.columns)
 
 
 @dataclass(frozen=True)
@@ -114,7 +119,7 @@ class Exchange:
     def collect(self, matrices: Shaped[Array, "each m n"]) -> list[Shaped[Array, "_ _ _"]]:
         """Return this device's shards of all pieces, given whole matrices; undoes `spread`."""
         shares = self._by_kind(lambda kind: self._take_apart(kind, matrices), axis=1)
-        shares = self._all_to_all(shares.reshape(-1, shares.shape[-1]))
+        shares = self._all_to_all(shares.reshape(-1, *shares.shape[2:]))
         if self.copies:
             shares = self._travel(lambda x: lax.all_gather(x, self.copies, tiled=True), shares)
         stacks, start = [], 0
@@ -129,25 +134,23 @@ class Exchange:
         table = np.resize(table, (self._size(self.owners), self.each))
         return lax.dynamic_index_in_dim(table, self._index(self.owners), keepdims=False)
 
-    # A device's block of a matrix is flattened. Where a mesh axis cuts other pieces of the bucket
-    # but not this one, all devices along it have the same block and each sends an equal share.
+    # Where a mesh axis cuts other pieces of the bucket but not this one, all devices along it have
+    # the same block and each sends an equal share of its strips.
 
     def _share(self, piece: Piece, stack: Array) -> Array:
-        flat = stack.reshape(stack.shape[0], -1)
+        strips = self._in_strips(stack.mT if piece.transposed else stack)
         same = self._uncut(piece)
         if not same:
-            return flat
-        shares = self._size(same)
-        flat = jnp.pad(flat, ((0, 0), (0, -flat.shape[1] % shares)))
-        flat = flat.reshape(flat.shape[0], shares, -1)
-        return lax.dynamic_index_in_dim(flat, self._index(same), axis=1, keepdims=False)
+            return strips
+        shares = _cut_evenly(strips, self._size(same), axis=1)
+        return lax.dynamic_index_in_dim(shares, self._index(same), axis=1, keepdims=False)
 
     def _unshare(self, piece: Piece, shares: Array) -> Array:
         if same := self._uncut(piece):
             gather = lambda x: lax.all_gather(x, same, axis=1, tiled=True)
             shares = self._travel(gather, shares)
-        m, n = (math.prod(self._local(side)) for side in (piece.rows, piece.columns))
-        return shares[:, : m * n].reshape(-1, m, n)
+        block = self._out_of_strips(piece, shares)
+        return block.mT if piece.transposed else block
 
     # An owner has, of each of its matrices, one share from every device along the cutting axes:
     # (cut..., each, share). The two below are inverses.
@@ -155,33 +158,52 @@ class Exchange:
     def _assemble(self, kind: Piece, shares: Array) -> Array:
         same = self._uncut(kind)
         rest = [axis for axis in self.cut if axis not in same]
-        local = self._local(kind.rows + kind.columns)
-        shares = shares.reshape(*self._shape(self.cut), self.each, -1)
+        shares = shares.reshape(*self._shape(self.cut), self.each, *shares.shape[1:])
         order = [self.cut.index(axis) for axis in rest] + [len(self.cut)]
-        order += [self.cut.index(axis) for axis in same] + [len(self.cut) + 1]
-        blocks = shares.transpose(order).reshape(*self._shape(rest), self.each, -1)
-        blocks = blocks[..., : math.prod(local)].reshape(*self._shape(rest), self.each, *local)
+        order += [self.cut.index(axis) for axis in same] + [len(self.cut) + 1, len(self.cut) + 2]
+        strips = shares.transpose(order).reshape(*self._shape(rest), self.each, -1, self._width)
+        blocks = self._out_of_strips(kind, strips)
+        blocks = blocks.reshape(*blocks.shape[:-2], *self._local(kind.rows + kind.columns))
         whole = blocks.transpose(self._interleaved(kind, rest))
         m, n = (math.prod(size for size, _ in side) for side in (kind.rows, kind.columns))
-        whole = whole.reshape(self.each, m, n)
-        return whole.mT if kind.transposed else whole
+        return whole.reshape(self.each, m, n)
 
     def _take_apart(self, kind: Piece, matrices: Array) -> Array:
         same = self._uncut(kind)
         rest = [axis for axis in self.cut if axis not in same]
-        whole = matrices.mT if kind.transposed else matrices
         shape = [self.each]
         for size, axes in kind.rows + kind.columns:
             shape += [*self._shape(axes), size // self._size(axes)]
         order = np.argsort(self._interleaved(kind, rest)).tolist()
-        blocks = whole.reshape(shape).transpose(order)
-        blocks = blocks.reshape(*self._shape(rest), self.each, -1)
-        pad = -blocks.shape[-1] % self._size(same)
-        blocks = jnp.pad(blocks, [(0, 0)] * (blocks.ndim - 1) + [(0, pad)])
-        blocks = blocks.reshape(*self._shape(rest), self.each, *self._shape(same), -1)
+        blocks = matrices.reshape(shape).transpose(order)
+        blocks = blocks.reshape(*self._shape(rest), self.each, *self._block(kind))
+        shares = _cut_evenly(self._in_strips(blocks), self._size(same), axis=len(rest) + 1)
+        shares = shares.reshape(*self._shape(rest), self.each, *self._shape(same), *shares.shape[-2:])
         places = {axis: i for i, axis in enumerate([*rest, None, *same])}
-        order = [places[axis] for axis in (*self.cut, None)] + [blocks.ndim - 1]
-        return blocks.transpose(order).reshape(self._size(self.cut), self.each, -1)
+        order = [places[axis] for axis in (*self.cut, None)] + [shares.ndim - 2, shares.ndim - 1]
+        return shares.transpose(order).reshape(self._size(self.cut), self.each, *shares.shape[-2:])
+
+    @cached_property
+    def _width(self) -> int:
+        """The columns of a strip."""
+        return math.gcd(*(self._block(piece)[1] for piece in self.pieces))
+
+    def _in_strips(self, blocks: Array) -> Array:
+        *lead, m, n = blocks.shape
+        strips = blocks.reshape(*lead, m, n // self._width, self._width).swapaxes(-3, -2)
+        return strips.reshape(*lead, -1, self._width)
+
+    def _out_of_strips(self, piece: Piece, strips: Array) -> Array:
+        """Return the blocks; undoes `_in_strips`, and drops what stands below."""
+        m, n = self._block(piece)
+        lead, count = strips.shape[:-2], n // self._width
+        strips = strips[..., : count * m, :].reshape(*lead, count, m, self._width)
+        return strips.swapaxes(-3, -2).reshape(*lead, m, n)
+
+    def _block(self, piece: Piece) -> tuple[int, int]:
+        """Return the shape of the block of a matrix that a device has."""
+        rows, columns = (math.prod(self._local(side)) for side in (piece.rows, piece.columns))
+        return rows, columns
 
     def _interleaved(self, kind: Piece, rest: Sequence[str]) -> list[int]:
         """Return the order that takes (rest..., each, local...) to each, and in-axes, out-axes."""
@@ -198,7 +220,10 @@ class Exchange:
             return made[0]
         numbers = [kinds.index(piece.kind) for piece in self.pieces for _ in range(piece.count)]
         which = lax.broadcast_in_dim(self.mine(np.array(numbers, np.int32)), made[0].shape, (axis,))
-        return lax.select_n(which, *made) if len(made) > 2 else lax.select_n(which != 0, *made)
+        which = which if len(made) > 2 else which != 0
+        # Else XLA for TPUs chooses anew for everyone who reads it, in numbers that are narrower
+        # and slower to move.
+        return lax.optimization_barrier(lax.select_n(which, *made))
 
     def _all_to_all(self, x: Array) -> Array:
         if not self.cut:
@@ -250,3 +275,10 @@ def fill(stack: Array, count: int) -> Array:
         return stack
     again = math.ceil(missing / stack.shape[0])
     return jnp.concatenate([stack, *[stack] * again])[:count]
+
+
+def _cut_evenly(x: Array, count: int, axis: int) -> Array:
+    """Return `x` with an axis in `count` equal parts, `(count, part)`, filled up with zeros."""
+    pad = [(0, 0)] * x.ndim
+    pad[axis] = (0, -x.shape[axis] % count)
+    return jnp.pad(x, pad).reshape(*x.shape[:axis], count, -1, *x.shape[axis + 1 :])

@@ -230,8 +230,9 @@ def at_owners(
             entering[first] = splits[first] if stack else entering[first]
         pieces = []
         for leaf, run in (runs[index] for index in bucket.members):
-            rows, columns = _sides(leaves[leaf], run, entering[leaf])
+            sides = _sides(leaves[leaf], run, entering[leaf])
             is_transposed = run.stack_shape[1:] != bucket.matrix_shape
+            rows, columns = reversed(sides) if is_transposed else sides
             pieces.append(Piece(run.stack_shape[0], rows, columns, is_transposed))
         exchanges.append(Exchange(sizes, stack, tuple(pieces), transfer_dtype))
     return AtOwners(mesh, splits, entering, exchanges, buckets, transposed(buckets, leaves))

@@ -13,6 +13,7 @@ import optax
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array
 
+from ..layout.bucket import MatrixShape
 from ..layout.declare import Axes, matrix_leaves
 from ..lift.engine import lift
 from ..lift.per_gram import per_gram, without_state
@@ -200,20 +201,29 @@ def polar_factor(
 
 
 class _OnWhole(OnStacks):
-    """The kernel of methods that need the matrices: they never meet, only their largest entries do.
+    """The kernel of methods that need the matrices: only their largest entries go through the rule.
 
     So matrices are neither put into one stack nor taken out again, and their largest entries are
-    read where they are made.
+    read where they are made. At owners `(n, m)` meets `(m, n)`, transposed.
     """
 
     def __init__(self, polar: Callable, finish: optax.GradientTransformation):
         rule = optax.with_extra_args_support(optax.identity())
-        super().__init__("orthogonalized", rule, stateless=True)
+        super().__init__("orthogonalized", rule, stateless=True, reduces=True)
         self.polar, self.finish = polar, finish
+
+    def meets(self, shape: MatrixShape) -> MatrixShape:
+        """As `Kernel.meets`."""
+        return min(shape), max(shape)
 
     def dtype(self, dtype: Any) -> jnp.dtype:
         """As `Kernel.dtype`."""
         return wide_dtype(dtype)
+
+    def reduced(self, shape: MatrixShape) -> MatrixShape:
+        """As `Kernel.reduced`."""
+        del shape
+        return 1, 1
 
     def reduce(self, stack: Array, scales: None) -> Array:
         """As `Kernel.reduce`."""
@@ -222,9 +232,15 @@ class _OnWhole(OnStacks):
 
     def apply(self, result: Array, stack: Array, scales: None, transposed: Any) -> Array:
         """As `Kernel.apply`."""
-        del scales, transposed
+        del scales
         out = self.polar(stack, result.real)
-        return jnp.asarray(self.finish.update(out, self.finish.init(out))[0])
+        done = self._finished(out)
+        if transposed is not None:  # the rule gets it as it is in its leaf
+            done = jnp.where(transposed[:, None, None], self._finished(out.mT).mT, done)
+        return done
+
+    def _finished(self, stack: Array) -> Array:
+        return jnp.asarray(self.finish.update(stack, self.finish.init(stack))[0])
 
 
 def _run(request: Request, eps: ArrayLike, stack: Array, unit: Array | None = None) -> Array:
