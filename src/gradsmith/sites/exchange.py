@@ -228,7 +228,9 @@ class Exchange:
     def _all_to_all(self, x: Array) -> Array:
         if not self.cut:
             return x
-        swap = lambda x: lax.all_to_all(x, self.cut, 0, 0, tiled=True)
+        # Else XLA for CPUs may lay out what goes to one device otherwise than what goes to another,
+        # and then refuses to send them together.
+        swap = lambda x: lax.all_to_all(lax.optimization_barrier(x), self.cut, 0, 0, tiled=True)
         return self._travel(swap, x)
 
     def _travel(self, collective, x: Array) -> Array:
