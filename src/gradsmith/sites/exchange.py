@@ -178,7 +178,9 @@ class Exchange:
         blocks = matrices.reshape(shape).transpose(order)
         blocks = blocks.reshape(*self._shape(rest), self.each, *self._block(kind))
         shares = _cut_evenly(self._in_strips(blocks), self._size(same), axis=len(rest) + 1)
-        shares = shares.reshape(*self._shape(rest), self.each, *self._shape(same), *shares.shape[-2:])
+        shares = shares.reshape(
+            *self._shape(rest), self.each, *self._shape(same), *shares.shape[-2:]
+        )
         places = {axis: i for i, axis in enumerate([*rest, None, *same])}
         order = [places[axis] for axis in (*self.cut, None)] + [shares.ndim - 2, shares.ndim - 1]
         return shares.transpose(order).reshape(self._size(self.cut), self.each, *shares.shape[-2:])
