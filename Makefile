@@ -7,7 +7,8 @@ BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 WORKERS ?= auto
 
-.PHONY: help setup race test test-slow test-newest test-clients lint docs docs-serve package format lock clean
+.PHONY: help setup race test test-slow test-newest test-clients test-tpu lint docs docs-serve \
+  package format lock clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list.
@@ -44,6 +45,11 @@ test-clients: $(READY)  ## Install the libraries of others that train with grads
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 	  --constraint constraints.txt --editable '.[clients,cluster]'
 	@$(BIN)/python -m pytest -m clients tests/clients tests/test_race_cluster.py
+
+test-tpu: $(READY)  ## Install the compiler for TPUs (130 MB, needs no TPU), and test what it makes.
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	  --constraint constraints.txt --editable '.[tpu]'
+	@$(BIN)/python -m pytest -m slow tests/test_observe_topologies.py
 
 lint: $(READY)  ## Check style and types.
 	@$(BIN)/ruff check

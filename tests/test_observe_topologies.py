@@ -123,24 +123,31 @@ def test_the_command_shows_a_table_and_the_share_of_a_step(installed, tmp_path, 
     assert f"a step of 10 tokens: muon {share:.1%}" in " ".join(out.split())
 
 
-COMPILED = [(56_712, 16_529), (49_478, 42_758), (53_106, 46_386)]
-"""Cycles of all, and of products."""
+COMPILED = [(26_280, 16_566, []), (49_478, 42_758, []), (73_093, 12_325, [(2, "all-to-all")])]
+"""Cycles of all, and of products; and how many collectives of which kind."""
+
+PROGRAMS = """
+import json, jax, jax.numpy as jnp, gradsmith as gs
+from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec as P
+mesh = AbstractMesh((8,), ("fsdp",), axis_types=(AxisType.Explicit,))
+rows = NamedSharding(mesh, P("fsdp"))
+shape = lambda m, n, home=None: jax.ShapeDtypeStruct((m, n), jnp.float32, sharding=home)
+both = {"up": shape(256, 1024, rows), "down": shape(1024, 256, rows)}
+for params in ({"kernel": shape(256, 1024)}, {"kernel": shape(512, 512)}, both):
+    cost = gs.update_cost(gs.muon(0.1), params, on="v5e:2x4")
+    kinds = [(one.count, one.kind) for one in cost.collectives]
+    print(json.dumps([cost.cycles.all, cost.cycles.products, kinds]))
+"""
 
 
 @needs_libtpu
 @pytest.mark.slow
 def test_compiled_programs_cost_what_they_did():
     """In another process: one at a time can have libtpu, and it outlives what loaded it."""
-    program = (
-        "import jax, jax.numpy as jnp, gradsmith as gs\n"
-        "shape = lambda *s: {'kernel': jax.ShapeDtypeStruct(s, jnp.float32)}\n"
-        "for tx, s in ((gs.muon(.1), (256, 1024)), (gs.muon(.1), (512, 512)), "
-        "(gs.muon(.1, precision='float32'), (256, 1024))):\n"
-        "    c = gs.update_cost(tx, shape(*s), on='v5e:2x4').cycles; print(c.all, c.products)\n"
-    )
     ended = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+        [sys.executable, "-c", PROGRAMS], capture_output=True, text=True, check=True
     )
-    told = [tuple(map(int, line.split())) for line in ended.stdout.splitlines()[-3:]]
-    for got, stored in zip(told, COMPILED, strict=True):
-        assert got == pytest.approx(stored, rel=0.05)
+    told = list(map(json.loads, ended.stdout.splitlines()[-len(COMPILED) :]))
+    for (*cycles, kinds), (*stored, collectives) in zip(told, COMPILED, strict=True):
+        assert cycles == pytest.approx(stored, rel=0.05)
+        assert list(map(tuple, kinds)) == collectives

@@ -18,6 +18,7 @@ import gradsmith as gs
 from gradsmith import MatrixAxes, Owners
 from gradsmith.layout.declare import matrix_leaves
 from gradsmith.lift.per_gram import per_gram
+from gradsmith.sites.exchange import Exchange, Piece
 from gradsmith.sites.placement import sites_of
 
 AUTO, EXPLICIT = AxisType.Auto, AxisType.Explicit
@@ -563,3 +564,22 @@ def test_injected_numbers_on_a_mesh_do_not_mind_chunks(kind):
             updates, _ = jax.jit(tx.update)(params, jax.jit(tx.init)(params), params)
     for name, update in updates.items():
         np.testing.assert_allclose(update, alone[name], atol=1e-6)
+
+
+def test_blocks_of_different_shapes_travel_in_strips_of_one_width():
+    rows = Piece(1, ((8, ("x",)),), ((4, ()),))
+    columns = Piece(1, ((8, ()),), ((4, ("x",)),))
+    exchange = Exchange({"x": 2}, (), (rows, columns))
+    block = jnp.arange(16.0).reshape(1, 4, 4)  # half of a matrix that is cut along its rows
+    strips = exchange._in_strips(block)
+    assert strips.shape == (1, 8, 2)
+    np.testing.assert_array_equal(strips[0, :4], block[0, :, :2])
+    np.testing.assert_array_equal(strips[0, 4:], block[0, :, 2:])
+    below = jnp.pad(strips, [(0, 0), (0, 3), (0, 0)])
+    np.testing.assert_array_equal(exchange._out_of_strips(rows, below), block)
+
+
+def test_blocks_of_one_shape_travel_as_they_are():
+    exchange = Exchange({"x": 2}, (), (Piece(2, ((8, ("x",)),), ((4, ()),)),) * 3)
+    block = jnp.arange(32.0).reshape(2, 4, 4)
+    np.testing.assert_array_equal(exchange._in_strips(block), block)
