@@ -7,6 +7,7 @@ import pickle
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 from .display import Display, name
 from .errors import RaceError
@@ -46,7 +47,8 @@ class Ray(Executor):
         """Hand out all jobs, and yield each record as it comes."""
         ray = self._ray
         if not ray.is_initialized():
-            paths = os.pathsep.join(path for path in sys.path if path)
+            beside = {str(Path(str(file.__file__)).resolve().parent) for file in _files()}
+            paths = os.pathsep.join(path for path in [*sys.path, *sorted(beside)] if path)
             environment = {"env_vars": {"PYTHONPATH": paths}}
             ray.init(self._address, runtime_env=environment, log_to_driver=False)
         runner.folder.pin()
@@ -71,10 +73,14 @@ class Ray(Executor):
             lock_file(runner.folder.path, f"run {job.number}").unlink(missing_ok=True)
 
     def _pickled(self, runner: Runner) -> bytes:
-        files = [key for key in sys.modules if key.startswith("_gradsmith_")]
-        for key in files:  # files that were named, which nodes cannot import
-            self._ray.cloudpickle.register_pickle_by_value(sys.modules[key])
+        for file in _files():
+            self._ray.cloudpickle.register_pickle_by_value(file)
         return self._ray.cloudpickle.dumps(runner.prepared.race)
+
+
+def _files() -> list[ModuleType]:
+    """The files that the command line named: nodes cannot import them."""
+    return [file for key, file in sys.modules.items() if key.startswith("_gradsmith_")]
 
 
 def _run(race: bytes, path: Path, checkpoint_seconds: float, job: Job) -> Record:
