@@ -10,7 +10,7 @@ from rich.console import Console
 from gradsmith.race import Protocol, rows
 from gradsmith.race.rows import pairs
 from gradsmith.race.table import cells, headings, notes, table, worth
-from gradsmith.race.verdict import verdict
+from gradsmith.race.verdict import lead, verdict
 
 RATES = (0.01, 0.1, 1.0)
 
@@ -164,6 +164,14 @@ def test_what_is_not_shown_is_a_tie_with_the_seeds_that_would_show_it():
     assert text.endswith("more seeds would show a difference of 0.02500")
     assert [cells(row)[0] for row in rows(asked, records)] == ["a =", "b ="]
     assert any(note.startswith("= a and b: no entry is shown") for note in notes(asked, records))
+
+
+def test_the_lead_says_who_is_first_and_whether_that_is_shown():
+    asked, records = compared(**CLEAR)
+    assert lead(asked, records).startswith("a ended lowest, at 1.150 ± 0.21 (mean of 4 seeds), and")
+    assert "not shown" not in lead(asked, records)
+    asked, records = compared(**CLOSE)
+    assert lead(asked, records).endswith("steps, but is not shown to be better than b.")
 
 
 def test_holm_is_over_all_pairs_of_the_race():

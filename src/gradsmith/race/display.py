@@ -9,10 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from .protocol import Race, Run, written
-from .records import Record, in_digits
+from .records import Record, duration, in_digits
 from .space import Settings
 from .sparkline import sparkline
-from .table import duration
 from .tally import Tally, about
 
 

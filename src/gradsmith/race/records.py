@@ -81,6 +81,21 @@ def in_digits(loss: float) -> str:
     return f"{loss:#.4g}".rstrip(".")
 
 
+def duration(seconds: float) -> str:
+    """A time in three digits, with a unit that fits.
+
+    Examples:
+        >>> print(duration(83.0), duration(0.0203), duration(0.0))
+        83 s 20.3 ms 0 s
+    """
+    if seconds == 0:
+        return "0 s"
+    for factor, unit in ((1, "s"), (1e3, "ms")):
+        if seconds * factor >= 1:
+            return f"{seconds * factor:.3g} {unit}"
+    return f"{seconds * 1e6:.3g} µs"
+
+
 def append_record(path: Path, record: Record) -> None:
     """Add a line to the file; when this returns, it is on the disk.
 

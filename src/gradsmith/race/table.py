@@ -10,7 +10,7 @@ from rich.text import Text
 
 from .inference import Interval
 from .protocol import Race, written
-from .records import Record, in_digits
+from .records import Record, duration, in_digits
 from .rows import Row, rows
 from .trouble import troubles
 from .verdict import verdict
@@ -138,18 +138,3 @@ def _steps(time: Interval | None) -> str:
         return f"{time.estimate:.0f}"
     high = "never" if math.isinf(time.high) else f"{time.high:.0f}"
     return f"{time.estimate:.0f} ({time.low:.0f} to {high})"
-
-
-def duration(seconds: float) -> str:
-    """A time in three digits, with a unit that fits.
-
-    Examples:
-        >>> print(duration(83.0), duration(0.0203), duration(0.0))
-        83 s 20.3 ms 0 s
-    """
-    if seconds == 0:
-        return "0 s"
-    for factor, unit in ((1, "s"), (1e3, "ms")):
-        if seconds * factor >= 1:
-            return f"{seconds * factor:.3g} {unit}"
-    return f"{seconds * 1e6:.3g} µs"

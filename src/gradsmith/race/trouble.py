@@ -1,7 +1,7 @@
 """What went wrong in a race, so that it stands where nobody overlooks it."""
 
 from .protocol import Race, jobs, written
-from .records import Record
+from .records import Record, duration
 from .rows import rows
 
 BUSY = 1.5  # slowest over fastest run: twins on a quiet machine stay well below
@@ -78,7 +78,7 @@ def _busy(race: Race, records: list[Record]) -> list[str]:
         own = [r for r in records if r.entry == entry.name and r.diverged_at is None]
         steps = [record.timing["step"] for record in own]
         if steps and max(steps) > BUSY * min(steps):
-            said.append(f"{entry.name} ({min(steps) * 1e3:.3g} to {max(steps) * 1e3:.3g} ms)")
+            said.append(f"{entry.name} ({duration(min(steps))} to {duration(max(steps))})")
     if not said:
         return []
     return [

@@ -34,7 +34,7 @@ def verdict(race: Race, records: list[Record]) -> list[str]:
 
 def lead(race: Race, records: list[Record]) -> str:
     """Who ended lowest, with its figures; that nobody did, while nothing is reported."""
-    first = rows(race, records)[0]
+    first, *others = rows(race, records)
     if math.isinf(first.loss):
         return "No entry has a mean loss on the report data."
     ended = f"{first.entry} ended lowest, at {in_digits(first.loss)}"
@@ -45,7 +45,9 @@ def lead(race: Race, records: list[Record]) -> str:
     reached = time is not None and math.isfinite(time.estimate)
     came = f"came to {race.task.target:g} after {time.estimate:.0f}" if time and reached else ""
     missed = f"did not come to {race.task.target:g} within {race.task.steps}"
-    return f"{ended}{known} ({seeds}), and {came or missed} steps."
+    tied = [row.entry for row in others if first.tied and row.tied]
+    but = f", but is not shown to be better than {' and '.join(tied)}" if tied else ""
+    return f"{ended}{known} ({seeds}), and {came or missed} steps{but}."
 
 
 def sentence(pair: Pair, comparisons: int) -> str:

@@ -7,11 +7,11 @@ from typing import Any
 
 from ..entries import Entry
 from ..protocol import written
-from ..records import Record, in_digits
+from ..records import Record, duration, in_digits
 from ..rows import rows
 from ..series import AXES, Curves, as_json, costs, curves, sensitivities
 from ..space import Range
-from ..table import cells, duration, headings, passes, ties, worth
+from ..table import cells, headings, passes, ties, worth
 from ..told import Told
 from ..trouble import troubles
 from ..verdict import lead, verdict
