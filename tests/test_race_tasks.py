@@ -160,7 +160,7 @@ def test_the_splits_of_the_garments_are_apart_and_hold_all_kinds():
     ] == [0, 0, 0]
     for split in splits:
         shares = np.bincount(split.kinds, minlength=10) / len(split.kinds)
-        assert (abs(shares - 0.1) < 0.03).all()
+        assert (shares == 0.1).all()
 
 
 def test_a_batch_keeps_images_with_their_kinds():
