@@ -1,7 +1,7 @@
 """Look at every so many steps of any optimizer, from inside, and change nothing."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -186,7 +186,7 @@ def _reading(one: Any) -> Reading:
             f"a reading is the name of a group, a gradsmith.Reading, or a function of a step that "
             f"returns arrays by name; got {one!r}"
         )
-    return Reading(chosen)
+    return Reading(cast(Any, chosen))
 
 
 def _read(
