@@ -87,7 +87,7 @@ def watch(
         >>> for name in ("step", "kernel/update_ratio", "kernel/cosine_gradient"):
         ...     print(name, gs.readings(state)[name].round(2))
         step 2
-        kernel/update_ratio -2.25
+        kernel/update_ratio -2.46
         kernel/cosine_gradient 1.0
     """
     check_cadence("watch", every=every)
