@@ -92,8 +92,8 @@ class Shifted:
         return dataclasses.replace(
             self.compiled,
             start=lambda rate, seed: self.compiled.start(rate, seed + self.by),
-            advance=lambda run, rate, seed, until: self.compiled.advance(
-                run, rate, seed + self.by, until
+            advance=lambda run, rate, seed, until, portion: self.compiled.advance(
+                run, rate, seed + self.by, until, portion
             ),
         )
 

@@ -29,12 +29,13 @@ def steps(start: Callable, advance: Callable, rate: jax.Array, seed: jax.Array) 
     """A function that takes some steps, and returns the wall and processor seconds of one."""
     begin = jax.jit(start).lower(rate, seed).compile()
     until = jnp.int32(STEPS)
-    go_on = jax.jit(advance, donate_argnums=0).lower(begin(rate, seed), rate, seed, until).compile()
+    run = begin(rate, seed)
+    go_on = jax.jit(advance, donate_argnums=0).lower(run, rate, seed, until, ()).compile()
 
     def measured() -> tuple[float, float]:
         run = jax.block_until_ready(begin(rate, seed))
         wall, busy = time.perf_counter(), time.process_time()
-        jax.block_until_ready(go_on(run, rate, seed, until))
+        jax.block_until_ready(go_on(run, rate, seed, until, ()))
         return (time.perf_counter() - wall) / STEPS, (time.process_time() - busy) / STEPS
 
     return measured
@@ -46,7 +47,7 @@ def main(lanes: int, names: list[str]) -> None:
         factory = getattr(gradsmith, name, None) or getattr(optax, name)
         start, advance, _ = entry_functions(task, entry(name, factory), {})
         rates, seeds = jnp.full(lanes, 1e-3, jnp.float32), jnp.arange(lanes, dtype=jnp.int32)
-        together = jax.vmap(start), jax.vmap(advance, in_axes=(0, 0, 0, None))
+        together = jax.vmap(start), jax.vmap(advance, in_axes=(0, 0, 0, None, None))
         single, many = steps(start, advance, rates[0], seeds[0]), steps(*together, rates, seeds)
         single(), many()  # the first call of a program is slower
         found = [(single(), many()) for _ in range(ROUNDS)]

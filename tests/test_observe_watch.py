@@ -68,14 +68,19 @@ def theirs(name):
 RECIPES = [name for name, made in vars(optimizers).items() if inspect.isfunction(made)]
 
 
-@pytest.mark.parametrize("name", RECIPES)
+def some_now(names, now):
+    """All names; those that are not `now` are slow."""
+    return [name if name in now else pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
+@pytest.mark.parametrize("name", some_now(RECIPES, ["muon"]))
 def test_a_recipe_steps_to_the_bit_as_if_nobody_looked(name):
     watched, plain = run(gs.watch(ours(name), every=2)), run(ours(name))
     assert_same_bits((watched[0], watched[1].inner_state), plain)
     assert gs.readings(watched[1])["step"] == 4
 
 
-@pytest.mark.parametrize("name", OPTAX)
+@pytest.mark.parametrize("name", some_now(OPTAX, ["adam", "lion", "sm3", "contrib.muon"]))
 @pytest.mark.usefixtures("standard_promotion")
 def test_an_optimizer_of_optax_steps_to_the_bit_as_if_nobody_looked(name):
     watched = run(gs.watch(theirs(name), every=2, readings=["sizes", "shares"]), steps=2)

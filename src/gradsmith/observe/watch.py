@@ -1,7 +1,7 @@
 """Look at every so many steps of any optimizer, from inside, and change nothing."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -87,7 +87,7 @@ def watch(
         >>> for name in ("step", "kernel/update_ratio", "kernel/cosine_gradient"):
         ...     print(name, gs.readings(state)[name].round(2))
         step 2
-        kernel/update_ratio -2.25
+        kernel/update_ratio -2.46
         kernel/cosine_gradient 1.0
     """
     check_cadence("watch", every=every)
@@ -186,7 +186,7 @@ def _reading(one: Any) -> Reading:
             f"a reading is the name of a group, a gradsmith.Reading, or a function of a step that "
             f"returns arrays by name; got {one!r}"
         )
-    return Reading(chosen)
+    return Reading(cast(Any, chosen))
 
 
 def _read(
