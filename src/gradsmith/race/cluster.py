@@ -16,6 +16,7 @@ from .folder import Folder, configuration
 from .lock import claimed, lock_file
 from .prepare import prepare
 from .protocol import Job
+from .provenance import about
 from .records import Record
 from .runner import Runner
 
@@ -94,6 +95,7 @@ def _run(race: bytes, path: Path, checkpoint_seconds: float, job: Job) -> Record
 @functools.lru_cache(maxsize=1)  # a process of the cluster does many runs of a race
 def _runner(race: bytes, path: Path, checkpoint_seconds: float) -> Runner:
     prepared = prepare(pickle.loads(race))
-    folder = Folder(path, configuration(prepared.race), prepared.fingerprints)
+    entries = about(prepared.race.entries)
+    folder = Folder(path, configuration(prepared.race), prepared.fingerprints, entries)
     folder.refuse_to_go_on()
     return Runner(prepared, folder, Display(), lambda doing: None, checkpoint_seconds)
