@@ -151,7 +151,7 @@ def test_the_model_has_the_parameters_of_the_benchmark():
     )
     block = 4 * (768 * 768 + 768) + 2 * 4 * 768 * 768 + 5 * 768 + 2 * 768
     wanted = 12 * block + 2 * 50304 * 768 + 50304 + 2 * 768
-    assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == wanted == 162_250_368
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == wanted == 162_354_816
     assert shapes["tokens"]["embedding"].dtype == jnp.bfloat16
     others = {leaf.dtype for leaf in jax.tree.leaves({**shapes, "tokens": {}})}
     assert others == {jnp.dtype("float32")}
