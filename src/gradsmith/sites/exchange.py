@@ -10,11 +10,11 @@ A mesh axis has one of three parts in the exchange of a bucket:
     stack   splits the matrices among themselves: each device has some of them already
     copies  splits no leaf: all devices along it have the same, so each device computes its range
             of that, and one all-gather brings the results back
-    cut     splits matrices: the pieces are flattened, whatever axis they were cut along, and
+    split   splits matrices: the pieces are flattened, whatever axis they were split along, and
             travel in one all-to-all over all these axes; the owner puts them together
 
-Where all axes cut, each of N devices receives `(M / N) (N - 1) / N` of M bytes of matrices, each
-way. That is also the least possible, but for the copies.
+Where all axes split matrices, each of N devices receives `(M / N) (N - 1) / N` of M bytes of
+matrices, each way. That is also the least possible, but for the copies.
 """
 
 import math
@@ -33,7 +33,7 @@ MeshAxes = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Piece:
-    """How the matrices of one stack are cut by the mesh.
+    """How the matrices of one stack are split by the mesh.
 
     Attributes:
         count: How many matrices it has, on all devices together.
@@ -48,12 +48,12 @@ class Piece:
     transposed: bool = False
 
     @property
-    def cut_by(self) -> MeshAxes:
+    def split_by(self) -> MeshAxes:
         """The mesh axes that split its matrices."""
         return tuple(axis for _, axes in self.rows + self.columns for axis in axes)
 
     @property
-    def kind(self) -> "Piece":
+    def form(self) -> "Piece":
         """The same for any number of matrices."""
         return Piece(0, self.rows, self.columns, self.transposed)
 
@@ -76,20 +76,20 @@ class Exchange:
     transfer_dtype: DTypeLike | None = None
 
     @cached_property
-    def cut(self) -> MeshAxes:
+    def split(self) -> MeshAxes:
         """The mesh axes that split the matrices of at least one piece."""
-        used = {axis for piece in self.pieces for axis in piece.cut_by}
+        used = {axis for piece in self.pieces for axis in piece.split_by}
         return tuple(axis for axis in self.sizes if axis in used)
 
     @cached_property
     def copies(self) -> MeshAxes:
         """The mesh axes that split nothing in this bucket."""
-        return tuple(a for a in self.sizes if a not in self.stack and a not in self.cut)
+        return tuple(a for a in self.sizes if a not in self.stack and a not in self.split)
 
     @property
     def owners(self) -> MeshAxes:
         """The mesh axes in the order in which they number the owners."""
-        return self.stack + self.copies + self.cut
+        return self.stack + self.copies + self.split
 
     @property
     def count(self) -> int:
@@ -109,11 +109,11 @@ class Exchange:
         shares = shares.reshape(self._size(self.copies), -1, *shares.shape[1:])
         shares = lax.dynamic_index_in_dim(shares, self._index(self.copies), keepdims=False)
         shares = self._all_to_all(shares)
-        return self._by_kind(lambda kind: self._assemble(kind, shares))
+        return self._by_form(lambda form: self._assemble(form, shares))
 
     def collect(self, matrices: Shaped[Array, "each m n"]) -> list[Shaped[Array, "_ _ _"]]:
         """Return this device's shards of all pieces, given whole matrices; undoes `spread`."""
-        shares = self._by_kind(lambda kind: self._take_apart(kind, matrices), axis=1)
+        shares = self._by_form(lambda form: self._take_apart(form, matrices), axis=1)
         shares = self._all_to_all(shares.reshape(-1, shares.shape[-1]))
         if self.copies:
             shares = self._travel(lambda x: lax.all_gather(x, self.copies, tiled=True), shares)
@@ -129,12 +129,12 @@ class Exchange:
         table = np.resize(table, (self._size(self.owners), self.each))
         return lax.dynamic_index_in_dim(table, self._index(self.owners), keepdims=False)
 
-    # A device's block of a matrix is flattened. Where a mesh axis cuts other pieces of the bucket
+    # A device's block of a matrix is flattened. Where a mesh axis splits other pieces of the bucket
     # but not this one, all devices along it have the same block and each sends an equal share.
 
     def _share(self, piece: Piece, stack: Array) -> Array:
         flat = stack.reshape(stack.shape[0], -1)
-        same = self._uncut(piece)
+        same = self._same_along(piece)
         if not same:
             return flat
         shares = self._size(same)
@@ -143,67 +143,67 @@ class Exchange:
         return lax.dynamic_index_in_dim(flat, self._index(same), axis=1, keepdims=False)
 
     def _unshare(self, piece: Piece, shares: Array) -> Array:
-        if same := self._uncut(piece):
+        if same := self._same_along(piece):
             gather = lambda x: lax.all_gather(x, same, axis=1, tiled=True)
             shares = self._travel(gather, shares)
         m, n = (math.prod(self._local(side)) for side in (piece.rows, piece.columns))
         return shares[:, : m * n].reshape(-1, m, n)
 
-    # An owner has, of each of its matrices, one share from every device along the cutting axes:
-    # (cut..., each, share). The two below are inverses.
+    # An owner has, of each of its matrices, one share from every device along the axes that
+    # split matrices: (split..., each, share). The two below are inverses.
 
-    def _assemble(self, kind: Piece, shares: Array) -> Array:
-        same = self._uncut(kind)
-        rest = [axis for axis in self.cut if axis not in same]
-        local = self._local(kind.rows + kind.columns)
-        shares = shares.reshape(*self._shape(self.cut), self.each, -1)
-        order = [self.cut.index(axis) for axis in rest] + [len(self.cut)]
-        order += [self.cut.index(axis) for axis in same] + [len(self.cut) + 1]
+    def _assemble(self, form: Piece, shares: Array) -> Array:
+        same = self._same_along(form)
+        rest = [axis for axis in self.split if axis not in same]
+        local = self._local(form.rows + form.columns)
+        shares = shares.reshape(*self._shape(self.split), self.each, -1)
+        order = [self.split.index(axis) for axis in rest] + [len(self.split)]
+        order += [self.split.index(axis) for axis in same] + [len(self.split) + 1]
         blocks = shares.transpose(order).reshape(*self._shape(rest), self.each, -1)
         blocks = blocks[..., : math.prod(local)].reshape(*self._shape(rest), self.each, *local)
-        whole = blocks.transpose(self._interleaved(kind, rest))
-        m, n = (math.prod(size for size, _ in side) for side in (kind.rows, kind.columns))
+        whole = blocks.transpose(self._interleaved(form, rest))
+        m, n = (math.prod(size for size, _ in side) for side in (form.rows, form.columns))
         whole = whole.reshape(self.each, m, n)
-        return whole.mT if kind.transposed else whole
+        return whole.mT if form.transposed else whole
 
-    def _take_apart(self, kind: Piece, matrices: Array) -> Array:
-        same = self._uncut(kind)
-        rest = [axis for axis in self.cut if axis not in same]
-        whole = matrices.mT if kind.transposed else matrices
+    def _take_apart(self, form: Piece, matrices: Array) -> Array:
+        same = self._same_along(form)
+        rest = [axis for axis in self.split if axis not in same]
+        whole = matrices.mT if form.transposed else matrices
         shape = [self.each]
-        for size, axes in kind.rows + kind.columns:
+        for size, axes in form.rows + form.columns:
             shape += [*self._shape(axes), size // self._size(axes)]
-        order = np.argsort(self._interleaved(kind, rest)).tolist()
+        order = np.argsort(self._interleaved(form, rest)).tolist()
         blocks = whole.reshape(shape).transpose(order)
         blocks = blocks.reshape(*self._shape(rest), self.each, -1)
         pad = -blocks.shape[-1] % self._size(same)
         blocks = jnp.pad(blocks, [(0, 0)] * (blocks.ndim - 1) + [(0, pad)])
         blocks = blocks.reshape(*self._shape(rest), self.each, *self._shape(same), -1)
         places = {axis: i for i, axis in enumerate([*rest, None, *same])}
-        order = [places[axis] for axis in (*self.cut, None)] + [blocks.ndim - 1]
-        return blocks.transpose(order).reshape(self._size(self.cut), self.each, -1)
+        order = [places[axis] for axis in (*self.split, None)] + [blocks.ndim - 1]
+        return blocks.transpose(order).reshape(self._size(self.split), self.each, -1)
 
-    def _interleaved(self, kind: Piece, rest: Sequence[str]) -> list[int]:
+    def _interleaved(self, form: Piece, rest: Sequence[str]) -> list[int]:
         """Return the order that takes (rest..., each, local...) to each, and in-axes, out-axes."""
         order = [len(rest)]
-        for place, (_, axes) in enumerate(kind.rows + kind.columns, start=len(rest) + 1):
+        for place, (_, axes) in enumerate(form.rows + form.columns, start=len(rest) + 1):
             order += [*(rest.index(axis) for axis in axes), place]
         return order
 
-    def _by_kind(self, make, axis: int = 0) -> Array:
-        """Return for each matrix of this owner what `make` gives for the kind of its piece."""
-        kinds = list(dict.fromkeys(piece.kind for piece in self.pieces))
-        made = [make(kind) for kind in kinds]
+    def _by_form(self, make, axis: int = 0) -> Array:
+        """Return for each matrix of this owner what `make` gives for the form of its piece."""
+        forms = list(dict.fromkeys(piece.form for piece in self.pieces))
+        made = [make(form) for form in forms]
         if len(made) == 1:
             return made[0]
-        numbers = [kinds.index(piece.kind) for piece in self.pieces for _ in range(piece.count)]
+        numbers = [forms.index(piece.form) for piece in self.pieces for _ in range(piece.count)]
         which = lax.broadcast_in_dim(self.mine(np.array(numbers, np.int32)), made[0].shape, (axis,))
         return lax.select_n(which, *made) if len(made) > 2 else lax.select_n(which != 0, *made)
 
     def _all_to_all(self, x: Array) -> Array:
-        if not self.cut:
+        if not self.split:
             return x
-        swap = lambda x: lax.all_to_all(x, self.cut, 0, 0, tiled=True)
+        swap = lambda x: lax.all_to_all(x, self.split, 0, 0, tiled=True)
         return self._travel(swap, x)
 
     def _travel(self, collective, x: Array) -> Array:
@@ -225,10 +225,11 @@ class Exchange:
     @property
     def _here(self) -> int:
         """How many matrices the devices that split no stack between them have, copies included."""
-        return self.each * self._size(self.copies + self.cut)
+        return self.each * self._size(self.copies + self.split)
 
-    def _uncut(self, piece: Piece) -> MeshAxes:
-        return tuple(axis for axis in self.cut if axis not in piece.cut_by)
+    def _same_along(self, piece: Piece) -> MeshAxes:
+        """Return the mesh axes that split other pieces, and along which this one is the same."""
+        return tuple(axis for axis in self.split if axis not in piece.split_by)
 
     def _local(self, side: Sequence[tuple[int, MeshAxes]]) -> list[int]:
         return [size // self._size(axes) for size, axes in side]
