@@ -7,7 +7,7 @@ BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 WORKERS ?= auto
 
-.PHONY: help setup race test test-slow test-clients lint format lock clean
+.PHONY: help setup race test test-slow test-clients lint docs docs-serve package format lock clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list.
@@ -44,6 +44,20 @@ lint: $(READY)  ## Check style and types.
 	@$(BIN)/ruff format --check
 	@$(BIN)/pyright --pythonpath $(BIN)/python
 
+docs: $(READY)  ## Build the site into docs/_build; a warning is an error.
+	@rm -rf docs/_build docs/generated
+	@$(BIN)/codespell README.md CHANGELOG.md CONTRIBUTING.md docs src examples benchmarks
+	@$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going docs docs/_build
+	@echo "docs/_build/index.html"
+
+docs-serve: docs  ## Build the site and serve it.
+	@$(BIN)/python -m http.server --directory docs/_build 8000
+
+package: $(READY)  ## Build and check what is released, into dist/.
+	@rm -rf dist
+	@$(BIN)/python -m build --quiet
+	@$(BIN)/twine check --strict dist/*
+
 format: $(READY)  ## Mend style.
 	@$(BIN)/ruff check --fix
 	@$(BIN)/ruff format
@@ -53,4 +67,4 @@ lock: $(READY)  ## Write constraints.txt anew, with the newest versions for ever
 	  --upgrade --no-header --no-annotate --quiet --output-file constraints.txt
 
 clean:  ## Remove the environment and all results.
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) runs docs/_build docs/generated

@@ -1,0 +1,61 @@
+"""How Sphinx makes the site of these pages: `make docs`."""
+
+from importlib.metadata import version as version_of
+
+project = "gradsmith"
+author = "The gradsmith authors"
+release = version = version_of("gradsmith")
+
+extensions = [
+    "myst_parser",  # the pages are Markdown, so that they read well in the repository too
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",  # a page for every public name
+    "sphinx.ext.napoleon",  # docstrings in Google's style
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+]
+exclude_patterns = ["_build"]
+suppress_warnings = ["myst.xref_missing"]  # links to files outside docs/, a test opens each
+
+myst_enable_extensions = ["colon_fence"]
+myst_heading_anchors = 3
+default_role = "code"  # single backquotes in docstrings are code
+napoleon_use_ivar = True
+napoleon_use_rtype = False
+autosummary_generate = True
+autodoc_typehints = "signature"
+autodoc_default_options = {"members": True}
+python_maximum_signature_line_length = 80
+copybutton_exclude = ".linenos, .gp, .go"
+
+html_theme = "pydata_sphinx_theme"
+html_title = "gradsmith"
+html_show_sourcelink = False
+html_theme_options = {
+    "navigation_with_keys": True,
+    "show_toc_level": 2,
+    "footer_start": ["copyright"],
+    "footer_end": [],
+    "navbar_align": "left",
+}
+
+
+def tables_as_lists(app, what, name, obj, options, lines):
+    """Docstrings have tables in Markdown, which reStructuredText does not know."""
+    table: list[str] = []
+    for line in [*lines, ""]:
+        if line.startswith("|"):
+            table.append(line)
+        elif table:
+            start = lines.index(table[0])
+            rows = [[cell.strip() for cell in row.strip("|").split("|")] for row in table]
+            listed = [".. list-table::", "   :header-rows: 1", ""]
+            for row in (rows[0], *rows[2:]):
+                listed += [f"   {'  -' if i else '* -'} {cell}" for i, cell in enumerate(row)]
+            lines[start : start + len(table)] = [*listed, ""]
+            table = []
+
+
+def setup(app):
+    """Sphinx calls this."""
+    app.connect("autodoc-process-docstring", tables_as_lists)
