@@ -58,7 +58,7 @@ def test_every_verb_takes_the_leaves_in_parts(verb):
     state = tx.init(grads)
     with overridden(parts=4):
         program = jax.make_jaxpr(lambda g: tx.update(g, state)[0])(grads)
-    made = [(e.primitive.name, e.outvars[0].aval.shape) for e in program.jaxpr.eqns]
+    made = [(e.primitive.name, x.aval.shape) for e in program.jaxpr.eqns for x in e.outvars]
     gathered = [shape for name, shape in made if name == "concatenate" and len(shape) == 3]
     assert gathered == [(2, 4, 4)] * 4
     assert sum(name == "dynamic_update_slice" for name, _ in made) == 3

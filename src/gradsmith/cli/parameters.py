@@ -38,11 +38,11 @@ def abstract(found: Any, spec: str) -> Any:
     What lies on a mesh keeps its `NamedSharding`, which `jax.eval_shape` alone would drop.
     """
     make = found if callable(found) and not jax.tree.leaves(arrays(found)) else lambda: found
-    homes = []
+    shardings = []
 
     def made() -> Any:
         tree = arrays(make())
-        homes.extend(_home(leaf) for leaf in jax.tree.leaves(tree))
+        shardings.extend(_sharding_of(leaf) for leaf in jax.tree.leaves(tree))
         return tree
 
     try:
@@ -52,12 +52,12 @@ def abstract(found: Any, spec: str) -> Any:
     shapes, structure = jax.tree.flatten(tree)
     if not shapes:
         raise UsageError(f"{spec} has no arrays: name a tree of parameters, or a function of none")
-    there = zip(shapes, homes, strict=True)
-    placed = [jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=home) for x, home in there]
+    there = zip(shapes, shardings, strict=True)
+    placed = [jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding) for x, sharding in there]
     return jax.tree.unflatten(structure, placed)
 
 
-def _home(leaf: Any) -> NamedSharding | None:
+def _sharding_of(leaf: Any) -> NamedSharding | None:
     """Return where an array lies; of one that is traced, what its type says."""
     if not isinstance(leaf, Tracer):
         sharding = getattr(leaf, "sharding", None)
@@ -133,7 +133,7 @@ def on_devices(params: Any, axis_types: tuple[AxisType, ...] | None = None) -> A
 
     def place(leaf: Any) -> jax.ShapeDtypeStruct:
         spec = PartitionSpec() if leaf.sharding is None else leaf.sharding.spec
-        home = NamedSharding(here, spec)
-        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=home)
+        sharding = NamedSharding(here, spec)
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
     return jax.tree.map(place, params)

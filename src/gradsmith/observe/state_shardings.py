@@ -33,8 +33,8 @@ def state_shardings(tx: optax.GradientTransformation, params: Any) -> Any:
         >>> from jax.sharding import NamedSharding, PartitionSpec as P
         >>> import gradsmith as gs
         >>> mesh = jax.make_mesh((jax.device_count(),), ("fsdp",))
-        >>> home = NamedSharding(mesh, P("fsdp"))
-        >>> params = {"kernel": jax.ShapeDtypeStruct((64, 16), jnp.float32, sharding=home)}
+        >>> sharding = NamedSharding(mesh, P("fsdp"))
+        >>> params = {"kernel": jax.ShapeDtypeStruct((64, 16), jnp.float32, sharding=sharding)}
         >>> shardings = gs.state_shardings(optax.trace(0.9), params)
         >>> print(shardings.trace["kernel"].spec)
         P('fsdp',)
@@ -58,15 +58,15 @@ def state_shapes(tx: optax.GradientTransformation, params: Any) -> tuple[Any, De
     leaves = jax.tree_util.tree_leaves_with_path(params)
     mesh = mesh_of_params(params)
     spec_of = lambda x: getattr(getattr(x, "sharding", None), "spec", PartitionSpec())
-    homes = {path: (leaf.shape, spec_of(leaf)) for path, leaf in leaves}
+    of_params = {path: (leaf.shape, spec_of(leaf)) for path, leaf in leaves}
     shardings = []
 
     def init(params):
         state = tx.init(params)
         placed = {id(array): spec for array, spec in log.placed}
         for path, array in jax.tree_util.tree_leaves_with_path(state):
-            ending = longest_suffix(path, homes)
-            shape, spec = ((), PartitionSpec()) if ending is None else homes[ending]
+            ending = longest_suffix(path, of_params)
+            shape, spec = ((), PartitionSpec()) if ending is None else of_params[ending]
             spec = spec if shape == array.shape else PartitionSpec()
             spec = placed.get(id(array), spec)
             shardings.append(None if mesh is None else NamedSharding(mesh, spec))
@@ -80,7 +80,7 @@ def state_shapes(tx: optax.GradientTransformation, params: Any) -> tuple[Any, De
         state = jax.eval_shape(init, params)
     shapes, structure = jax.tree.flatten(state)
     there = zip(shapes, shardings, strict=True)
-    shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=home) for x, home in there]
+    shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding) for x, sharding in there]
     return jax.tree.unflatten(structure, shapes), log
 
 

@@ -239,8 +239,8 @@ def _on_topology(
 
     def place(leaf: Any) -> jax.ShapeDtypeStruct:
         spec = getattr(getattr(leaf, "sharding", None), "spec", PartitionSpec())
-        home = alone if there is None else NamedSharding(there, spec)
-        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=home)
+        sharding = alone if there is None else NamedSharding(there, spec)
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
     params = jax.tree.map(place, params)
     with compiling_for(devices):
@@ -276,9 +276,9 @@ def _compile(
         state, log = state_shapes(tx, params)
         at = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=alone)
         state = state if alone is None else jax.tree.map(at, state)
-        homes = jax.tree.map(lambda x: getattr(x, "sharding", None), (params, state))
+        shardings = jax.tree.map(lambda x: getattr(x, "sharding", None), (params, state))
         step = jax.jit(
-            lambda grads, state, params: update(grads, state, params), out_shardings=homes
+            lambda grads, state, params: update(grads, state, params), out_shardings=shardings
         )
         lowered = step.lower(params, state, params)
         start = time.perf_counter()

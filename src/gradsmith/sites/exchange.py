@@ -10,16 +10,16 @@ A mesh axis has one of three parts in the exchange of a bucket:
     stack   splits the matrices among themselves: each device has some of them already
     copies  splits no leaf: all devices along it have the same, so each device computes its range
             of that, and one all-gather brings the results back
-    cut     splits matrices: the blocks travel in one all-to-all over all these axes, whatever
-            axis they were cut along, and the owner puts them together
+    split   splits matrices: the blocks travel in one all-to-all over all these axes, whatever
+            axis they were split along, and the owner puts them together
 
-So that blocks of different shapes can travel together, each is cut in vertical strips of one width,
-the widest that divides them all, and its strips lie one below the other. Blocks of one shape are
-one strip each, and stay as they are. A narrower strip would cost more on TPUs, where eight rows and
-128 columns lie together in memory: flattening a block takes ten times as long as multiplying it.
+So that blocks of different shapes can travel together, each is divided in vertical strips of one
+width, the widest that divides them all, and its strips lie one below the other. Blocks of one shape
+are one strip each, and stay as they are. A narrower strip would cost more where several rows and
+columns lie together in memory: flattening a block may take ten times as long as multiplying it.
 
-Where all axes cut, each of N devices receives `(M / N) (N - 1) / N` of M bytes of matrices, each
-way. That is also the least possible, but for the copies.
+Where all axes split matrices, each of N devices receives `(M / N) (N - 1) / N` of M bytes of
+matrices, each way. That is also the least possible, but for the copies.
 """
 
 import math
@@ -33,12 +33,14 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Shaped
 
+from ..xla.order import once
+
 MeshAxes = tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Piece:
-    """How the matrices of one stack are cut by the mesh, as they lie in the bucket.
+    """How the matrices of one stack are split by the mesh, as they lie in the bucket.
 
     Attributes:
         count: How many matrices it has, on all devices together.
@@ -53,12 +55,12 @@ class Piece:
     transposed: bool = False
 
     @property
-    def cut_by(self) -> MeshAxes:
+    def split_by(self) -> MeshAxes:
         """The mesh axes that split its matrices."""
         return tuple(axis for _, axes in self.rows + self.columns for axis in axes)
 
     @property
-    def kind(self) -> "Piece":
+    def form(self) -> "Piece":
         """The same for any number of matrices that lie in the bucket."""
         return Piece(0, self.rows, self.columns)
 
@@ -81,20 +83,20 @@ class Exchange:
     transfer_dtype: DTypeLike | None = None
 
     @cached_property
-    def cut(self) -> MeshAxes:
+    def split(self) -> MeshAxes:
         """The mesh axes that split the matrices of at least one piece."""
-        used = {axis for piece in self.pieces for axis in piece.cut_by}
+        used = {axis for piece in self.pieces for axis in piece.split_by}
         return tuple(axis for axis in self.sizes if axis in used)
 
     @cached_property
     def copies(self) -> MeshAxes:
         """The mesh axes that split nothing in this bucket."""
-        return tuple(a for a in self.sizes if a not in self.stack and a not in self.cut)
+        return tuple(a for a in self.sizes if a not in self.stack and a not in self.split)
 
     @property
     def owners(self) -> MeshAxes:
         """The mesh axes in the order in which they number the owners."""
-        return self.stack + self.copies + self.cut
+        return self.stack + self.copies + self.split
 
     @property
     def count(self) -> int:
@@ -114,11 +116,11 @@ class Exchange:
         shares = shares.reshape(self._size(self.copies), -1, *shares.shape[1:])
         shares = lax.dynamic_index_in_dim(shares, self._index(self.copies), keepdims=False)
         shares = self._all_to_all(shares)
-        return self._by_kind(lambda kind: self._assemble(kind, shares))
+        return self._by_form(lambda form: self._assemble(form, shares))
 
     def collect(self, matrices: Shaped[Array, "each m n"]) -> list[Shaped[Array, "_ _ _"]]:
         """Return this device's shards of all pieces, given whole matrices; undoes `spread`."""
-        shares = self._by_kind(lambda kind: self._take_apart(kind, matrices), axis=1)
+        shares = self._by_form(lambda form: self._take_apart(form, matrices), axis=1)
         shares = self._all_to_all(shares.reshape(-1, *shares.shape[2:]))
         if self.copies:
             shares = self._travel(lambda x: lax.all_gather(x, self.copies, tiled=True), shares)
@@ -134,55 +136,55 @@ class Exchange:
         table = np.resize(table, (self._size(self.owners), self.each))
         return lax.dynamic_index_in_dim(table, self._index(self.owners), keepdims=False)
 
-    # Where a mesh axis cuts other pieces of the bucket but not this one, all devices along it have
+    # Where a mesh axis splits other pieces of the bucket but not this one, all devices along it have
     # the same block and each sends an equal share of its strips.
 
     def _share(self, piece: Piece, stack: Array) -> Array:
         strips = self._in_strips(stack.mT if piece.transposed else stack)
-        same = self._uncut(piece)
+        same = self._same_along(piece)
         if not same:
             return strips
         shares = _cut_evenly(strips, self._size(same), axis=1)
         return lax.dynamic_index_in_dim(shares, self._index(same), axis=1, keepdims=False)
 
     def _unshare(self, piece: Piece, shares: Array) -> Array:
-        if same := self._uncut(piece):
+        if same := self._same_along(piece):
             gather = lambda x: lax.all_gather(x, same, axis=1, tiled=True)
             shares = self._travel(gather, shares)
         block = self._out_of_strips(piece, shares)
         return block.mT if piece.transposed else block
 
-    # An owner has, of each of its matrices, one share from every device along the cutting axes:
-    # (cut..., each, share). The two below are inverses.
+    # An owner has, of each of its matrices, one share from every device along the axes that
+    # split matrices: (split..., each, share). The two below are inverses.
 
-    def _assemble(self, kind: Piece, shares: Array) -> Array:
-        same = self._uncut(kind)
-        rest = [axis for axis in self.cut if axis not in same]
-        shares = shares.reshape(*self._shape(self.cut), self.each, *shares.shape[1:])
-        order = [self.cut.index(axis) for axis in rest] + [len(self.cut)]
-        order += [self.cut.index(axis) for axis in same] + [len(self.cut) + 1, len(self.cut) + 2]
+    def _assemble(self, form: Piece, shares: Array) -> Array:
+        same = self._same_along(form)
+        rest = [axis for axis in self.split if axis not in same]
+        shares = shares.reshape(*self._shape(self.split), self.each, *shares.shape[1:])
+        order = [self.split.index(axis) for axis in rest] + [len(self.split)]
+        order += [self.split.index(axis) for axis in same] + [len(self.split) + 1, len(self.split) + 2]
         strips = shares.transpose(order).reshape(*self._shape(rest), self.each, -1, self._width)
-        blocks = self._out_of_strips(kind, strips)
-        blocks = blocks.reshape(*blocks.shape[:-2], *self._local(kind.rows + kind.columns))
-        whole = blocks.transpose(self._interleaved(kind, rest))
-        m, n = (math.prod(size for size, _ in side) for side in (kind.rows, kind.columns))
+        blocks = self._out_of_strips(form, strips)
+        blocks = blocks.reshape(*blocks.shape[:-2], *self._local(form.rows + form.columns))
+        whole = blocks.transpose(self._interleaved(form, rest))
+        m, n = (math.prod(size for size, _ in side) for side in (form.rows, form.columns))
         return whole.reshape(self.each, m, n)
 
-    def _take_apart(self, kind: Piece, matrices: Array) -> Array:
-        same = self._uncut(kind)
-        rest = [axis for axis in self.cut if axis not in same]
+    def _take_apart(self, form: Piece, matrices: Array) -> Array:
+        same = self._same_along(form)
+        rest = [axis for axis in self.split if axis not in same]
         shape = [self.each]
-        for size, axes in kind.rows + kind.columns:
+        for size, axes in form.rows + form.columns:
             shape += [*self._shape(axes), size // self._size(axes)]
-        order = np.argsort(self._interleaved(kind, rest)).tolist()
+        order = np.argsort(self._interleaved(form, rest)).tolist()
         blocks = matrices.reshape(shape).transpose(order)
-        blocks = blocks.reshape(*self._shape(rest), self.each, *self._block(kind))
+        blocks = blocks.reshape(*self._shape(rest), self.each, *self._block(form))
         shares = _cut_evenly(self._in_strips(blocks), self._size(same), axis=len(rest) + 1)
         strip = shares.shape[-2:]
         shares = shares.reshape(*self._shape(rest), self.each, *self._shape(same), *strip)
         places = {axis: i for i, axis in enumerate([*rest, None, *same])}
-        order = [places[axis] for axis in (*self.cut, None)] + [shares.ndim - 2, shares.ndim - 1]
-        return shares.transpose(order).reshape(self._size(self.cut), self.each, *shares.shape[-2:])
+        order = [places[axis] for axis in (*self.split, None)] + [shares.ndim - 2, shares.ndim - 1]
+        return shares.transpose(order).reshape(self._size(self.split), self.each, *shares.shape[-2:])
 
     @cached_property
     def _width(self) -> int:
@@ -206,32 +208,28 @@ class Exchange:
         rows, columns = (math.prod(self._local(side)) for side in (piece.rows, piece.columns))
         return rows, columns
 
-    def _interleaved(self, kind: Piece, rest: Sequence[str]) -> list[int]:
+    def _interleaved(self, form: Piece, rest: Sequence[str]) -> list[int]:
         """Return the order that takes (rest..., each, local...) to each, and in-axes, out-axes."""
         order = [len(rest)]
-        for place, (_, axes) in enumerate(kind.rows + kind.columns, start=len(rest) + 1):
+        for place, (_, axes) in enumerate(form.rows + form.columns, start=len(rest) + 1):
             order += [*(rest.index(axis) for axis in axes), place]
         return order
 
-    def _by_kind(self, make, axis: int = 0) -> Array:
-        """Return for each matrix of this owner what `make` gives for the kind of its piece."""
-        kinds = list(dict.fromkeys(piece.kind for piece in self.pieces))
-        made = [make(kind) for kind in kinds]
+    def _by_form(self, make, axis: int = 0) -> Array:
+        """Return for each matrix of this owner what `make` gives for the form of its piece."""
+        forms = list(dict.fromkeys(piece.form for piece in self.pieces))
+        made = [make(form) for form in forms]
         if len(made) == 1:
             return made[0]
-        numbers = [kinds.index(piece.kind) for piece in self.pieces for _ in range(piece.count)]
+        numbers = [forms.index(piece.form) for piece in self.pieces for _ in range(piece.count)]
         which = lax.broadcast_in_dim(self.mine(np.array(numbers, np.int32)), made[0].shape, (axis,))
         which = which if len(made) > 2 else which != 0
-        # Else XLA for TPUs chooses anew for everyone who reads it, in numbers that are narrower
-        # and slower to move.
-        return lax.optimization_barrier(lax.select_n(which, *made))
+        return once(lax.select_n(which, *made))
 
     def _all_to_all(self, x: Array) -> Array:
-        if not self.cut:
+        if not self.split:
             return x
-        # Else XLA for CPUs may lay out what goes to one device otherwise than what goes to another,
-        # and then refuses to send them together.
-        swap = lambda x: lax.all_to_all(lax.optimization_barrier(x), self.cut, 0, 0, tiled=True)
+        swap = lambda x: lax.all_to_all(once(x), self.split, 0, 0, tiled=True)
         return self._travel(swap, x)
 
     def _travel(self, collective, x: Array) -> Array:
@@ -253,10 +251,11 @@ class Exchange:
     @property
     def _here(self) -> int:
         """How many matrices the devices that split no stack between them have, copies included."""
-        return self.each * self._size(self.copies + self.cut)
+        return self.each * self._size(self.copies + self.split)
 
-    def _uncut(self, piece: Piece) -> MeshAxes:
-        return tuple(axis for axis in self.cut if axis not in piece.cut_by)
+    def _same_along(self, piece: Piece) -> MeshAxes:
+        """Return the mesh axes that split other pieces, and along which this one is the same."""
+        return tuple(axis for axis in self.split if axis not in piece.split_by)
 
     def _local(self, side: Sequence[tuple[int, MeshAxes]]) -> list[int]:
         return [size // self._size(axes) for size, axes in side]

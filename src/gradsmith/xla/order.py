@@ -35,6 +35,15 @@ def hold(values: Tree, until: Inexact[Array, "..."] | None) -> Tree:
     return jax.tree.map(lambda x: held(x, never), values)
 
 
+def once(x: Array) -> Array:
+    """Return `x`, made once, before anybody reads it.
+
+    XLA for TPUs makes a choice between arrays anew for everyone who reads it. XLA for CPUs may give
+    the parts of what is sent different layouts, and then refuses to send them together.
+    """
+    return jax.lax.optimization_barrier(x)
+
+
 @custom_vmap
 def _at_most_zero(result: Any) -> Int[Array, ""]:
     """Return a number that is at most zero, made of some of the numbers in `result`.

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, jaxpr_as_fun
 from jax.sharding import AbstractMesh
 
@@ -52,7 +51,7 @@ def _evaluate(jaxpr: Jaxpr, values: Sequence[Any], args: Sequence[Any]) -> list[
             inner = eqn.params["jaxpr"]
             found = _evaluate(inner.jaxpr, inner.consts, [read(atom) for atom in eqn.invars])
         elif eqn.primitive.name == "reshard":  # onto the mesh of a value that is closed over
-            found = [jnp.asarray(read(atom), atom.aval.dtype) for atom in eqn.invars]
+            found = [read(atom) for atom in eqn.invars]
         else:
             inputs = [atom for atom in eqn.invars if not isinstance(atom, Literal)]
             eqn = _anywhere(eqn)
