@@ -22,7 +22,8 @@ SURFACE = {
     "Owners", "Placement", "state_shardings", "update_cost", "UpdateCost", "fit_state", "StateFit",
     "target", "Target",
     # see
-    "describe", "Description", "diagnostics",
+    "describe", "Description", "diagnostics", "watch", "readings",
+    "Reading", "WatchedStep", "WatchedLeaf", "WatchState",
     # rules and transformations
     "orthogonalize", "polar_factor", "scale_by_aspect_ratio", "match_rms", "match_operator_norm",
     "momentum", "MomentumState", "scale_by_adam", "scale_by_ademamix",

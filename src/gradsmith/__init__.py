@@ -23,9 +23,15 @@ from .observe.description import Description as Description
 from .observe.diagnostics import diagnostics as diagnostics
 from .observe.fit_state import StateFit as StateFit
 from .observe.fit_state import fit_state as fit_state
+from .observe.readings.step import Reading as Reading
+from .observe.readings.step import WatchedLeaf as WatchedLeaf
+from .observe.readings.step import WatchedStep as WatchedStep
 from .observe.state_shardings import state_shardings as state_shardings
 from .observe.update_cost import UpdateCost as UpdateCost
 from .observe.update_cost import update_cost as update_cost
+from .observe.watch import WatchState as WatchState
+from .observe.watch import readings as readings
+from .observe.watch import watch as watch
 from .optimizers import ademamix as ademamix
 from .optimizers import asgo as asgo
 from .optimizers import mars_adamw as mars_adamw

@@ -106,6 +106,12 @@ def explicit_spec(x: Any) -> PartitionSpec | None:
     return None if sharding is None else sharding.spec
 
 
+def explicit_mesh(tree: Any) -> Mesh | AbstractMesh | None:
+    """Return the Explicit mesh that arrays of the tree live on; None if none lives on one."""
+    found = (_explicit(x) for x in jax.tree.leaves(tree))
+    return next((sharding.mesh for sharding in found if sharding is not None), None)
+
+
 def check_mesh(x: Any, mesh: Mesh | AbstractMesh, what: str) -> None:
     """Refuse an array whose type says that it lies on another mesh.
 

@@ -29,13 +29,13 @@ def check_not_negative(owner: str, **values: Any) -> None:
             raise ValueError(f"{owner} needs {name} >= 0, got {value}")
 
 
-def check_cadence(owner: str, refresh_every: Any) -> None:
+def check_cadence(owner: str, **values: Any) -> None:
     """Refuse a cadence of less than one step."""
-    if is_known(refresh_every) and (refresh_every < 1 or refresh_every != int(refresh_every)):
-        raise ValueError(
-            f"{owner} needs refresh_every >= 1, a whole number of steps, got {refresh_every}; "
-            f"1 is every step"
-        )
+    for name, value in values.items():
+        if is_known(value) and (value < 1 or value != int(value)):
+            raise ValueError(
+                f"{owner} needs {name} >= 1, a whole number of steps, got {value}; 1 is every step"
+            )
 
 
 def check_fixed(owner: str, **values: Any) -> None:

@@ -80,7 +80,7 @@ def scale_by_shampoo(
     """
     check_fractions("scale_by_shampoo", b1=b1, b2=b2)
     check_not_negative("scale_by_shampoo", eps=eps)
-    check_cadence("scale_by_shampoo", refresh_every)
+    check_cadence("scale_by_shampoo", refresh_every=refresh_every)
     check_choice("memory", memory, Memory)
     check_choice("method of roots", root, RootMethod)
     check_sides("scale_by_shampoo", sides, max_side)

@@ -111,7 +111,7 @@ def scale_by_soap(
     """
     factor_decay = b2 if factor_decay is None else factor_decay
     check_fractions("scale_by_soap", b1=b1, b2=b2, factor_decay=factor_decay)
-    check_cadence("scale_by_soap", refresh_every)
+    check_cadence("scale_by_soap", refresh_every=refresh_every)
     check_choice("refresh", refresh, Refresh)
     check_choice("start", start, Start)
     check_choice("kind of factors", factors, Factors)

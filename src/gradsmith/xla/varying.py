@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+from jaxtyping import Array
 
 
 def vary_like(tree: Any, like: Any) -> Any:
@@ -22,6 +23,15 @@ def vary_like(tree: Any, like: Any) -> Any:
         return jax.lax.pcast(x, tuple(sorted(missing)), to="varying")
 
     return jax.tree.map(vary, tree) if axes else tree
+
+
+def mean_of_devices(arrays: list[Array]) -> list[Array]:
+    """Return the means over the devices between which the arrays differ. Elsewhere nothing happens.
+
+    So a state that is the same on all devices stays so, whatever is put into it.
+    """
+    mean = lambda x: jax.lax.pmean(x, tuple(sorted(axes))) if (axes := _varying(x)) else x
+    return [mean(x) for x in arrays]
 
 
 def _varying(x: Any) -> frozenset[str]:

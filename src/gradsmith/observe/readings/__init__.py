@@ -1,0 +1,1 @@
+"""What `gradsmith.watch` reads: a file a group of readings."""
