@@ -136,8 +136,8 @@ class Exchange:
         table = np.resize(table, (self._size(self.owners), self.each))
         return lax.dynamic_index_in_dim(table, self._index(self.owners), keepdims=False)
 
-    # Where a mesh axis splits other pieces of the bucket but not this one, all devices along it have
-    # the same block and each sends an equal share of its strips.
+    # Where a mesh axis splits other pieces of the bucket but not this one, all devices along it
+    # have the same block and each sends an equal share of its strips.
 
     def _share(self, piece: Piece, stack: Array) -> Array:
         strips = self._in_strips(stack.mT if piece.transposed else stack)
@@ -161,8 +161,9 @@ class Exchange:
         same = self._same_along(form)
         rest = [axis for axis in self.split if axis not in same]
         shares = shares.reshape(*self._shape(self.split), self.each, *shares.shape[1:])
-        order = [self.split.index(axis) for axis in rest] + [len(self.split)]
-        order += [self.split.index(axis) for axis in same] + [len(self.split) + 1, len(self.split) + 2]
+        count = len(self.split)
+        order = [self.split.index(axis) for axis in rest] + [count]
+        order += [self.split.index(axis) for axis in same] + [count + 1, count + 2]
         strips = shares.transpose(order).reshape(*self._shape(rest), self.each, -1, self._width)
         blocks = self._out_of_strips(form, strips)
         blocks = blocks.reshape(*blocks.shape[:-2], *self._local(form.rows + form.columns))
@@ -184,7 +185,8 @@ class Exchange:
         shares = shares.reshape(*self._shape(rest), self.each, *self._shape(same), *strip)
         places = {axis: i for i, axis in enumerate([*rest, None, *same])}
         order = [places[axis] for axis in (*self.split, None)] + [shares.ndim - 2, shares.ndim - 1]
-        return shares.transpose(order).reshape(self._size(self.split), self.each, *shares.shape[-2:])
+        shares = shares.transpose(order)
+        return shares.reshape(self._size(self.split), self.each, *strip)
 
     @cached_property
     def _width(self) -> int:
