@@ -39,7 +39,7 @@ def plan_of(tx: optax.GradientTransformation, axes: Axes, tree: Any) -> Plan:
         jax.eval_shape(lambda tree: tx.init(tree), tree)
 
     def matrix_of(leaf: Declared) -> MatrixAxes | None:
-        if len(leaf.leaf.shape) < 2:
+        if len(leaf.array.shape) < 2:
             return None
         if leaf.declaration is None and leaf.path in log.axes:
             return log.axes[leaf.path]
