@@ -2,7 +2,7 @@
 
 Of a matrix `x` only products with `COLUMNS` vectors are computed. They are made orthonormal by the
 eigenvectors of their small Gram matrices, those of all matrices of a model at once: a chain of
-small steps for each of two hundred matrices would take an accelerator longer than an update.
+small steps for each of two hundred matrices would take longer than an update.
 """
 
 from collections.abc import Sequence

@@ -99,7 +99,7 @@ def multiply(
 
 def _off_identity(x: Inexact[Array, "*stack n n"]) -> tuple[Array, Array]:
     """Return the mean `s` of the diagonal of every matrix, and `x - s I`."""
-    # XLA for TPUs sums a trace where the matrix is made, and a diagonal in a kernel of its own.
+    # XLA may sum a trace where the matrix is made; a diagonal takes a kernel of its own.
     mean = (jnp.trace(x, axis1=-2, axis2=-1) / x.shape[-1])[..., None, None]
     return mean, x - mean * jnp.broadcast_to(jnp.eye(x.shape[-1], dtype=x.dtype), x.shape)
 
