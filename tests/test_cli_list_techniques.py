@@ -25,4 +25,4 @@ def test_json_has_an_object_a_line(capsys):
     assert list_techniques("parts", json=True) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["name"] for line in lines] == [t.name for t in TECHNIQUES if t.kind != "optimizer"]
-    assert {line["stands"] for line in lines} == {"before the rate", "after it"}
+    assert {line["stands"] for line in lines} == {"before the rate", "in its place", "after it"}
