@@ -72,8 +72,8 @@ def pin_radius() -> optax.GradientTransformation:
         >>> rule = gs.pin_radius()
         >>> weights = jnp.array([[[3.0, 0.0]]])
         >>> step, _ = rule.update(jnp.array([[[0.0, 4.0]]]), rule.init(weights), weights)
-        >>> print(jnp.linalg.norm(weights + step).round(3))
-        3.0
+        >>> print(f"{jnp.linalg.norm(weights + step):.3f}")
+        3.000
 
     References:
         As for `brake_radius`.
