@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 
+import jax
 import pytest
 from race_helpers import race
 
@@ -18,8 +19,12 @@ from gradsmith.race.lock import holders
 
 @pytest.fixture
 def cluster():
+    """A cluster, whose processes have JAX as it comes: other libraries change its precision."""
     ray = pytest.importorskip("ray")
+    precision = jax.config.jax_default_matmul_precision  # pyright: ignore[reportAttributeAccessIssue]
+    jax.config.update("jax_default_matmul_precision", None)
     yield
+    jax.config.update("jax_default_matmul_precision", precision)
     ray.shutdown()
 
 

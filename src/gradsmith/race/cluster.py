@@ -67,7 +67,7 @@ class Ray(Executor):
                 cause = getattr(error, "cause", None) or error
                 raise RaceError(
                     f"{name(job.run, job.settings)} failed on the cluster: {cause}\n"
-                    "what is finished is kept, and the same command goes on"
+                    "what is finished is kept, and the same command continues the race"
                 ) from error
             runner.display.start(job.run, job.settings)
             yield job, record
