@@ -70,4 +70,6 @@ def _run(closed: core.ClosedJaxpr, args: Any, found: list[jax.Array]) -> list[An
 
 def _called(equation: core.JaxprEqn) -> core.ClosedJaxpr | None:
     inner = equation.params.get(_CALLED.get(equation.primitive.name, ""))
-    return core.ClosedJaxpr(inner, ()) if isinstance(inner, core.Jaxpr) else inner
+    if not isinstance(inner, core.Jaxpr):
+        return inner
+    return core.ClosedJaxpr(inner, getattr(inner, "consts", ()))  # new JAX closes every one
