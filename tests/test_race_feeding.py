@@ -118,3 +118,17 @@ def test_a_stream_can_be_planned():
 
 def test_without_a_stream_nothing_is_fed():
     assert Feed(single(SGD).task, 0, 0).until(3) == ()
+
+
+def test_the_form_of_a_stream_is_read_once():
+    """To open one may mean to open files; what a race traces asks for the form again and again."""
+    opened = []
+
+    def counting(seed):
+        opened.append(seed)
+        return noisy(seed)
+
+    task = streamed(counting)
+    prepare(race(task))
+    Feed(task, 3, 0)
+    assert opened == [0, 3]

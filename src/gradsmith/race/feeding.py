@@ -26,10 +26,9 @@ def example(task: Task) -> Batch:
     """
     if not isinstance(task.batch, Stream):
         return jax.eval_shape(task.batch, jax.random.key(0))
-    first = next(task.batch.after(0, 0), None)
-    if first is None:
+    if task.batch.first is None:
         raise RaceError(f"the stream of task {task.name} has no batch at seed 0")
-    return first
+    return task.batch.first
 
 
 def fed(task: Task) -> PyTree:
@@ -65,10 +64,9 @@ class Feed:
 
     def __init__(self, task: Task, seed: int, step: int):
         self._task, self._step = task, step
-        self._form = example(task)
         self._batches: Iterator[Batch] | None = None
         if isinstance(task.batch, Stream):
-            self._batches = task.batch.after(seed, step)
+            self._form, self._batches = _form(example(task)), task.batch.after(seed, step)
 
     def until(self, step: int) -> PyTree:
         """The next portion: the batches of all steps before `step`.
@@ -93,10 +91,10 @@ class Feed:
         return jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *batches)
 
     def _refuse_another_form(self, batch: Batch, number: int) -> None:
-        if _form(batch) != _form(self._form):
+        if (form := _form(batch)) != self._form:
             raise RaceError(
                 f"batch {number} of the stream of task {self._task.name} has the form "
-                f"{_form(batch)}, the first one {_form(self._form)}: all must be alike"
+                f"{form}, the first one {self._form}: all must be alike"
             )
 
 

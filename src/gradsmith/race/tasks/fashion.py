@@ -2,10 +2,8 @@
 
 import functools
 import io
-import lzma
 import math
 from collections.abc import Callable, Mapping
-from importlib import resources
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +13,7 @@ from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, UInt8
 
 from .functional import cross_entropy, functional
+from .packed import unpacked
 from .task import Task
 
 KINDS = 10
@@ -37,8 +36,7 @@ class Garments(NamedTuple):
 @functools.cache
 def garments() -> tuple[Garments, Garments, Garments]:
     """9,000 to train on, 1,000 to select on, and the 2,000 test images to report on."""
-    file = resources.files("gradsmith.race").joinpath("data", "fashion_mnist_14x14.npz.xz")
-    stored = np.load(io.BytesIO(lzma.decompress(file.read_bytes())))
+    stored = np.load(io.BytesIO(unpacked("fashion_mnist_14x14.npz")))
     images, kinds = stored["train_images"], stored["train_labels"]
     own = [np.flatnonzero(kinds == kind) for kind in range(KINDS)]
     learned = np.sort(np.concatenate([places[:-SELECTED_ON] for places in own]))

@@ -7,9 +7,7 @@ seen in the names of speakers only.
 """
 
 import functools
-import lzma
 import math
-from importlib import resources
 
 import jax
 import jax.numpy as jnp
@@ -20,8 +18,9 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree, UInt8
 
 from .decoder import Decoder, block
 from .functional import functional
+from .packed import unpacked
 from .task import Task
-from .text import plays, surprise, windows
+from .text import on_characters, plays
 
 DEPTH, WIDTH, HEADS = 4, 64, 2  # of the frozen decoder
 SCALE = 2.0  # of the products
@@ -52,7 +51,6 @@ def lora(
         validation_windows: Windows in the batch for selection, and in that for the report.
     """
     text, alphabet = plays()
-    data = windows(in_capitals(text, alphabet), context, batch, validation_windows)
     _, logits = decoder(len(alphabet))
     weights = frozen()
 
@@ -74,25 +72,15 @@ def lora(
     ) -> Float[Array, "b t characters"]:
         return logits({**weights, "blocks": adapted(weights["blocks"], adapters)}, text)
 
-    return Task(
-        name="lora",
-        init=init,
-        loss=surprise(adapted_logits),
-        batch=data.draw,
-        selection=data.selection,
-        report=data.report,
-        target=target,
-        steps=steps,
-        examples_per_step=batch * context,
-        unit="characters",
-        bound=4 * math.log(len(alphabet)),  # four times as bad as not knowing anything
-        origin={
-            "rank": rank,
-            "context": context,
-            "batch": batch,
-            "validation_windows": validation_windows,
-        },
-    )
+    sizes = {
+        "rank": rank,
+        "context": context,
+        "batch": batch,
+        "validation_windows": validation_windows,
+    }
+    capitals = in_capitals(text, alphabet)
+    bound = 4 * math.log(len(alphabet))  # four times as bad as not knowing anything
+    return on_characters("lora", init, adapted_logits, capitals, sizes, steps, target, bound)
 
 
 def adapted(blocks: PyTree, adapters: Adapters) -> PyTree:
@@ -124,8 +112,7 @@ def frozen() -> PyTree:
 
 @functools.cache
 def _stored() -> Float[np.ndarray, " n"]:
-    packed = resources.files("gradsmith.race").joinpath("data", "decoder.float16.xz").read_bytes()
-    return np.frombuffer(lzma.decompress(packed), "<f2").astype(np.float32)
+    return np.frombuffer(unpacked("decoder.float16"), "<f2").astype(np.float32)
 
 
 def in_capitals(text: UInt8[np.ndarray, " n"], alphabet: bytes) -> UInt8[np.ndarray, " n"]:

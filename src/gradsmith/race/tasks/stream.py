@@ -1,6 +1,7 @@
 """Batches that the host makes: data that do not fit in memory, or come from any iterator."""
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Iterator
 
@@ -28,6 +29,11 @@ class Stream:
     """
 
     open: Callable[[int], Iterator[Batch]]
+
+    @functools.cached_property
+    def first(self) -> Batch | None:
+        """The first batch at seed 0, whose form all have; None if there is none."""
+        return next(self.open(0), None)
 
     def after(self, seed: int, steps: int) -> Iterator[Batch]:
         """The batches of a seed that come after those of so many steps."""

@@ -1,10 +1,8 @@
 """Shakespeare's plays, character by character, and the task of predicting the next one."""
 
 import functools
-import lzma
 import math
 from collections.abc import Callable, Mapping
-from importlib import resources
 from typing import Any, NamedTuple
 
 import jax
@@ -14,6 +12,7 @@ from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, UInt8
 
 from .functional import cross_entropy, functional
+from .packed import unpacked
 from .task import Task
 
 HELD_OUT = 0.1  # the last plays of the text: half to select on, half to report on
@@ -36,10 +35,8 @@ class Windows(NamedTuple):
 @functools.cache
 def plays() -> tuple[np.ndarray, bytes]:
     """The plays as indices into their alphabet, and the alphabet of 80 characters."""
-    packed = resources.files("gradsmith.race").joinpath("data", "shakespeare.txt.xz").read_bytes()
-    alphabet, indices = np.unique(
-        np.frombuffer(lzma.decompress(packed), np.uint8), return_inverse=True
-    )
+    text = np.frombuffer(unpacked("shakespeare.txt"), np.uint8)
+    alphabet, indices = np.unique(text, return_inverse=True)
     return indices.astype(np.uint8), alphabet.tobytes()
 
 
@@ -102,9 +99,37 @@ def next_character(
         stacked: See `Task`.
     """
     text, alphabet = plays()
+    init, logits = functional(lambda rngs: build(len(alphabet), rngs))
+    bound = 2 * math.log(len(alphabet))  # twice as bad as not knowing anything
+    return on_characters(name, init, logits, text, sizes, steps, target, bound, stacked)
+
+
+def on_characters(
+    name: str,
+    init: Callable[[PRNGKeyArray], PyTree],
+    logits: Callable[[PyTree, UInt8[Array, "b t"]], Float[Array, "b t characters"]],
+    text: UInt8[np.ndarray, " n"],
+    sizes: Mapping[str, Any],
+    steps: int,
+    target: float,
+    bound: float,
+    stacked: tuple[str, ...] = (),
+) -> Task:
+    """The task of predicting the next character of a text, with a model as two functions.
+
+    Args:
+        name: Of the task.
+        init: `key -> params`.
+        logits: `(params, text) -> logits`.
+        text: Indices into its alphabet.
+        sizes: As for `next_character`.
+        steps: Of a run.
+        target: Validation loss that counts as solved, in nats a character.
+        bound: See `Task`.
+        stacked: See `Task`.
+    """
     context, batch = sizes["context"], sizes["batch"]
     data = windows(text, context, batch, sizes["validation_windows"])
-    init, logits = functional(lambda rngs: build(len(alphabet), rngs))
     return Task(
         name=name,
         init=init,
@@ -116,7 +141,7 @@ def next_character(
         steps=steps,
         examples_per_step=batch * context,
         unit="characters",
-        bound=2 * math.log(len(alphabet)),  # twice as bad as not knowing anything
+        bound=bound,
         stacked=stacked,
         origin=sizes,
     )
