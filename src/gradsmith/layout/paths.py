@@ -11,14 +11,19 @@ import optax
 
 @functools.lru_cache(maxsize=2**16)  # one update asks for the paths of a model several times
 def path_name(path: tuple) -> str:
-    """Return a key path of `jax.tree_util` as a string of keys with slashes between them.
+    """Return a key path of `jax.tree_util` as a string of keys with slashes between them."""
+    return jax.tree_util.keystr(without_variable(path), simple=True, separator="/")
 
-    Variables of Flax hold their array in an attribute `value`, which is no part of the name:
-    `nnx.Optimizer` initialises with variables and updates with bare arrays.
+
+def without_variable(path: tuple) -> tuple:
+    """Return a key path without the attribute `value` in which variables of Flax hold their array.
+
+    It is no part of the name: `nnx.Optimizer` initialises with variables and updates with bare
+    arrays.
     """
     while path and path[-1] == jax.tree_util.GetAttrKey("value"):
         path = path[:-1]
-    return jax.tree_util.keystr(path, simple=True, separator="/")
+    return path
 
 
 def leaves_with_path(tree: Any) -> list[tuple[str, Any]]:

@@ -73,6 +73,18 @@ def is_stateless(kernel: Kernel) -> bool:
     return not isinstance(kernel.rule, optax.GradientTransformation)
 
 
+def finished(rule: optax.GradientTransformation, stack: Stack, transposed: Any) -> Stack:
+    """Return what a rule without a state makes of a stack.
+
+    A matrix that is transposed in its bucket is given to the rule as it is in its leaf.
+    """
+    run = lambda stack: jnp.asarray(rule.update(stack, rule.init(stack))[0])
+    done = run(stack)
+    if transposed is not None:
+        done = jnp.where(transposed[:, None, None], run(stack.mT).mT, done)
+    return done
+
+
 def init_bucket(kernel: Kernel, key: BucketKey, members: Members) -> Any:
     """Return the state of a bucket."""
     if not isinstance(kernel.rule, optax.GradientTransformation):

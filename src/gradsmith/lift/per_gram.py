@@ -23,6 +23,7 @@ from ..matrix.symmetric import apply, gram
 from ..sites.placement import Placement
 from ..xla.dtypes import wide_dtype
 from .engine import lift
+from .kernel import finished
 from .names import name_of
 
 Grams = Inexact[Array, "k s s"]
@@ -140,13 +141,7 @@ class _OnGrams:
         wide = stack.astype(wide_dtype(stack.dtype))
         root = scales.astype(wide.dtype)
         out = apply(result.astype(wide.dtype) / root, wide) / root
-        done = self._finished(out)
-        if transposed is not None:  # the rule gets it as it is in its leaf
-            done = jnp.where(transposed[:, None, None], self._finished(out.mT).mT, done)
-        return done
-
-    def _finished(self, stack: Stack) -> Array:
-        return jnp.asarray(self.postprocess.update(stack, self.postprocess.init(stack))[0])
+        return finished(self.postprocess, out, transposed)
 
 
 def _on_some(f: Callable[..., Grams]) -> Callable[..., Array]:

@@ -20,8 +20,6 @@ from .norms import largest_entry
 
 COLUMNS = 8
 ROUNDS = 2
-FLOPS = 2 * (2 * ROUNDS + 1) * COLUMNS
-"""Of the products with a matrix, for each of its entries."""
 
 
 def leading_values(

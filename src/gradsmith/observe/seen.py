@@ -11,7 +11,7 @@ from jaxtyping import Array, Int
 from ..layout.axes import MatrixAxes
 from ..layout.decision_log import record_decisions
 from ..layout.declare import Axes, Declared, UnsettledError, as_matrix, declare
-from ..layout.paths import leaves_with_path, longest_suffix, path_name
+from ..layout.paths import leaves_with_path, longest_suffix, path_name, without_variable
 from .readings.step import WatchedLeaf, WatchedStep
 
 
@@ -83,10 +83,12 @@ def step_of(
 
 def _mirrors(tree: Any, state: Any) -> dict[str, dict[str, Array]]:
     """Return the arrays of a state that mirror each leaf, by the name of the field above it."""
-    leaves = {_bare(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+    leaves = {
+        without_variable(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
     found: dict[str, dict[str, Array]] = {path_name(path): {} for path in leaves}
     for place, array in jax.tree_util.tree_leaves_with_path(state):
-        path = longest_suffix(_bare(place), leaves)
+        path = longest_suffix(without_variable(place), leaves)
         if path is None or jnp.shape(array) != leaves[path].shape:
             continue
         if not jnp.issubdtype(array.dtype, jnp.inexact):
@@ -96,10 +98,3 @@ def _mirrors(tree: Any, state: Any) -> dict[str, dict[str, Array]]:
         name = above[-1] if above else "state"
         own[name if name not in own else f"{name}_{len(own)}"] = array
     return found
-
-
-def _bare(path: tuple) -> tuple:
-    """Return a key path without the attribute in which variables of Flax hold their array."""
-    while path and path[-1] == jax.tree_util.GetAttrKey("value"):
-        path = path[:-1]
-    return path

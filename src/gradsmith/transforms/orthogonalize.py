@@ -16,6 +16,7 @@ from jaxtyping import Array
 from ..layout.bucket import MatrixShape
 from ..layout.declare import Axes, matrix_leaves
 from ..lift.engine import lift
+from ..lift.kernel import finished
 from ..lift.per_gram import per_gram, without_state
 from ..lift.per_stack import OnStacks
 from ..matrix.norms import Normalizer, largest_entry
@@ -234,14 +235,7 @@ class _OnWhole(OnStacks):
     def apply(self, result: Array, stack: Array, scales: None, transposed: Any) -> Array:
         """As `Kernel.apply`."""
         del scales
-        out = self.polar(stack, result.real)
-        done = self._finished(out)
-        if transposed is not None:  # the rule gets it as it is in its leaf
-            done = jnp.where(transposed[:, None, None], self._finished(out.mT).mT, done)
-        return done
-
-    def _finished(self, stack: Array) -> Array:
-        return jnp.asarray(self.finish.update(stack, self.finish.init(stack))[0])
+        return finished(self.finish, self.polar(stack, result.real), transposed)
 
 
 def _run(request: Request, eps: ArrayLike, stack: Array, unit: Array | None = None) -> Array:

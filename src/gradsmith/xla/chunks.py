@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import AbstractMesh
 
+from .order import once
 from .targets import current_target
 from .varying import vary_like
 
@@ -60,8 +61,7 @@ def in_chunks(update: Callable[..., Any], limit: int, stacks: Any, *given: Any) 
         put = lambda x, new: jax.lax.dynamic_update_slice_in_dim(x, new, start, 0)
         mine, theirs = jax.tree.map(part, (stacks, given))
         if not current_target().forces_order:
-            # Else XLA for TPUs reads it from the stack anew for everyone, out of slow memory.
-            mine = jax.lax.optimization_barrier(mine)
+            mine = once(mine)  # in fast memory
         # Never without a `cond`, although all chunks may be whole: XLA for CPUs does not look into
         # it. Otherwise it reads parts where they are used, perhaps after they are put back, and to
         # that end copies all stacks for every chunk.

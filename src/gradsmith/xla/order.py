@@ -35,11 +35,12 @@ def hold(values: Tree, until: Inexact[Array, "..."] | None) -> Tree:
     return jax.tree.map(lambda x: held(x, never), values)
 
 
-def once(x: Array) -> Array:
+def once(x: Tree) -> Tree:
     """Return `x`, made once, before anybody reads it.
 
-    XLA for TPUs makes a choice between arrays anew for everyone who reads it. XLA for CPUs may give
-    the parts of what is sent different layouts, and then refuses to send them together.
+    XLA for TPUs makes a choice between arrays, and a slice, anew for everyone who reads it. XLA for
+    CPUs may give the parts of what is sent different layouts, and then refuses to send them
+    together.
     """
     return jax.lax.optimization_barrier(x)
 

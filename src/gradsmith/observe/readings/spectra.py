@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Inexact
 
 from ...matrix.leading import leading_values
+from ...matrix.norms import largest_entry
 from ...matrix.symmetric import gram
 from ...xla.dtypes import wide_dtype
 from .step import WatchedLeaf, WatchedStep, ratio
@@ -28,20 +29,21 @@ from .step import WatchedLeaf, WatchedStep, ratio
 def spectra(step: WatchedStep) -> dict[str, Array]:
     """Return what is known of the singular values of every matrix."""
     matrices = [
-        (leaf, name, leaf.stacks(array))
+        (leaf, name, array, leaf.stacks(array))
         for leaf in step.leaves
         for name, array in _matrices(leaf).items()
     ]
-    stacks = [stack for _, _, some in matrices for stack in some]
+    stacks = [stack for *_, some in matrices for stack in some]
     values = iter(leading_values(stacks, step.key) if stacks else [])
     found = {}
-    for leaf, name, some in matrices:
+    for leaf, name, array, some in matrices:
         spectrum = leaf.each([next(values) for _ in some])
         largest = spectrum[..., 0]
-        squares = leaf.each([jnp.sum(_wide(stack) ** 2, axis=(-2, -1)) for stack in some])
         found[f"{leaf.path}/{name}_spectrum"] = spectrum
         found[f"{leaf.path}/{name}_spectral_norm"] = largest
-        found[f"{leaf.path}/{name}_stable_rank"] = ratio(ratio(squares, largest), largest)
+        found[f"{leaf.path}/{name}_stable_rank"] = ratio(
+            ratio(leaf.square(array), largest), largest
+        )
         if name == "update" and leaf.by_rule:
             error = leaf.each([_orthogonality(stack) for stack in some])
             found[f"{leaf.path}/update_orthogonality"] = error
@@ -54,15 +56,10 @@ def _matrices(leaf: WatchedLeaf) -> dict[str, Array]:
     return {name: x for name, x in arrays.items() if has_spectrum(x)}
 
 
-def _wide(x: Array) -> Array:
-    return x.astype(wide_dtype(x.dtype))
-
-
 def _orthogonality(stack: Inexact[Array, "k m n"]) -> Float[Array, " k"]:
     """Return how far the matrices are from multiples of one with orthonormal rows or columns."""
-    x = _wide(stack)
-    largest = jnp.max(jnp.abs(x), axis=(-2, -1), keepdims=True)
-    grams = gram(x, jnp.where(largest == 0, 1, largest))
+    x = stack.astype(wide_dtype(stack.dtype))
+    grams = gram(x, largest_entry(x))
     size = grams.shape[-1]
     mean = jnp.trace(grams, axis1=-2, axis2=-1)[:, None, None] / size
     error = ratio(grams, mean) - jnp.eye(size, dtype=grams.dtype)[None]
