@@ -22,7 +22,7 @@ def status(folders: Folders, /) -> int:
     Args:
         folders: Of the races.
     """
-    _refuse_none(folders)
+    refuse_none(folders)
     for folder in folders:
         try:
             print(status_of(folder))
@@ -39,7 +39,7 @@ def merge(folders: Folders, /) -> int:
     Args:
         folders: Of one race, for example one from each machine; the others are left as they are.
     """
-    _refuse_none(folders)
+    refuse_none(folders)
     try:
         records = merge_folders(folders)
     except (RaceError, OSError) as error:
@@ -71,6 +71,7 @@ def export(folder: Folder, /, csv: Path | None = None, parquet: Path | None = No
     return 0
 
 
-def _refuse_none(folders: tuple[Path, ...]) -> None:
+def refuse_none(folders: tuple[Path, ...]) -> None:
+    """Refuse a command without any folder."""
     if not folders:
         raise UsageError("name at least one folder of a race, such as runs/shakespeare-8c1f02")

@@ -10,6 +10,7 @@ import tyro
 
 from ..race import RaceError, write_figures, write_report
 from .loading import UsageError
+from .race_folder import refuse_none
 
 Optional = Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")]
 
@@ -34,8 +35,7 @@ def report(
             Markdown.
         open: Show the page in a browser.
     """
-    if not folders:
-        raise UsageError("name at least one folder of a race, such as runs/shakespeare-8c1f02")
+    refuse_none(folders)
     try:
         page = write_report(*folders, out=out)
         written = [page]

@@ -15,6 +15,7 @@ from .series import (
     costs,
     curves,
     finite,
+    over_a_decade,
     sensitivities,
     window,
 )
@@ -123,7 +124,7 @@ def _sensitivity(axes, shown: Sensitivity, names: Sequence[str]) -> None:
         (crosses,) = axes.plot(lost, edge, "x", color=look.light, transform=top)
         crosses.set_in_layout(False)
     losses = [loss for one in shown.tried for loss in finite(one.y)]
-    if losses and min(losses) > 0 and max(losses) / min(losses) > 10:
+    if over_a_decade(losses):
         axes.set_yscale("log")
     if shown.logarithmic:
         axes.set_xscale("log")

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .errors import RaceError
+from .records import whole_lines
 
 Value = float | list | None  # a number; one for each matrix of a leaf, or a spectrum
-
 
 SPECTRUM = "spectrum"  # in the name of a reading of several numbers, the largest first
 
@@ -45,8 +45,7 @@ def read_readings(
     """
     steps: dict[tuple[str, str, str], dict[int, Value]] = {}
     for path in sorted(folder.glob("readings*.jsonl")):
-        content = path.read_bytes()
-        for number, line in enumerate(content[: content.rfind(b"\n") + 1].splitlines(), start=1):
+        for number, line in enumerate(whole_lines(path.read_bytes()).splitlines(), start=1):
             try:
                 one = json.loads(line)
                 if runs.get(one["entry"]) != (one["trial"], one["seed"]):

@@ -104,7 +104,7 @@ def append_record(path: Path, record: Record) -> None:
     line = as_line(record)
     with path.open("ab+") as file:
         file.seek(0)
-        file.truncate(len(_whole_lines(file.read())))
+        file.truncate(len(whole_lines(file.read())))
         file.write(line)
         file.flush()
         os.fsync(file.fileno())
@@ -124,7 +124,7 @@ def read_records(*paths: Path) -> list[Record]:
     records: dict[tuple, tuple[str, Record]] = {}
     for path in paths:
         content = path.read_bytes() if path.exists() else b""
-        for number, line in enumerate(_whole_lines(content).splitlines(), start=1):
+        for number, line in enumerate(whole_lines(content).splitlines(), start=1):
             where = f"{path}, line {number}"
             record = _parse(line, where)
             run = (record.entry, record.trial, record.seed)
@@ -148,7 +148,8 @@ def in_order(records: Iterable[Record], entries: Sequence[str]) -> list[Record]:
     return sorted(records, key=place)
 
 
-def _whole_lines(content: bytes) -> bytes:
+def whole_lines(content: bytes) -> bytes:
+    """What a file holds, without a last line that a kill or a full disk cut short."""
     return content[: content.rfind(b"\n") + 1]
 
 

@@ -79,8 +79,7 @@ class Curves:
     @property
     def logarithmic(self) -> bool:
         """Whether the losses ask for a logarithmic axis: positive, and more than a decade."""
-        low, high = window(self.lines)
-        return low > 0 and high / low > DECADE
+        return over_a_decade(window(self.lines))
 
 
 def curves(race: Race, records: list[Record], kind: Literal["validation", "training"]) -> Curves:
@@ -238,6 +237,12 @@ def as_json(shown: Curves) -> dict[str, Any]:
         "lines": [line._asdict() for line in shown.lines],
         "kind": shown.kind,
     }
+
+
+def over_a_decade(values: Iterable[float]) -> bool:
+    """Whether numbers ask for a logarithmic axis: positive, and more than a decade."""
+    numbers = list(values)
+    return bool(numbers) and min(numbers) > 0 and max(numbers) / min(numbers) > DECADE
 
 
 def finite(values: Iterable[float | None]) -> list[float]:

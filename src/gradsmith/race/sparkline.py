@@ -3,6 +3,8 @@
 import math
 from collections.abc import Sequence
 
+from .series import finite
+
 LEVELS = "▁▂▃▄▅▆▇█"
 LOST = "!"  # where a run has diverged
 
@@ -18,7 +20,7 @@ def sparkline(values: Sequence[float | None], width: int = 20) -> str:
     """
     if len(values) > width:
         values = [values[round(n * (len(values) - 1) / (width - 1))] for n in range(width)]
-    known = [value for value in values if value is not None and math.isfinite(value)]
+    known = finite(values)
     if not known:
         return LOST * len(values)
     place = math.log if min(known) > 0 else float

@@ -7,7 +7,7 @@ import statistics
 from ..protocol import best_trial
 from ..readings import SPECTRUM, Reading, read_readings
 from ..records import in_digits
-from ..series import finite
+from ..series import finite, over_a_decade
 from ..told import Told
 from .heat import DIVERGING, SEQUENCE, Map, heat_maps
 from .markup import folded, items, table
@@ -54,7 +54,7 @@ def _run(trial: int, seed: int) -> str:
 def _reading(place: str, reading: str, own: dict[str, Layers]) -> str:
     title = reading.replace("_", " ")
     values = [v for layers in own.values() for one in layers.values() for v in finite(one.value)]
-    logarithmic = min(values) > 0 and max(values) / min(values) > 10
+    logarithmic = over_a_decade(values)
     ends = (min(values), max(values))
     maps = [Map(name, layers, ends, logarithmic, SEQUENCE) for name, layers in own.items()]
     said = [sentence for name, layers in own.items() for sentence in odd_layers(name, layers)]

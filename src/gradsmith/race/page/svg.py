@@ -9,8 +9,8 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from ..series import Cost, Curves, Line, Sensitivity, finite, window
-from ..style import style
+from ..series import Cost, Curves, Line, Sensitivity, finite, over_a_decade, window
+from ..style import Style, style
 
 WIDTH, HEIGHT = 420, 270  # of a figure, in units of which its letters are 12 high
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 24, 40
@@ -122,12 +122,11 @@ def _target(target: float | None, y: Scale) -> str:
 
 
 def _curve(line: Line, x: Scale, y: Scale) -> str:
-    dash = " ".join(map(number, style(line.entry).dash))
     tuning = " tuning" if line.tuning else ""
     return (
         f'<g class="e{line.entry}{tuning}"><path class="band" d="{band(line, x, y)}"/>'
         f'<path class="line" d="{path(line.x["steps"], line.middle, x, y)}"'
-        f"{f' stroke-dasharray={chr(34)}{dash}{chr(34)}' if dash else ''}/>"
+        f"{_dashed(style(line.entry))}/>"
         f'<path class="marks" d="{marks(line, x, y)}"/></g>'
     )
 
@@ -188,8 +187,7 @@ def points_chart(name: str, shown: Sensitivity, title: str, words: str) -> str:
         margin=0.3 if shown.labels else 0.02,
     )
     losses = [v for one in shown.tried for v in finite(one.y)]
-    logarithmic = bool(losses) and min(losses) > 0 and max(losses) / min(losses) > 10
-    y = scale(losses, HEIGHT - BOTTOM, TOP + 12, logarithmic, margin=0.05)
+    y = scale(losses, HEIGHT - BOTTOM, TOP + 12, over_a_decade(losses), margin=0.05)
     along = list(enumerate(shown.labels)) or _values(shown, x)
     body = [f'<g class="axes">{axes(x, y, shown.setting, "loss in tuning", along)}</g>']
     for order, one in enumerate(shown.tried):
@@ -287,12 +285,16 @@ def figure(name: str, body: str, title: str, words: str, height: int = HEIGHT) -
 def swatch(entry: int) -> str:
     """A piece of the line of an entry with its marker, for a legend."""
     one = style(entry)
-    dash = f' stroke-dasharray="{" ".join(map(number, one.dash))}"' if one.dash else ""
     return (
         f'<svg class="swatch e{entry}" viewBox="0 0 36 12" aria-hidden="true">'
-        f'<path class="line" d="M0 6H36"{dash}/>'
+        f'<path class="line" d="M0 6H36"{_dashed(one)}/>'
         f'<path class="marks" d="M18 6{_relative(one.marker)}"/></svg>'
     )
+
+
+def _dashed(one: Style) -> str:
+    """The attribute that dashes a line; nothing for a full one."""
+    return f' stroke-dasharray="{" ".join(map(number, one.dash))}"' if one.dash else ""
 
 
 def number(value: Number) -> str:
