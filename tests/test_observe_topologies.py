@@ -17,9 +17,9 @@ from jax.sharding import PartitionSpec as P
 import gradsmith as gs
 from gradsmith.cli import UsageError
 from gradsmith.cli.cost import cost
-from gradsmith.observe.counts import count
-from gradsmith.observe.cycles import count_cycles
 from gradsmith.xla import topologies
+from gradsmith.xla.program.counts import count
+from gradsmith.xla.program.cycles import count_cycles
 
 LOOP = (Path(__file__).parent / "hlo" / "tpu_loop.txt").read_text()
 PARAMS = {"kernel": jax.ShapeDtypeStruct((64, 256), jnp.float32)}

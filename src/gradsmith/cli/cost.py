@@ -22,9 +22,9 @@ from rich.console import Console
 import gradsmith
 
 from ..layout.paths import leaves_with_path
-from ..observe.collectives import Collective
 from ..observe.state_shardings import mesh_of_params, state_shapes
 from ..observe.update_cost import UpdateCost, cost_table, cycles_table, update_cost
+from ..xla.program.collectives import Collective
 from ..xla.simulate import simulated_devices
 from ..xla.topologies import NoCompilerError, devices_of
 from .loading import UsageError, load, transformation

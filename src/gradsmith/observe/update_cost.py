@@ -17,11 +17,11 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from ..layout.paths import arrays, path_name
+from ..xla.program.collectives import Collective
+from ..xla.program.counts import count
+from ..xla.program.cycles import Cycles, count_cycles
 from ..xla.targets import current_target
 from ..xla.topologies import compiling_for, devices_of, mesh_of
-from .collectives import Collective
-from .counts import count
-from .cycles import Cycles, count_cycles
 from .state_shardings import bytes_on_device, mesh_of_params, state_shapes
 
 

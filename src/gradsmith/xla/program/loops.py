@@ -2,7 +2,7 @@
 
 import re
 
-from .hlo import Instruction
+from .text import Instruction
 
 _TOLD = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 _CONDITION = re.compile(r"condition=%?([\w.\-]+)")

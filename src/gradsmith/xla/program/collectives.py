@@ -4,7 +4,7 @@ import math
 import re
 from dataclasses import dataclass
 
-from .hlo import Instruction, arrays
+from .text import Instruction, arrays
 
 _GROUP_LIST = re.compile(r"replica_groups=\{\{([\d,]*)\}")
 _GROUP_TILES = re.compile(r"replica_groups=\[\d+,(\d+)\]")

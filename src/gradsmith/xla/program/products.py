@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Sequence
 
-from .hlo import Instruction, arrays
+from .text import Instruction, arrays
 
 _TARGET = re.compile(r'custom_call_target="([^"]*)"')
 _BY_CUBLAS = {"__cublas$gemm", "__cublas$lt$matmul", "__cublas$lt$matmul$f8"}

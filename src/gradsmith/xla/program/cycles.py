@@ -7,8 +7,8 @@ which the compiler itself decides, and no timing.
 import re
 from dataclasses import dataclass, replace
 
-from .hlo import Instruction, computations
 from .loops import rounds
+from .text import Instruction, computations
 
 _ESTIMATE = re.compile(r'"estimated_cycles":"(\d+)"')
 _BODY = re.compile(r"body=%?([\w.\-]+)")

@@ -10,7 +10,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import gradsmith as gs
-from gradsmith.observe.counts import count
+from gradsmith.xla.program.counts import count
 
 SQUARE = jax.ShapeDtypeStruct((16, 16), jnp.float32)
 PRODUCT = 2 * 16**3

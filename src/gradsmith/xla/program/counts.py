@@ -9,9 +9,9 @@ import re
 from dataclasses import dataclass, field, replace
 
 from .collectives import Collective, collective
-from .hlo import Instruction, computations
 from .loops import rounds
 from .products import product_flops, uncounted_call
+from .text import Instruction, computations
 
 _CALLED = re.compile(r"(?:calls|to_apply|body|true_computation|false_computation)=%?([\w.\-]+)")
 _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")

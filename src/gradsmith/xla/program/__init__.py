@@ -1,0 +1,1 @@
+"""What does a compiled program do? Its products, collectives, loops and cycles, by its text."""
