@@ -1,10 +1,11 @@
-"""Muon and SOAP, compiled for a TPU that need not be there, beside `optax.contrib.muon`.
+"""Muon and SOAP, compiled for a TPU that need not be there, beside Optax's Muon and a plain SOAP.
 
 python benchmarks/tpu.py [name ...]        (needs libtpu: pip install 'gradsmith[tpu]')
 
 Cycles are estimated by the TPU compiler, not timed; those of collectives it does not tell. Ratios
-are those to Optax, compiled in the same way. One process at a time can have libtpu, and a row takes
-minutes: names choose rows.
+are those to the other one, compiled in the same way: `optax.contrib.muon`, and for SOAP the
+procedure of its authors, leaf by leaf (`benchmarks/soap.py`). One process at a time can have
+libtpu, and a row takes minutes: names choose rows.
 """
 
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+import soap
 from jax.sharding import AbstractMesh, AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -48,6 +50,24 @@ def stacked(params: Any) -> Any:
     return jax.tree.map(lambda _: optax.contrib.MuonDimensionNumbers((1,), (2,)), params)
 
 
+def at_step(tx: optax.GradientTransformation, step: int) -> optax.GradientTransformation:
+    """The same with constants for its counters, so that this step alone is compiled."""
+
+    def constant(leaf: Any) -> Any:
+        is_counter = leaf.shape == () and jnp.issubdtype(leaf.dtype, jnp.integer)
+        return jnp.asarray(step, leaf.dtype) if is_counter else leaf
+
+    def update_fn(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        return tx.update(updates, jax.tree.map(constant, state), params)
+
+    return optax.GradientTransformation(tx.init, update_fn)
+
+
+def our_soap() -> optax.GradientTransformation:
+    rule = gs.scale_by_soap(soap.B1, soap.B2, soap.EPS, refresh_every=10)
+    return gs.per_stack(rule, placement="replicated")
+
+
 def on_auto_axes(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
     """The same leaf for Optax, which knows no Explicit axes."""
     if leaf.sharding is None:
@@ -70,13 +90,23 @@ CASES: dict[str, tuple[Any, Callable, Callable]] = {
     ),
     "fsdp": (layers(2, P("fsdp", None)), gs.muon, optax.contrib.muon),
     "gpt2": (gpt2(), gs.muon, optax.contrib.muon),
-    "soap": (layer(), gs.soap, optax.contrib.muon),
+    # Ours refreshes at the start of the next step.
+    "soap, a step": (
+        layer(),
+        lambda _: at_step(our_soap(), 5),
+        lambda _: at_step(soap.reference(10), 5),
+    ),
+    "soap, a refresh": (
+        layer(),
+        lambda _: at_step(our_soap(), 11),
+        lambda _: at_step(soap.reference(10), 10),
+    ),
 }
 
 
 def main(names: list[str]) -> None:
     print(
-        f"{'':20}{'Mcycles':>9}{'products':>10}{'Optax':>9}{'ratio':>7}{'compile':>9}{'ratio':>7}"
+        f"{'':20}{'Mcycles':>9}{'products':>10}{'other':>9}{'ratio':>7}{'compile':>9}{'ratio':>7}"
     )
     for name in names or CASES:
         params, ours, theirs = CASES[name]
@@ -88,7 +118,7 @@ def main(names: list[str]) -> None:
             ", ".join(f"{one.count} {one.kind}" for one in cost.collectives)
             for cost in (mine, other)
         ]
-        told = f"   {collectives[0]}; Optax {collectives[1]}" if any(collectives) else ""
+        told = f"   {collectives[0]}; other {collectives[1]}" if any(collectives) else ""
         print(
             f"{name:20}{mine.cycles.all / 1e6:9.3f}{mine.cycles.products / 1e6:10.3f}"
             f"{other.cycles.all / 1e6:9.3f}{mine.cycles.all / other.cycles.all:7.2f}"

@@ -178,3 +178,16 @@ def test_only_functions_of_the_gram_matrix_are_planned_from_it():
 def test_what_nothing_keeps_is_refused_at_init(tx):
     with pytest.raises(ValueError, match="nothing comes within 1e-06 of 1 in float32"):
         tx.init({"w": jnp.ones((64, 32))})
+
+
+def test_a_plan_tells_its_band_and_on_a_named_device_its_cycles():
+    keller = matrix.explain((64, 256))
+    assert "band 0.47 to 1.2" in str(keller)
+    assert keller.cycles is None
+    assert "band" not in str(matrix.explain((64, 256), steps=6))  # that of five steps is another
+    with gs.target("tpu v5e"):
+        narrow = matrix.explain((64, 256))
+        full = matrix.explain((64, 256), precision="float32")
+    assert narrow.cycles == narrow.flops / 131072
+    assert full.cycles == pytest.approx(4.4 * full.flops / 131072)
+    assert "million cycles" in str(narrow)

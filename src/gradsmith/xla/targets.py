@@ -6,7 +6,7 @@ measured.
 
 import contextlib
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 
@@ -47,6 +47,7 @@ class Target:
         stored_from: From how many bytes of float32 on a matrix that several products take is
             rounded once and kept so. On TPUs smaller ones stay in the fast memory, where rounding
             them as they are read takes nothing.
+        flops_per_cycle: Of one device, in its fastest arithmetic; 0 where the name tells no device.
         emulates: Whether any other arithmetic may be asked for too: operands are then rounded by
             hand, for tests and for races, and nothing is faster.
     """
@@ -64,9 +65,17 @@ class Target:
     least_gram_block: int = 128
     arithmetics: tuple[tuple[str, float], ...] = (("float32", 1.0),)
     stored_from: int = 0
+    flops_per_cycle: int = 0
     emulates: bool = False
 
 
+# Estimated by the compiler for a v5e: 768 x 768 x 3072 takes 41, 92 and 182 thousand cycles.
+_TPU = Target(
+    "tpu",
+    chunk_bytes=12 << 20,
+    stored_from=16 << 20,
+    arithmetics=(("bfloat16", 1.0), ("bfloat16_3x", 2.2), ("float32", 4.4)),
+)
 _TARGETS = {
     "cpu": Target(
         "cpu",
@@ -90,13 +99,9 @@ _TARGETS = {
             ("float32", 15.0),
         ),
     ),
-    # Estimated by the compiler for a v5e: 768 x 768 x 3072 takes 41, 92 and 182 thousand cycles.
-    "tpu": Target(
-        "tpu",
-        chunk_bytes=12 << 20,
-        stored_from=16 << 20,
-        arithmetics=(("bfloat16", 1.0), ("bfloat16_3x", 2.2), ("float32", 4.4)),
-    ),
+    "tpu": _TPU,
+    # Four units that multiply and add 128 x 128 numbers in a cycle.
+    "tpu v5e": replace(_TPU, name="tpu v5e", flops_per_cycle=4 * 2 * 128 * 128),
 }
 _OTHER_NAMES = {"cuda": "gpu", "rocm": "gpu"}
 
@@ -115,7 +120,8 @@ def target(which: str | Target) -> contextlib.AbstractContextManager[None]:
     same function may be called inside and outside. Results differ by rounding only.
 
     Args:
-        which: 'cpu', 'gpu' ('cuda', 'rocm') or 'tpu'; or a `Target` with numbers of your own.
+        which: 'cpu', 'gpu' ('cuda', 'rocm'), 'tpu' or 'tpu v5e'; or a `Target` with numbers of your
+            own.
 
     Raises:
         ValueError: No target has that name.

@@ -9,6 +9,7 @@ from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array
 
 from ...xla.arithmetic import FULL, Arithmetic, Precision, arithmetics, check_precision
+from ...xla.targets import current_target
 from ..norms import Normalizer, check_normalizer
 from .coefficients import Schedule, schedule_of
 from .gram_newton_schulz import GramNewtonSchulz
@@ -110,23 +111,24 @@ class Request:
         """
         small, large = sorted((m, n))
         working = jnp.dtype(jnp.float32 if jnp.finfo(dtype).bits < 32 else dtype)
-        costs: list[tuple[float, PolarMethod]] = []
+        costs: list[tuple[float, PolarMethod, float]] = []
         for arithmetic, slowness in self.arithmetics(working).items():
             for way in self._ways(arithmetic, working):
                 if not from_gram or way.factor() is not None:
                     cost = way.flops(small, large) * way.slowness(small) * slowness
-                    costs.append((cost, way))
+                    costs.append((cost, way, slowness))
         if not costs:
             raise ValueError(
                 f"nothing comes within {self.max_error} of 1 in {self.precision or working.name}"
                 f"{' on Gram matrices' if from_gram else ''}; ask for less, or compute in float64"
             )
-        way = min(costs, key=lambda pair: pair[0])[1]
+        _, way, slowness = min(costs, key=lambda row: row[0])
+        flops, rate = way.flops(small, large), current_target().flops_per_cycle
         if self.max_error is not None:
             why = f"the cheapest within {self.max_error:g}"
         else:
-            why = "as asked" if self.method or self.coefficients else "the published result"
-        return Plan(way, way.flops(small, large), why)
+            why = "as asked" if self.method or self.coefficients else "as published"
+        return Plan(way, flops, why, flops * slowness / rate if rate else None)
 
     def _methods(self) -> list[type[PolarMethod]]:
         """Return the forms of the method that is asked for; all, where accuracy is."""
@@ -157,11 +159,13 @@ class Plan:
         way: The method, with all that it is told.
         flops: Of one matrix.
         why: In words.
+        cycles: What these flops take on the target at its best; None where it names no device.
     """
 
     way: PolarMethod
     flops: int
     why: str
+    cycles: float | None = None
 
     @property
     def method(self) -> str:
@@ -176,7 +180,8 @@ class Plan:
     def __str__(self) -> str:
         """Return the plan as a sentence."""
         error = "" if self.error is None else f", within {self.error:.2g} of 1"
-        return f"{self.way}{error}: {self.flops:.3g} flops a matrix; {self.why}"
+        cycles = "" if self.cycles is None else f", at least {self.cycles / 1e6:.2g} million cycles"
+        return f"{self.way}{error}: {self.flops:.3g} flops a matrix{cycles}; {self.why}"
 
     def run(self, x: Array) -> Array:
         """Return the polar factors of `x`."""

@@ -83,4 +83,6 @@ class Polynomial(PolarMethod):
         text = f"{self.name} with {self.schedule.name}, {len(self.triples)} steps"
         if self.restarts:
             text += f" and {self.restarts} {'restart' if self.restarts == 1 else 'restarts'}"
+        if self.error is None and self.triples == self.schedule.coefficients:
+            text += ", band {:.2g} to {:.2g}".format(*self.schedule.band)
         return text if self.arithmetic.full else f"{text}, {self.arithmetic}"
