@@ -35,9 +35,10 @@ test: $(READY)  ## Run the tests, docstrings and documentation pages.
 test-slow: $(READY)  ## Run what `make test` leaves out.
 	@$(BIN)/python -m pytest -n $(WORKERS) -m "slow and not clients"
 
-# The command line and the diff call JAX through what the others test.
+# The command line and the diff call JAX through what the others test. Of the cases of one test, such as
+# those of each dtype, one in four shows whether the versions fit.
 test-newest: $(READY)  ## Run what depends on the versions of JAX and Optax; for a second Python.
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow and not clients" \
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow and not clients" --every 4 \
 	  --ignore-glob='*/test_cli_*' --ignore-glob='*/test_checks_[dfr]*' \
 	  --ignore-glob='*/test_race_[defhklpst]*'
 

@@ -76,7 +76,8 @@ def reference(every: int) -> optax.GradientTransformation:
         del params
         step, leaves = state
         step = step + 1
-        results = {name: update_leaf(g, leaves[name], step) for name, g in updates.items()}
+        with jax.default_matmul_precision("highest"):  # as torch multiplies float32
+            results = {name: update_leaf(g, leaves[name], step) for name, g in updates.items()}
         return {n: out for n, (out, _) in results.items()}, (
             step,
             {n: kept for n, (_, kept) in results.items()},

@@ -1,6 +1,7 @@
 """What every test runs under: eight CPU devices, strict promotion, annotations that are checked."""
 
 import os
+from collections import Counter
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -29,6 +30,21 @@ collect_ignore_glob = ["faulty/*"]  # wrong on purpose; the check kit reads them
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--every", type=int, default=1, help="of the cases of each test, run the first of so many"
+    )
+
+
+def pytest_collection_modifyitems(config, items):
+    met = Counter()
+    for item in list(items):
+        test = (item.parent.nodeid, getattr(item, "originalname", item.name))
+        if met[test] % config.option.every:
+            items.remove(item)
+        met[test] += 1
 
 
 @pytest.fixture(scope="module", autouse=True)

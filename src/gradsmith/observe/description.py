@@ -95,7 +95,8 @@ class Description:
         hidden = [title for title in _COLUMNS if title not in columns]
         table = Table(
             box=box.SIMPLE_HEAD,
-            caption=f"{len(self.leaves)} leaves, {params:,} parameters, "
+            caption=f"{len(self.leaves)} lea{'f' if len(self.leaves) == 1 else 'ves'}, "
+            f"{params:,} parameter{'s' * (params != 1)}, "
             f"{len(buckets)} bucket{'s' * (len(buckets) != 1)}; "
             f"state {decimal(state)}, {decimal(self.shared_state_bytes)} of it in counters"
             + self._on_mesh()
