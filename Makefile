@@ -57,10 +57,11 @@ lint: $(READY)  ## Check style and types.
 	@$(BIN)/ruff format --check
 	@$(BIN)/pyright --pythonpath $(BIN)/python
 
+# SPHINX="-D plot_gallery=0" leaves out the races of the gallery, which take minutes.
 docs: $(READY)  ## Build the site into docs/_build; a warning is an error.
-	@rm -rf docs/_build docs/generated
+	@rm -rf docs/_build docs/generated docs/gallery
 	@$(BIN)/codespell README.md CHANGELOG.md CONTRIBUTING.md docs src examples benchmarks
-	@$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going docs docs/_build
+	@$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going $(SPHINX) docs docs/_build
 	@echo "docs/_build/index.html"
 
 docs-serve: docs  ## Build the site and serve it.
@@ -80,4 +81,4 @@ lock: $(READY)  ## Write constraints.txt anew, with the newest versions for ever
 	  --upgrade --no-header --no-annotate --quiet --output-file constraints.txt
 
 clean:  ## Remove the environment and all results.
-	rm -rf $(VENV) runs docs/_build docs/generated
+	rm -rf $(VENV) runs docs/_build docs/generated docs/gallery

@@ -13,7 +13,19 @@ extensions = [
     "sphinx.ext.napoleon",  # docstrings in Google's style
     "sphinx.ext.viewcode",
     "sphinx_copybutton",
+    "sphinx_gallery.gen_gallery",  # runs the optimizers of examples/gallery, draws, and shows them
 ]
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples/gallery",
+    "gallery_dirs": "gallery",
+    "filename_pattern": "plot_",
+    "ignore_pattern": "small_race",
+    "download_all_examples": False,
+    "show_memory": False,
+    "min_reported_time": 10_000,  # the times of a busy machine say nothing
+    "write_computation_times": False,
+    "abort_on_example_error": True,
+}
 exclude_patterns = ["_build"]
 suppress_warnings = ["myst.xref_missing"]  # links to files outside docs/, a test opens each
 

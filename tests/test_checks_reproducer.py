@@ -116,6 +116,9 @@ def test_what_cannot_be_written_down_is_named():
     assert "from optax import sgd\n" in program
     assert "# learning_rate is what was passed" in program
     assert "tx = sgd(nesterov=True, learning_rate=learning_rate)" in program
+    namespace = {}  # as of a file that is run by `exec`
+    exec("def nowhere(lr): ...", namespace)
+    assert "# nowhere is what was" in reproducer("print(s)", Subject("x", namespace["nowhere"]))
     inner = Subject("inner", lambda: optax.sgd(0.1))
     assert "# inner is what was checked" in reproducer("print(s)", inner)
 

@@ -87,7 +87,7 @@ def _name(factory: Any, subject: Subject) -> str:
 
 def _import_of(factory: Any, subject: Subject) -> str:
     place = getattr(factory, "__qualname__", "<>")
-    if not subject.is_factory or "<" in place or factory.__module__ == "__main__":
+    if not subject.is_factory or "<" in place or factory.__module__ in (None, "__main__"):
         return f"# {_name(factory, subject)} is what was checked"
     return f"from {_public_module(factory)} import {factory.__name__}"
 

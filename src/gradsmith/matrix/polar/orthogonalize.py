@@ -92,7 +92,7 @@ def explain(
     Examples:
         >>> from gradsmith import matrix
         >>> print(matrix.explain((64, 256)))
-        gram_newton_schulz with keller, 5 steps, band 0.47 to 1.2: 1.31e+07 flops a matrix; as published
+        gram_newton_schulz with keller, 5 steps, band 0.47 to 1.2: 1.31e+07 flops each; as published
     """
     request = Request(method, coefficients, steps, max_error, normalizer, eps, precision)
     shape, dtype = (x, jnp.float32) if isinstance(x, tuple) else (x.shape, x.dtype)

@@ -181,7 +181,7 @@ class Plan:
         """Return the plan as a sentence."""
         error = "" if self.error is None else f", within {self.error:.2g} of 1"
         cycles = "" if self.cycles is None else f", at least {self.cycles / 1e6:.2g} million cycles"
-        return f"{self.way}{error}: {self.flops:.3g} flops a matrix{cycles}; {self.why}"
+        return f"{self.way}{error}: {self.flops:.3g} flops each{cycles}; {self.why}"
 
     def run(self, x: Array) -> Array:
         """Return the polar factors of `x`."""
