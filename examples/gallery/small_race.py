@@ -46,7 +46,7 @@ def look(optimizer, name):
         best = [r.curve for r in records if r.entry == row.entry and r.seed >= 0]
         loss = np.mean([curve.validation_loss for curve in best], axis=0)
         label = f"{row.entry}, rate {row.settings['learning_rate']:g}"
-        curves.semilogy(best[0].step, loss, label=label)
+        curves.semilogy(best[0].step, loss, "C0" if row.entry == "AdamW" else "C1", label=label)
         print(f"{row.entry}: loss {row.loss:.4f}")
     curves.set(xlabel="step", ylabel="validation loss")
     curves.legend()
