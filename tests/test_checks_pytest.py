@@ -1,5 +1,8 @@
 """The kit under pytest: ids, strict xfails, skips with reasons, errors for unknown names."""
 
+import subprocess
+import sys
+
 import optax
 import pytest
 
@@ -35,15 +38,55 @@ def test_each_check_is_a_named_test_with_strict_xfails(pytester_like):
 @pytest.fixture
 def pytester_like(tmp_path):
     """Run pytest on a file in a process of its own; what it prints."""
-    import subprocess
-    import sys
 
-    def run(source: str) -> str:
+    def run(source: str, *options: str) -> str:
         (tmp_path / "test_suite.py").write_text(source)
-        command = [sys.executable, "-m", "pytest", "-ra", "-p", "no:cacheprovider", str(tmp_path)]
-        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path).stdout
+        command = [sys.executable, "-m", "pytest", "-ra", "-p", "no:cacheprovider", *options]
+        ended = subprocess.run(
+            [*command, str(tmp_path)], capture_output=True, text=True, cwd=tmp_path
+        )
+        return ended.stdout + ended.stderr
 
     return run
+
+
+MINE = """
+import optax
+
+def opt(learning_rate):
+    tx = optax.sgd(learning_rate)
+    return tx._replace(update=lambda g, s, params: tx.update(g, s))
+"""
+
+
+def test_the_option_makes_a_test_of_each_check(pytester_like, tmp_path):
+    (tmp_path / "mine.py").write_text(MINE)
+    (tmp_path / "pyproject.toml").write_text(
+        "[tool.gradsmith.check.'mine.py:opt']\nexpected_failures = { zero_grads = 'no' }\n"
+    )
+    chosen = "params_default or zero_grads or test_of_my_own"
+    options = ("-p", "gradsmith_pytest", "--gradsmith", "mine.py:opt", "-k", chosen)
+    out = pytester_like("def test_of_my_own():\n    pass\n", *options)
+    assert "FAILED mine.py:opt::params_default" in out
+    assert "def update_fn(updates, state, params=None):" in out
+    assert "FAILED mine.py:opt::zero_grads - [XPASS(strict)] no" in out
+    assert "in assert_passes" not in out  # no traceback through the kit
+    assert "2 failed, " in out
+    misspelt = pytester_like("", "-p", "gradsmith_pytest", "--gradsmith", "mine.py:opd")
+    assert "ERROR: --gradsmith mine.py:opd: mine.py:opd: mine has no 'opd'; did you mean opt?" in (
+        misspelt
+    )
+
+
+def test_a_session_without_the_option_does_not_load_jax(tmp_path):
+    (tmp_path / "test_own.py").write_text(
+        "import sys\n"
+        "def test_own(pytestconfig):\n"
+        "    assert pytestconfig.pluginmanager.has_plugin('gradsmith_pytest')\n"
+        "    assert not {'jax', 'gradsmith'} & {*sys.modules}\n"
+    )
+    command = [sys.executable, "-m", "pytest", "-p", "gradsmith_pytest", "-p", "no:cacheprovider"]
+    assert subprocess.run([*command, str(tmp_path)], cwd=tmp_path).returncode == 0
 
 
 def test_an_unknown_expected_failure_is_an_error():

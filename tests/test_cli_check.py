@@ -104,7 +104,7 @@ def test_a_fault_of_ours_is_no_verdict(monkeypatch, capsys):
 
 def test_a_factory_that_ends_the_process_fails_one_check_and_the_run_goes_on(write, capfd):
     source = "def make(lr):\n    os.write(1, b'noise')\n    os._exit(3)\n"
-    assert check(write(source)) == 1
+    assert check(write(source)) == 2
     out = capfd.readouterr().out
     assert "ended with exit code 3 (noise)" in out
     assert "1 failed" in out
@@ -151,10 +151,10 @@ def test_a_subject_that_swallows_the_alarm_is_ended(write, capfd):
     assert "1 inconclusive" in capfd.readouterr().out
 
 
-def test_the_command_prints_results_on_standard_output_and_exits_with_1(write):
+def test_the_command_prints_results_on_standard_output_and_exits_with_the_code(write):
     spec = write("def make(lr):\n    return 7\n")
     run = subprocess.run([sys.executable, "-c", _COMMAND, spec], capture_output=True, text=True)
-    assert run.returncode == 1, run.stderr
+    assert run.returncode == 2, run.stderr
     assert "return optax.GradientTransformation(init_fn, update_fn)" in " ".join(run.stdout.split())
 
 
@@ -205,7 +205,7 @@ def test_traits_and_expected_failures_are_said_on_the_command_line(write, capfd)
 
 def test_failures_are_annotations_where_the_factory_stands(write, capfd):
     spec = write("def make(lr):\n    return 3\n")
-    assert check(spec, only=("is_transformation",), format="github") == 1
+    assert check(spec, only=("is_transformation",), format="github") == 2
     out = capfd.readouterr().out
     file = spec.rpartition(":")[0]
     assert f"::error file={file},line=3,title=is_transformation::" in out

@@ -7,6 +7,7 @@ run anew; what a run found is kept in `scoreboard.json`.
 import functools
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -41,16 +42,26 @@ def examine(name: str) -> dict:
         report = supervise(functools.partial(subjects.subject_of, name), all_checks())
     except SubjectUnusable as error:
         print(f"{name}: {error}", flush=True)
-        return found | {"unusable": str(error)}
+        return found | {"unusable": _without_folders(str(error))}
     print(report.headline, flush=True)
     return found | {
         "counts": report.counts,
         "metrics": {key: round(value, 3) for key, value in report.metrics.items()},
         "seconds": round(report.seconds, 1),
-        "failed": {r.check: r.advice.seen for r in report.failures if r.advice},
-        "remarks": {r.check: r.advice.seen for r in report.remarks if r.advice},
+        "failed": _seen(report.failures),
+        "remarks": _seen(report.remarks),
         "inconclusive": [r.check for r in report.results if r.outcome == "inconclusive"],
     }
+
+
+def _seen(results: tuple) -> dict:
+    """What each check saw."""
+    return {r.check: _without_folders(r.advice.seen) for r in results if r.advice}
+
+
+def _without_folders(text: str) -> str:
+    """Files by where they stand in their packages."""
+    return re.sub(r"[^\s(]*/(?:site-packages|docs/findings|src)/", "", text)
 
 
 def page(record: dict) -> str:
@@ -74,9 +85,6 @@ def page(record: dict) -> str:
         "## Other packages",
         "",
         "What the failures are, with reproducers: [findings elsewhere](third_party.md).",
-        "",
-        "Rows of 90 checks are older, and of the kit before it was sound (see the page on Optax).",
-        "Of those, checks that are gone are left out.",
         "",
         *_table(others),
     ]

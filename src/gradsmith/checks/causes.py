@@ -33,6 +33,15 @@ def _no_transformation(error, place, bench):
     )
 
 
+def _ends_the_program(error, place, bench):
+    if not isinstance(error, SystemExit):
+        return None
+    return (
+        "it ends the program that calls it; with the code 0, or none, that looks like a success",
+        "raise an error that says what is wrong, such as a ValueError",
+    )
+
+
 def _undefined_name(error, place, bench):
     if not isinstance(error, NameError):
         return None
@@ -199,6 +208,7 @@ def _scan_carry(error, place, bench):
 
 
 RULES = (
+    _ends_the_program,
     _no_transformation,
     _undefined_name,
     _wrong_arity,

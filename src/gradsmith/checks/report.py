@@ -60,6 +60,11 @@ class Report:
         return self.counts["ran"] > 0 and not self.failures and not self.not_judged
 
     @property
+    def no_optimizer(self) -> bool:
+        """Whether there was nothing to check, because what was named makes no transformation."""
+        return any(result.check == "is_transformation" for result in self.failures)
+
+    @property
     def out_of_memory(self) -> bool:
         """Whether a check found nothing out because memory ran out."""
         return any(result.reason == OUT_OF_MEMORY for result in self.results)

@@ -147,6 +147,16 @@ class Subject:
                 given[parameter.name] = DEFAULT_RATE
         return given
 
+    @property
+    def missing_arguments(self) -> list[str]:
+        """The parameters that have no default, and that nobody gives a value."""
+        named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+        return [
+            p.name
+            for p in self.parameters.values()
+            if p.kind in named and p.default is p.empty and p.name not in self.call_arguments
+        ]
+
     def build(self, **overrides: Any) -> Any:
         """Build it anew, with some arguments replaced; whatever comes back is returned as it is."""
         if not self.is_factory:

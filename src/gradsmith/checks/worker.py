@@ -13,6 +13,8 @@ import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from .memory import limited_memory
+
 
 class Job(NamedTuple):
     """What a worker has to do.
@@ -34,27 +36,8 @@ class Job(NamedTuple):
     config: dict[str, Any]
 
 
-MEMORY = 2**33
-"""Bytes that a worker may take: a subject that allocates without end must not take the machine."""
-
-
-def limit_memory() -> None:
-    """Let what goes beyond `MEMORY` raise a `MemoryError`; where the system cannot, it decides.
-
-    Counted are pages that can be written, so that threads and shared libraries cost little.
-    """
-    try:
-        import resource
-    except ImportError:
-        return
-    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    if hard == resource.RLIM_INFINITY or hard > MEMORY:
-        resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, hard))
-
-
 def main() -> None:
     """Do the job on standard input."""
-    limit_memory()
     pipe = os.fdopen(int(sys.argv[1]), "w", buffering=1)
     os.dup2(2, 1)  # a subject may print below Python's sys.stdout, too
 
@@ -96,6 +79,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with limited_memory():
+        main()
     sys.stdout.flush()
     os._exit(0)  # a subject's threads or exit handlers cannot hold the worker up

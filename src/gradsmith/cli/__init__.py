@@ -1,7 +1,9 @@
 """The `gradsmith` command: one typed function a subcommand, its docstring the help."""
 
+import functools
 import sys
 import traceback
+from collections.abc import Callable
 
 import tyro
 
@@ -40,14 +42,34 @@ def _commands() -> dict:
 
     return {
         "check": check,
-        "cost": cost,
-        "describe": describe,
-        "diff": diff,
+        "cost": _not_ended_by_a_file(cost),
+        "describe": _not_ended_by_a_file(describe),
+        "diff": _not_ended_by_a_file(diff),
         "list": list_techniques,
         "new": new,
-        "race": race,
+        "race": _not_ended_by_a_file(race),
         "report": report,
     }
+
+
+def _not_ended_by_a_file(command: Callable[..., int]) -> Callable[..., int]:
+    """A command that runs the user's code in its own process, where `sys.exit()` means success."""
+
+    @functools.wraps(command)
+    def run(*args, **keywords) -> int:
+        from ..checks.places import find_place
+
+        try:
+            return command(*args, **keywords)
+        except SystemExit as error:
+            place = find_place(error)
+            raise UsageError(
+                f"sys.exit({error.code!r}) at {place}: raise an error instead"
+            ) from error
+        except MemoryError as error:
+            raise UsageError(f"memory ran out at {find_place(error)}") from error
+
+    return run
 
 
 def _folder_commands() -> dict:

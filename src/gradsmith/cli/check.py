@@ -128,7 +128,8 @@ def _check_once(
     write_json(json, report.to_json())
     if report.ok:
         return 0
-    return 2 if report.out_of_memory and not report.failures else 1
+    misused = report.no_optimizer or (report.out_of_memory and not report.failures)
+    return 2 if misused else 1
 
 
 def subject_from(spec: str, said: Declared):
@@ -170,13 +171,7 @@ def subject_from(spec: str, said: Declared):
         require_declarable(subject)
     except ValueError as error:
         raise UsageError(str(error)) from None
-    missing = [
-        parameter.name
-        for parameter in subject.parameters.values()
-        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
-        and parameter.default is parameter.empty
-        and parameter.name not in subject.call_arguments
-    ]
-    if missing:
-        raise UsageError(f"{spec} wants {', '.join(missing)}: pass each by --arg name=value")
+    if subject.missing_arguments:
+        missing = ", ".join(subject.missing_arguments)
+        raise UsageError(f"{spec} wants {missing}: pass each by --arg name=value")
     return subject

@@ -8,7 +8,7 @@ from rich.console import Console
 
 import gradsmith
 
-from .loading import UsageError, load, transformation
+from .loading import UsageError, guarded, load, transformation
 from .parameters import abstract
 
 
@@ -29,8 +29,10 @@ def describe(
         json: Print JSON instead of the table.
     """
     tree = abstract(load(params), params)
+    tx = transformation(optimizer, arg)
     try:
-        description = gradsmith.describe(transformation(optimizer, arg), tree)
+        with guarded():
+            description = gradsmith.describe(tx, tree)
     except (TypeError, ValueError) as error:
         raise UsageError(f"{optimizer} cannot be initialised with {params}: {error}") from error
     if json:

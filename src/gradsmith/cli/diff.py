@@ -1,5 +1,6 @@
 """`gradsmith diff`: where two optimizers part, and what the difference looks like."""
 
+import dataclasses
 import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,7 +20,7 @@ from ..checks.difference.entry import STEPS
 from ..checks.difference.torch_side import TorchSide
 from ..race import Range
 from .json_file import write_json
-from .loading import UsageError, bind, load
+from .loading import UsageError, bind, guarded_factory, load, made
 from .parameters import abstract
 from .race_spec import parse
 
@@ -94,14 +95,21 @@ def _side(text: str) -> "Subject | TorchSide | Side":
             importlib.import_module("torch")
         except ImportError:
             raise UsageError(f"{text} needs torch: pip install 'gradsmith[torch]'") from None
-        return TorchSide(load(spec.target), spec.target.rpartition(":")[2], **arguments)
+        torch_factory = guarded_factory(load(spec.target))
+        return TorchSide(torch_factory, spec.target.rpartition(":")[2], **arguments)
     found = load(spec.target, (gradsmith, optax, optax.contrib))
-    if isinstance(found, Subject):
-        return found
-    name = spec.target.rpartition(":")[2]
-    if isinstance(found, optax.GradientTransformation):
-        return Subject(name, found)
-    if not callable(found):
-        raise UsageError(f"{spec.target} is {found!r}, neither a factory nor a transformation")
-    bind(found, [f"{key}={value!r}" for key, value in arguments.items()], spec.target)
-    return Subject(text if arguments else name, found, arguments)
+    if not isinstance(found, Subject | optax.GradientTransformation):
+        if not callable(found):
+            raise UsageError(f"{spec.target} is {found!r}, neither a factory nor a transformation")
+        bind(found, [f"{key}={value!r}" for key, value in arguments.items()], spec.target)
+        name = text if arguments else spec.target.rpartition(":")[2]
+        found = Subject(name, found, arguments)
+    elif not isinstance(found, Subject):
+        found = Subject(spec.target.rpartition(":")[2], found)
+    if found.is_factory:
+        found = dataclasses.replace(found, factory=guarded_factory(found.factory))
+    if found.missing_arguments:
+        missing = ", ".join(f"{name}=..." for name in found.missing_arguments)
+        raise UsageError(f"{text} wants arguments: {spec.target}({missing})")
+    made(found.build, text)
+    return found

@@ -1,13 +1,15 @@
 """Find what the user names: `path/to/file.py:name`, a dotted name, or a name from a namespace."""
 
 import ast
+import contextlib
 import difflib
 import functools
 import importlib
 import importlib.util
 import inspect
+import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,6 +18,8 @@ import optax
 import optax.contrib
 
 import gradsmith
+
+from ..checks.memory import limited_memory
 
 
 class UsageError(Exception):
@@ -90,14 +94,71 @@ def require_parameters(function: Callable, names: Iterable[str], spec: str) -> N
 def transformation(spec: str, assignments: tuple[str, ...]) -> optax.GradientTransformation:
     """Return the transformation that the user names, or that the factory makes which they name."""
     found: Any = load(spec, (gradsmith, optax, optax.contrib))
-    if not isinstance(found, optax.GradientTransformation) and callable(found):
-        factory = bind(found, assignments, spec)
-        needed = [p for p in inspect.signature(factory).parameters.values() if p.default is p.empty]
-        rates = [1.0] if needed else []  # states do not depend on the learning rate
-        found = factory(*rates)
-    if not isinstance(found, optax.GradientTransformation):
-        raise UsageError(f"{spec} is {type(found).__name__}, not an optax.GradientTransformation")
-    return found
+    if isinstance(found, optax.GradientTransformation) or not callable(found):
+        return made(lambda: found, spec)
+    factory = bind(found, assignments, spec)
+    needed = [p.name for p in inspect.signature(factory).parameters.values() if _has_no_default(p)]
+    if needed[1:]:
+        raise UsageError(f"{spec} wants {', '.join(needed[1:])}: pass each by --arg name=value")
+    rates = [1.0] if needed else []  # states do not depend on the learning rate
+    return made(lambda: factory(*rates), spec)
+
+
+def made(make: Callable[[], Any], spec: str) -> optax.GradientTransformation:
+    """Return what the user's factory makes.
+
+    Raises:
+        UsageError: It fails, or makes something else than a transformation.
+    """
+    try:
+        with guarded():
+            tx = make()
+    except Exception as error:
+        raise UsageError(f"calling {spec} failed: {type(error).__name__}: {error}") from error
+    if isinstance(tx, type):
+        name = tx.__qualname__
+        raise UsageError(f"{spec} makes the class {name}, no optimizer: return {name}(...)")
+    if not isinstance(tx, optax.GradientTransformation):
+        raise UsageError(f"{spec} is {type(tx).__name__}, not an optax.GradientTransformation")
+    return tx
+
+
+@contextlib.contextmanager
+def guarded(memory: bool = True) -> Iterator[None]:
+    """Run code of the user's: it may not write in our results, double the command or fill memory.
+
+    What it prints goes to standard error, and a process that it has forked ends here.
+
+    Args:
+        memory: Whether it gets a `MemoryError` beyond what a factory may want.
+    """
+    here = os.getpid()
+    limit = limited_memory() if memory else contextlib.nullcontext()
+    try:
+        with contextlib.redirect_stdout(sys.stderr), limit:
+            yield
+    finally:
+        if os.getpid() != here:
+            os._exit(0)
+
+
+def guarded_factory(factory: Callable) -> Callable:
+    """Return a factory that runs guarded, with the same parameters."""
+    if isinstance(factory, functools.partial):
+        own = guarded_factory(factory.func)
+        return functools.partial(own, *factory.args, **factory.keywords)
+
+    @functools.wraps(factory)
+    def call(*args: Any, **keywords: Any) -> Any:
+        with guarded():
+            return factory(*args, **keywords)
+
+    return call
+
+
+def _has_no_default(parameter: inspect.Parameter) -> bool:
+    several = (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    return parameter.default is parameter.empty and parameter.kind not in several
 
 
 def _literal(text: str) -> Any:
@@ -120,7 +181,8 @@ def _import_file(path: Path) -> ModuleType:
     if folder not in sys.path:  # as `python file.py` does, and for what is imported later
         sys.path.insert(0, folder)
     try:
-        spec.loader.exec_module(module)
+        with guarded(memory=False):  # a file may load a model that large
+            spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # a file that exits would end the command, with 0
         raise UsageError(f"importing {path} failed: {type(error).__name__}: {error}") from error
     return module
@@ -128,7 +190,8 @@ def _import_file(path: Path) -> ModuleType:
 
 def _import_module(module: str, spec: str) -> ModuleType:
     try:
-        return importlib.import_module(module)
+        with guarded(memory=False):
+            return importlib.import_module(module)
     except (ImportError, SystemExit) as error:
         raise UsageError(f"{spec}: cannot import {module!r}: {error}") from error
 

@@ -11,7 +11,7 @@ from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
 
 from ..layout.paths import arrays
 from ..observe.state_shardings import mesh_of_params
-from .loading import UsageError
+from .loading import UsageError, guarded
 
 MOST_DEVICES = 4096  # 1,024 take a minute and 2 GB; 100,000 take all memory there is
 
@@ -46,7 +46,8 @@ def abstract(found: Any, spec: str) -> Any:
         return tree
 
     try:
-        tree = jax.eval_shape(made)
+        with guarded(memory=False):
+            tree = jax.eval_shape(made)
     except Exception as error:
         raise UsageError(f"calling {spec} failed: {type(error).__name__}: {error}") from error
     shapes, structure = jax.tree.flatten(tree)

@@ -14,7 +14,7 @@ import gradsmith
 from ..race import Entry, Task, entry
 from ..race.entries import RATE_NAMES, rate_parameter
 from ..race.space import RATE, first
-from .loading import UsageError, bind, load
+from .loading import UsageError, bind, guarded_factory, load
 from .race_spec import Spec, parse
 
 
@@ -114,7 +114,7 @@ def _load(spec: str) -> Callable:
             f"{spec} has no parameter {' or '.join(RATE_NAMES)}, so that it cannot be raced as it "
             "is: wrap it in a function of a learning rate, file.py:factory"
         )
-    return factory
+    return guarded_factory(factory)
 
 
 def _told(factory: Callable, stacked: Sequence[str]) -> Callable:

@@ -94,9 +94,13 @@ def entry(
         made = build(0.01, **{setting: first(space[setting]) for setting in others})
     except Exception as error:
         raise RaceError(f"{name} fails when called: {type(error).__name__}: {error}") from error
-    if not all(callable(getattr(made, method, None)) for method in ("init", "update")):
+    has_both = all(callable(getattr(made, method, None)) for method in ("init", "update"))
+    if isinstance(made, type) or not has_both:
+        what = (
+            f"the class {made.__name__}" if isinstance(made, type) else f"a {type(made).__name__}"
+        )
         raise RaceError(
-            f"{name} returns a {type(made).__name__}, not an Optax optimizer: let it return an "
+            f"{name} returns {what}, not an Optax optimizer: let it return an "
             "optax.GradientTransformation(init, update), for example an optax.chain(...)"
         )
     return Entry(name, build, space, origin=origin or _origin(factory), code=_code(factory))

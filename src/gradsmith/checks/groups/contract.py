@@ -35,7 +35,16 @@ def check_is_transformation(bench: Bench) -> None:
     tx = bench.tx
     if not isinstance(tx, optax.GradientTransformation):
         where = describe_function(bench.subject.factory)
-        raise CheckFailure(f"{where} returned {str(tx)[:200]} ({type(tx).__name__})")
+        if isinstance(tx, type):
+            seen = f"{where} returned the class {tx.__qualname__}"
+            cause = "the parentheses that make an object of it are missing"
+            raise CheckFailure(seen, cause=cause, change=f"return `{tx.__qualname__}(...)`")
+        seen = f"{where} returned {str(tx)[:200]} ({type(tx).__name__})"
+        if all(callable(getattr(tx, method, None)) for method in ("init", "update")):
+            cause = "an object with `init` and `update` is not the pair that Optax unpacks"
+            change = "return optax.GradientTransformation(made.init, made.update)"
+            raise CheckFailure(seen, cause=cause, change=change)
+        raise CheckFailure(seen)
 
 
 @check(
