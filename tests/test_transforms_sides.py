@@ -48,6 +48,28 @@ def test_a_direction_after_the_learning_rate_is_pointed_out(part):
     assert "put it before the learning rate" in remark
 
 
+def test_two_averages_of_a_leaf_are_pointed_out():
+    (remark,) = remarks(gs.muon(0.1), gs.average_weights(), gs.average_tail(5))
+    assert "average_weights and average_tail average it" in remark
+    groups = optax.partition(
+        {"a": optax.chain(RATE, gs.average_weights()), "b": optax.chain(RATE, gs.average_tail(5))},
+        {"kernel": "a", "bias": "b"},
+    )
+    assert remarks(groups) == ()
+
+
+def test_what_stands_behind_a_shift_is_pointed_out():
+    (remark,) = remarks(gs.muon(0.1), gs.ema_nesterov(), gs.average_weights())
+    assert "average_weights stands behind ema_nesterov" in remark
+    assert remarks(gs.muon(0.1), gs.average_weights(), gs.ema_nesterov()) == ()
+
+
+def test_a_floor_behind_the_learning_rate_is_pointed_out():
+    floor = optax.masked(gs.per_stack(gs.floor_update()), {"kernel": True, "bias": False})
+    (remark,) = remarks(RATE, floor)
+    assert "floor_update makes a direction of what is a step already" in remark
+
+
 def test_a_rule_after_the_learning_rate_is_pointed_out_for_its_leaves_alone():
     rule = optax.masked(gs.per_stack(gs.polar_factor()), {"kernel": True, "bias": False})
     tx = optax.chain(RATE, rule)

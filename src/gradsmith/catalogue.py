@@ -20,8 +20,10 @@ from .lift.per_matrix import per_matrix
 from .lift.per_stack import per_stack
 from .transforms.adam import scale_by_adam
 from .transforms.ademamix import scale_by_ademamix
+from .transforms.average_tail import average_tail
 from .transforms.average_weights import average_weights
 from .transforms.brake_radius import brake_radius, pin_radius
+from .transforms.ema_nesterov import ema_nesterov
 from .transforms.floor_update import floor_update
 from .transforms.graft import graft
 from .transforms.hyperball import hyperball
@@ -150,6 +152,8 @@ TECHNIQUES: tuple[Technique, ...] = (
     _part(pin_radius, 2, RECORDS, lift=per_stack, kind="displacement"),
     _part(qk_clip, 2, "arXiv:2507.20534", kind="displacement", arguments=({"kernel": 0.5},)),
     _part(average_weights, 2, "arXiv:1703.01780", kind="displacement"),
+    _part(average_tail, 2, RECORDS, kind="displacement", arguments=(2400,)),
+    _part(ema_nesterov, 2, RECORDS, kind="displacement"),
 )
 """All of them: the optimizers by evidence, then their parts."""
 
