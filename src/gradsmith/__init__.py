@@ -40,6 +40,7 @@ from .optimizers import muon as muon
 from .optimizers import normuon as normuon
 from .optimizers import shampoo as shampoo
 from .optimizers import soap as soap
+from .optimizers import soap_muon as soap_muon
 from .readout import eval_params as eval_params
 from .sites.placement import Owners as Owners
 from .sites.placement import Placement as Placement
@@ -79,7 +80,10 @@ from .transforms.shape_scale import scale_by_aspect_ratio as scale_by_aspect_rat
 from .transforms.sides import scale_by_learning_rate as scale_by_learning_rate
 from .transforms.soap import SoapState as SoapState
 from .transforms.soap import scale_by_soap as scale_by_soap
+from .transforms.trapezoid import trapezoid as trapezoid
 from .transforms.weight_decay import decay_weights as decay_weights
 from .transforms.weight_decay import decay_weights_cautiously as decay_weights_cautiously
+from .transforms.whiten_momentum import WhitenMomentumState as WhitenMomentumState
+from .transforms.whiten_momentum import whiten_momentum as whiten_momentum
 from .xla.targets import Target as Target
 from .xla.targets import target as target

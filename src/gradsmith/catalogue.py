@@ -36,6 +36,7 @@ from .transforms.qk_clip import qk_clip
 from .transforms.shampoo import scale_by_shampoo
 from .transforms.soap import scale_by_soap
 from .transforms.weight_decay import decay_weights, decay_weights_cautiously
+from .transforms.whiten_momentum import whiten_momentum
 
 Kind = Literal["optimizer", "direction", "learning rate", "displacement"]
 
@@ -122,6 +123,7 @@ TECHNIQUES: tuple[Technique, ...] = (
     _optimizer(optimizers.soap, 1, "arXiv:2409.11321"),
     _optimizer(optimizers.soap, 1, "arXiv:2509.03378", factors="kl"),
     _optimizer(optimizers.normuon, 2, "arXiv:2510.05491"),
+    _optimizer(optimizers.soap_muon, 2, RECORDS),
     _optimizer(optimizers.shampoo, 2, "arXiv:2309.06497"),
     _optimizer(optimizers.asgo, 2, "arXiv:2503.20762"),
     _optimizer(optimizers.mars_muon, 2, "arXiv:2510.21800"),
@@ -134,6 +136,7 @@ TECHNIQUES: tuple[Technique, ...] = (
     _part(scale_by_soap, 1, "arXiv:2409.11321", lift=per_stack),
     _part(decay_weights, 1, "arXiv:1711.05101", arguments=(0.1,)),
     _part(decay_weights_cautiously, 1, "arXiv:2510.12402", arguments=(0.1,)),
+    _part(whiten_momentum, 2, RECORDS, lift=per_stack),
     _part(scale_by_neuron_rms, 2, "arXiv:2510.05491", lift=per_stack),
     _part(normalize_neurons, 2, "github.com/qlabs-eng/slowrun", lift=per_stack),
     _part(floor_update, 2, RECORDS, lift=per_stack),

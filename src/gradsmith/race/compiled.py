@@ -71,8 +71,13 @@ class Program:
 
     def compile(self) -> Compiled:
         """Compile all four."""
-        lowered = self.start, self.advance, self.update, self.evaluated
-        return Compiled(*(program.compile() for program in lowered), self.abstract)
+        return Compiled(
+            self.start.compile(),
+            self.advance.compile(),
+            self.update.compile(),
+            self.evaluated.compile(),
+            self.abstract,
+        )
 
     def fingerprint(self) -> str | None:
         """What decides the outcome of a run, as a hash; None if Python code takes part in it."""

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from ..readout import map_kept
 from ..xla.dtypes import wide_dtype
-from .arguments import check_fractions, check_not_negative, given_params, is_known
+from .arguments import check_fractions, check_not_negative, check_shares, given_params
 from .averages import average
 from .leaves import follow_weights
 from .sides import stands
@@ -72,8 +72,7 @@ def average_tail(
     """
     check_not_negative("average_tail", start=start)
     check_fractions("average_tail", decay=decay)
-    if is_known(share) and not 0 <= share <= 1:
-        raise ValueError(f"average_tail needs 0 <= share <= 1, got {share}")
+    check_shares("average_tail", share=share)
 
     def init_fn(params):
         step = jnp.zeros((), jnp.int32)
