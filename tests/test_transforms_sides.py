@@ -48,6 +48,20 @@ def test_a_direction_after_the_learning_rate_is_pointed_out(part):
     assert "put it before the learning rate" in remark
 
 
+def of_kernel(*rules):
+    lifted = gs.per_stack(optax.chain(*rules))
+    return optax.masked(lifted, {"kernel": True, "bias": False})
+
+
+def test_rules_stand_where_they_say():
+    assert remarks(of_kernel(gs.brake_radius()), RATE, of_kernel(gs.pin_radius())) == ()
+    assert remarks(of_kernel(gs.polar_factor(), gs.hyperball(0.1))) == ()
+    (remark,) = remarks(of_kernel(gs.brake_radius(), gs.pin_radius()), RATE)
+    assert "pin_radius takes the direction for the step that will be made" in remark
+    (remark,) = remarks(of_kernel(gs.polar_factor(), gs.hyperball(0.1)), RATE)
+    assert remark.startswith("kernel: two learning rates act on it")
+
+
 def test_two_averages_of_a_leaf_are_pointed_out():
     (remark,) = remarks(gs.muon(0.1), gs.average_weights(), gs.average_tail(5))
     assert "average_weights and average_tail average it" in remark

@@ -41,8 +41,8 @@ def trapezoid(
     Examples:
         >>> import gradsmith as gs
         >>> rate = gs.trapezoid(0.02, 1000, rise=100, fall=500)
-        >>> print([float(rate(t).round(3)) for t in (0, 50, 100, 500, 750, 1000)])
-        [0.0, 0.01, 0.02, 0.02, 0.01, 0.0]
+        >>> print(*(f"{rate(t):.3f}" for t in (0, 50, 100, 500, 750, 1000)))
+        0.000 0.010 0.020 0.020 0.010 0.000
         >>> momentum = gs.trapezoid(0.95, 2900, rise=300, fall=200, foot=0.85, end=0.85)
         >>> optimizer = gs.muon(rate, momentum=momentum)
 

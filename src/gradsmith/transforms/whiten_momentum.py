@@ -104,9 +104,8 @@ def whiten_momentum(
         >>> state = rule.init(gradients)
         >>> for _ in range(2):
         ...     updates, state = rule.update(gradients, state)
-        >>> print(updates.round(3))  # both parts of one length now
-        [[[ 3.162  0.   ]
-          [ 0.    -3.162]]]
+        >>> print(f"{updates[0, 0, 0]:.3f} {updates[0, 1, 1]:.3f}")  # of one length now
+        3.162 -3.162
 
     References:
         modded-nanogpt, optimization track, records 14 to 46, with Schatten-4 norms for lengths.
