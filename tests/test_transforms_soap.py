@@ -68,9 +68,6 @@ def soap_loop(grads, every, *, start, refresh="qr", kl=False, sides=(True, True)
                 values_right = np.ones(n)
             seen_left = g @ p @ np.diag(1 / values_right) @ p.T @ g.T / n
             seen_right = g.T @ q @ np.diag(1 / values_left) @ q.T @ g / m
-            if start == "eigh" and step == 0:
-                left = seen_left = g @ g.T / n
-                right = seen_right = g.T @ g / m
         left = B2 * left + (1 - B2) * seen_left
         right = B2 * right + (1 - B2) * seen_right
         if step % every == 0:

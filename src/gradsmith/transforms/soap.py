@@ -86,12 +86,11 @@ def scale_by_soap(
             factors start from.
         refresh_every: The number of steps between refreshes. The first follows the first step.
         refresh: 'qr', 'qr_unsorted' or 'eigh'; see `gradsmith.matrix.follow_basis`. A refresh takes
-            the eigenvalues of 'kl' anew; with 'qr_unsorted' they are averages all the time, as in
-            the modded-nanogpt records.
+            the eigenvalues of 'kl' anew; with 'qr_unsorted' they are averages all the time.
         start: 'identity' steps as Adam in the first step. 'eigh' is the authors' code: the first
-            gradient only sets the basis, by an eigendecomposition, and nothing moves. With 'kl' it
-            sets the factors too, to `G G^H / n` and `G^H G / m`, and averages of eigenvalues to
-            0.1, as in the records.
+            gradient only sets the basis, by an eigendecomposition, and nothing moves. With 'kl' and
+            'qr_unsorted' it also sets the factors to `G G^H / n` and `G^H G / m` and their
+            eigenvalues to 0.1, as in the modded-nanogpt records.
         debias: Whether Adam's moments are divided by what they lack in the first steps.
         sides: 'both', 'fan_in', 'fan_out', or the 'smaller' alone; the others keep their basis.
         max_side: A side longer than this keeps its basis; where both do, this is Adam. By default
@@ -123,8 +122,9 @@ def scale_by_soap(
     check_choice("kind of factors", factors, Factors)
     check_sides("scale_by_soap", sides, max_side)
     inner = scale_by_adam(b1, b2, eps, debias=debias)
-
-    rotated = functools.partial(_rotated, averages=refresh == "qr_unsorted")
+    keeps_values = refresh == "qr_unsorted"
+    rotated = functools.partial(_rotated, keeps_values=keeps_values)
+    from_gradient = start == "eigh" and keeps_values
 
     def init_fn(params):
         bases = identities(params, sides, max_side, wide_dtype(params.dtype))
@@ -155,7 +155,7 @@ def scale_by_soap(
         count = jnp.asarray(optax.safe_increment(state.adam.count))
         adam = optax.ScaleByAdamState(count, mean, mean_square)
         out = out.astype(updates.dtype)
-        state = _with_factors(state, gradient, factor_decay, start)
+        state = _with_factors(state, gradient, factor_decay, from_gradient)
         if start == "eigh":
             starts = state.step == 0
             out = jnp.where(starts, 0, out)
@@ -167,18 +167,21 @@ def scale_by_soap(
 
 
 def _with_factors(
-    state: SoapState, gradient: Inexact[Array, "k m n"], decay: ArrayLike, start: Start
+    state: SoapState, gradient: Inexact[Array, "k m n"], decay: ArrayLike, from_gradient: bool
 ) -> SoapState:
-    """Return the state with the factors, and their eigenvalues if kept, moved by this gradient."""
+    """Return the state with the factors, and their eigenvalues if kept, moved by this gradient.
+
+    Or started from it, if it is the first.
+    """
     averaged = functools.partial(average, decay)
     if state.eigenvalues is None:
         halves = Pair(gradient, gradient)
         return state._replace(factors=with_grams(averaged, state.factors, halves))
     first = state.step == 0
-    if start == "identity":
+    if not from_gradient:
         state = _with_scale(state, gradient)
     halves, diagonals = kl_statistics(state.bases, state.eigenvalues, gradient)
-    if start == "eigh":  # the first eigenvalues are ones, so that the halves are not weighed
+    if from_gradient:  # the first eigenvalues are ones, so that the halves are not weighed
         averaged = lambda old, new: jnp.where(first, new, average(decay, old, new))
         diagonals = each_side(lambda x: jnp.where(first, jnp.full_like(x, 0.1), x), diagonals)
     return state._replace(
@@ -206,13 +209,13 @@ def _with_scale(state: SoapState, gradient: Inexact[Array, "k m n"]) -> SoapStat
     )
 
 
-def _rotated(state: SoapState, refresh: Refresh, averages: bool) -> SoapState:
+def _rotated(state: SoapState, refresh: Refresh, keeps_values: bool) -> SoapState:
     """Return the state in bases that follow the factors: mean rotated, mean square permuted.
 
-    Eigenvalues that are averages stay as they are.
+    Eigenvalues that are averages all the time stay as they are.
     """
     moving = (state.bases, state.eigenvalues, state.adam.mu, state.adam.nu)
-    update = lambda moving, factors: _followed(factors, refresh, averages, *moving)
+    update = lambda moving, factors: _followed(factors, refresh, keeps_values, *moving)
     bases, values, mean, square = in_chunks(
         update, current_target().chunk_bytes, moving, state.factors
     )
@@ -225,10 +228,10 @@ def _rotated(state: SoapState, refresh: Refresh, averages: bool) -> SoapState:
 
 
 def _followed(
-    factors: Pair, refresh: Refresh, averages: bool, bases: Pair, eigenvalues, mean, mean_square
+    factors: Pair, refresh: Refresh, keeps_values: bool, bases: Pair, eigenvalues, mean, mean_square
 ):
     new, mean_square = follow_factors(factors, refresh, bases, mean_square)
-    if eigenvalues is not None and not averages:
+    if eigenvalues is not None and not keeps_values:
         quotients = lambda a, q: jnp.sum(q.conj() * matmul(a, q), -2)
         eigenvalues = each_side(quotients, factors, new)
     return new, eigenvalues, rotate(new, rotate_back(bases, mean)), mean_square
