@@ -63,6 +63,15 @@ def test_the_average_of_a_weight_without_gradient_is_the_weight():
     np.testing.assert_allclose(averaged["trained"], 3.5)
 
 
+@pytest.mark.parametrize("tx", [gs.average_weights(0.5), gs.average_tail(1), gs.ema_nesterov()])
+def test_a_parameter_that_is_none_is_evaluated_as_none(tx):
+    params = {"missing": None, "trained": PARAMS["trained"]}
+    _, state = run(tx, params, params)
+    read = gs.eval_params(state, params)
+    assert read["missing"] is None
+    assert read["trained"].shape == (2, 3)
+
+
 def test_what_is_kept_for_a_none_stays_as_it_was():
     tx = gs.momentum(0.5)
     _, state = tx.update(PARAMS, tx.init(PARAMS))

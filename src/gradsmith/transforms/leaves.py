@@ -24,6 +24,8 @@ def follow_weights(function: Callable[..., Any], updates: Any, params: Any, kept
     """Return `function(weight, kept)` of what every weight will be; a None leaves it as it is."""
 
     def move(update, weight, old):
+        if weight is None:
+            return None
         if update is not None:
             weight = (weight + update.astype(weight.dtype)).astype(weight.dtype)
         return function(weight.astype(old.dtype), old)

@@ -123,9 +123,9 @@ def whiten_momentum(
     def init_fn(params):
         wide = wide_dtype(params.dtype)
         bases = identities(params, sides, max_side, wide)
-        zeros = jnp.zeros_like(params, dtype=wide)
+        zeros = lambda: jnp.zeros_like(params, dtype=wide)
         factors = each_side(jnp.zeros_like, bases)
-        return WhitenMomentumState(jnp.zeros((), jnp.int32), zeros, factors, bases, zeros)
+        return WhitenMomentumState(jnp.zeros((), jnp.int32), zeros(), factors, bases, zeros())
 
     def update_fn(updates, state, params=None):
         del params
