@@ -35,6 +35,7 @@ RECIPES = {
     "normuon": recipe(gs.normuon),
     "soap": recipe(gs.soap),
     "soap(factors='kl')": recipe(gs.soap, factors="kl", refresh_every=1),
+    "soap_muon": recipe(gs.soap_muon),
     "shampoo": recipe(gs.shampoo),
     "asgo": recipe(gs.asgo),
     "mars_muon": recipe(gs.mars_muon),

@@ -26,7 +26,30 @@ def clipped_muon(learning_rate=0.01):
     return optax.GradientTransformationExtraArgs(tx.init, update)
 
 
-RECIPES.append(clipped_muon)
+def whole_stack(learning_rate=0.01):
+    """The parts of docs/records.md in their order, with a tail that begins early."""
+    tail = optax.chain(gs.average_tail(3, 0.75), gs.ema_nesterov(0.9, 0.3))
+
+    def matrices(axes):
+        direction = optax.chain(
+            gs.whiten_momentum(0.9, trust=(0.45, 0.85)),
+            gs.polar_factor(),
+            gs.scale_by_aspect_ratio(),
+            gs.brake_radius(),
+            gs.floor_update(each="neuron"),
+        )
+        return optax.chain(
+            gs.per_stack(direction, axes=axes),
+            gs.scale_by_learning_rate(learning_rate),
+            gs.per_stack(gs.pin_radius(1e-4), axes=axes),
+        )
+
+    vectors = gs.scale_by_adam(0.8, 0.95, debias=False)
+    others = optax.chain(vectors, gs.scale_by_learning_rate(learning_rate))
+    return optax.chain(gs.partition_by_role(matrices, others), tail)
+
+
+RECIPES += [clipped_muon, whole_stack]
 
 
 @pytest.mark.slow

@@ -18,7 +18,11 @@ from gradsmith.catalogue import TECHNIQUES
 SHAPES = {"a": (24, 48), "b": (48, 24), "c": (24, 24)}
 PARAMS = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in SHAPES.items()}
 NARROW = {"muon", "normuon", "mars_muon", "orthogonalize", "polar_factor"}
-MULTIPLY = {"soap", "soap(factors='kl')", "shampoo", "asgo", "scale_by_soap", "scale_by_shampoo"}
+BOTH = {"soap_muon"}  # bases in full, the polar factor behind them narrow
+MULTIPLY = {
+    "soap", "soap(factors='kl')", "shampoo", "asgo", "scale_by_soap", "scale_by_shampoo",
+    "whiten_momentum",
+}  # fmt: skip
 
 
 def update(tx):
@@ -36,11 +40,12 @@ def of_directions():
 @pytest.mark.parametrize("target", ACCELERATORS)
 @pytest.mark.parametrize("technique", of_directions(), ids=lambda one: one.name)
 def test_every_product_is_in_the_arithmetic_that_is_declared(technique, target):
-    declared = {"bfloat16"} if technique.name in NARROW else {"float32"}
+    narrow, full = technique.name in NARROW | BOTH, technique.name not in NARROW
+    declared = {*["bfloat16"] * narrow, *["float32"] * full}
     with gs.target(target):
         function, *arguments = update(technique.make())
     assert undeclared(function, *arguments, target=target, declared=declared) == []
-    if technique.name in NARROW | MULTIPLY:
+    if technique.name in NARROW | BOTH | MULTIPLY:
         assert products(function, *arguments, target=target)
 
 

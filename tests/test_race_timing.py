@@ -48,7 +48,7 @@ class Clock:
 
         abstract = lower_entry(parabola(), Entry("sgd", optax.sgd), {}).abstract
         nothing = lambda *arguments: None
-        return Compiled(nothing, nothing, update, abstract)
+        return Compiled(nothing, nothing, update, nothing, abstract)
 
 
 @pytest.fixture

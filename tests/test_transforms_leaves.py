@@ -20,6 +20,8 @@ TRANSFORMS = {
     "cautious": lambda: gs.decay_weights_cautiously(lambda count: 0.1),
     "rate": lambda: gs.scale_by_learning_rate(0.1),
     "average": gs.average_weights,
+    "tail": lambda: gs.average_tail(1),
+    "ema_nesterov": gs.ema_nesterov,
     "qk_clip": lambda: gs.qk_clip({"": 1.0}, threshold=1.0),
     "ademamix_recipe": lambda: gs.ademamix(0.1, weight_decay=0.1),
     "muon_recipe": lambda: gs.muon(0.1, weight_decay=0.1, roles={"": "vector"}),
@@ -56,9 +58,18 @@ def test_qk_clip_clips_the_weight_that_the_logits_belong_to():
 def test_the_average_of_a_weight_without_gradient_is_the_weight():
     tx = gs.average_weights(0.5)
     _, state = run(tx, PARAMS, GRADS)
-    averaged = gs.averaged_weights(state, PARAMS)
+    averaged = gs.eval_params(state, PARAMS)
     np.testing.assert_allclose(averaged["frozen"], 2.0)
     np.testing.assert_allclose(averaged["trained"], 3.5)
+
+
+@pytest.mark.parametrize("tx", [gs.average_weights(0.5), gs.average_tail(1), gs.ema_nesterov()])
+def test_a_parameter_that_is_none_is_evaluated_as_none(tx):
+    params = {"missing": None, "trained": PARAMS["trained"]}
+    _, state = run(tx, params, params)
+    read = gs.eval_params(state, params)
+    assert read["missing"] is None
+    assert read["trained"].shape == (2, 3)
 
 
 def test_what_is_kept_for_a_none_stays_as_it_was():

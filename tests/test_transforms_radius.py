@@ -14,6 +14,7 @@ RULES = {
     "floor_update of neurons": gs.floor_update(0.35, each="neuron"),
     "brake_radius": gs.brake_radius(0.5),
     "pin_radius": gs.pin_radius(),
+    "pin_radius with decay": gs.pin_radius(0.25),
     "hyperball": gs.hyperball(0.1),
     "normalize_neurons": gs.normalize_neurons(),
 }
@@ -46,6 +47,7 @@ ORACLES = {
     "floor_update of neurons": lambda u, w: floor(u, w, axis=0),
     "brake_radius": brake,
     "pin_radius": pin,
+    "pin_radius with decay": lambda d, w: (pin(d, w) + w) * (1 - 0.25 * (d * w < 0)) - w,
     "hyperball": ball,
     "normalize_neurons": lambda u, w: u / np.linalg.norm(u, axis=0),
 }
@@ -81,6 +83,18 @@ def test_brake_and_pin_of_the_records():
     np.testing.assert_allclose(braked[0, 0], [1.3, -1.6], rtol=1e-6)
     new = weights + once(gs.pin_radius(), -0.1 * braked, weights)
     np.testing.assert_allclose(jnp.linalg.norm(new), 5.05, rtol=1e-6)
+
+
+def test_the_cautious_decay_behind_the_pin_of_the_records():
+    """Golden G16c: the mask is strict, and that of the step before it is pinned."""
+    weights = jnp.array([[[3.0, -4.0, 1.0, 2.0]]])
+    step = -0.0375 * jnp.array([[[2.0, 1.0, 0.0, -1.9]]])
+    expected = [2.92167829, -4.03669931, 0.99980169, 2.07083924]
+    for decay in (0.0375 * 0.025, lambda count: 0.0375 * 0.025):
+        new = weights + once(gs.pin_radius(decay), step, weights)
+        np.testing.assert_allclose(new[0, 0], expected, rtol=1e-6)
+    plain = weights + once(gs.pin_radius(), step, weights)
+    np.testing.assert_allclose(new[0, 0] / plain[0, 0], [1 - 0.0375 * 0.025, 1, 1, 1], rtol=1e-6)
 
 
 def test_a_pinned_step_across_the_weights_keeps_their_length():
@@ -154,6 +168,8 @@ def test_bad_arguments_are_refused():
         gs.floor_update(each="row")  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match="outward >= 0"):
         gs.brake_radius(-0.5)
+    with pytest.raises(ValueError, match="pin_radius needs 0 <= decay < 1"):
+        gs.pin_radius(1.5)
 
 
 def test_record_5_and_the_stack_of_record_36_on_a_tree():

@@ -48,6 +48,42 @@ def test_a_direction_after_the_learning_rate_is_pointed_out(part):
     assert "put it before the learning rate" in remark
 
 
+def of_kernel(*rules):
+    lifted = gs.per_stack(optax.chain(*rules))
+    return optax.masked(lifted, {"kernel": True, "bias": False})
+
+
+def test_rules_stand_where_they_say():
+    assert remarks(of_kernel(gs.brake_radius()), RATE, of_kernel(gs.pin_radius())) == ()
+    assert remarks(of_kernel(gs.polar_factor(), gs.hyperball(0.1))) == ()
+    (remark,) = remarks(of_kernel(gs.brake_radius(), gs.pin_radius()), RATE)
+    assert "pin_radius takes the direction for the step that will be made" in remark
+    (remark,) = remarks(of_kernel(gs.polar_factor(), gs.hyperball(0.1)), RATE)
+    assert remark.startswith("kernel: two learning rates act on it")
+
+
+def test_two_averages_of_a_leaf_are_pointed_out():
+    (remark,) = remarks(gs.muon(0.1), gs.average_weights(), gs.average_tail(5))
+    assert "average_weights and average_tail average it" in remark
+    groups = optax.partition(
+        {"a": optax.chain(RATE, gs.average_weights()), "b": optax.chain(RATE, gs.average_tail(5))},
+        {"kernel": "a", "bias": "b"},
+    )
+    assert remarks(groups) == ()
+
+
+def test_what_stands_behind_a_shift_is_pointed_out():
+    (remark,) = remarks(gs.muon(0.1), gs.ema_nesterov(), gs.average_weights())
+    assert "average_weights stands behind ema_nesterov" in remark
+    assert remarks(gs.muon(0.1), gs.average_weights(), gs.ema_nesterov()) == ()
+
+
+def test_a_floor_behind_the_learning_rate_is_pointed_out():
+    floor = optax.masked(gs.per_stack(gs.floor_update()), {"kernel": True, "bias": False})
+    (remark,) = remarks(RATE, floor)
+    assert "floor_update makes a direction of what is a step already" in remark
+
+
 def test_a_rule_after_the_learning_rate_is_pointed_out_for_its_leaves_alone():
     rule = optax.masked(gs.per_stack(gs.polar_factor()), {"kernel": True, "bias": False})
     tx = optax.chain(RATE, rule)

@@ -14,8 +14,8 @@ import pytest
 from matrix_oracles import unchecked_annotations
 
 import gradsmith as gs
+from gradsmith.transforms.kl_factors import kl_statistics
 from gradsmith.transforms.kronecker import Pair, check_sides
-from gradsmith.transforms.soap import kl_statistics
 
 B1, B2, EPS = 0.9, 0.8, 1e-8
 
@@ -330,7 +330,7 @@ def test_zero_gradients_move_nothing():
         ),
         ({"b1": 1.0}, r"scale_by_soap needs 0 <= b1 < 1, got 1\.0"),
         ({"factor_decay": -0.1}, "needs 0 <= factor_decay < 1"),
-        ({"refresh": "svd"}, "no refresh is called 'svd'; there are qr, eigh"),
+        ({"refresh": "svd"}, "no refresh is called 'svd'; there are qr, qr_unsorted, eigh"),
         ({"start": "zero"}, "no start is called 'zero'; there are identity, eigh"),
         ({"factors": "gram"}, "no kind of factors is called 'gram'; there are shampoo, kl"),
         ({"sides": "left"}, "no choice of sides is called 'left'; there are both, fan_in"),
@@ -370,3 +370,37 @@ def test_a_step_copies_neither_factors_nor_bases():
     compiled = jax.jit(rule.update, donate_argnums=1).lower(stack, state).compile()
     assert re.search(r"f32\[2,640,640\]\S* parameter\(", compiled.as_text())
     assert not re.search(r"= f32\[2,640,640\]\S* copy\(", compiled.as_text())
+
+
+def record_loop(grads, b1=0.95, b2=0.9, decay=0.9):
+    """One matrix as in record 19: the first gradient sets all, and columns keep their places."""
+    m, n = grads[0].shape
+    factors = [grads[0] @ grads[0].T / n, grads[0].T @ grads[0] / m]
+    q, p = (np.linalg.eigh(x)[1][:, ::-1] for x in factors)
+    values_left, values_right = np.full(m, 0.1), np.full(n, 0.1)
+    mean, square, out = np.zeros((m, n)), np.zeros((m, n)), [np.zeros((m, n))]
+    for g in grads[1:]:
+        seen = q.T @ g @ p
+        mean = b1 * mean + (1 - b1) * g
+        square = b2 * square + (1 - b2) * seen**2
+        out.append(q @ (q.T @ mean @ p / (np.sqrt(square) + 1e-8)) @ p.T)
+        new_left = g @ p @ np.diag(1 / values_right) @ p.T @ g.T / n
+        new_right = g.T @ q @ np.diag(1 / values_left) @ q.T @ g / m
+        factors = [
+            decay * a + (1 - decay) * b for a, b in zip(factors, (new_left, new_right), strict=True)
+        ]
+        values_left, values_right = (
+            decay * values_left + (1 - decay) * np.mean(seen**2 / values_right, 1),
+            decay * values_right + (1 - decay) * np.mean(seen**2 / values_left[:, None], 0),
+        )
+        q, p = (np.linalg.qr(a @ b)[0] for a, b in zip(factors, (q, p), strict=True))
+    return np.stack(out)
+
+
+def test_kl_soap_of_the_records_is_their_loop():
+    grads = gradients(9, 5, 5)
+    rule = gs.scale_by_soap(
+        0.95, 0.9, factors="kl", refresh_every=1, start="eigh", refresh="qr_unsorted", debias=False
+    )
+    ours, _ = updates_of(rule, grads[:, None])
+    np.testing.assert_allclose(ours[:, 0], record_loop(grads), atol=1e-7)

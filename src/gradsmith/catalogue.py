@@ -20,8 +20,10 @@ from .lift.per_matrix import per_matrix
 from .lift.per_stack import per_stack
 from .transforms.adam import scale_by_adam
 from .transforms.ademamix import scale_by_ademamix
+from .transforms.average_tail import average_tail
 from .transforms.average_weights import average_weights
 from .transforms.brake_radius import brake_radius, pin_radius
+from .transforms.ema_nesterov import ema_nesterov
 from .transforms.floor_update import floor_update
 from .transforms.graft import graft
 from .transforms.hyperball import hyperball
@@ -34,6 +36,7 @@ from .transforms.qk_clip import qk_clip
 from .transforms.shampoo import scale_by_shampoo
 from .transforms.soap import scale_by_soap
 from .transforms.weight_decay import decay_weights, decay_weights_cautiously
+from .transforms.whiten_momentum import whiten_momentum
 
 Kind = Literal["optimizer", "direction", "learning rate", "displacement"]
 
@@ -120,6 +123,7 @@ TECHNIQUES: tuple[Technique, ...] = (
     _optimizer(optimizers.soap, 1, "arXiv:2409.11321"),
     _optimizer(optimizers.soap, 1, "arXiv:2509.03378", factors="kl"),
     _optimizer(optimizers.normuon, 2, "arXiv:2510.05491"),
+    _optimizer(optimizers.soap_muon, 2, RECORDS),
     _optimizer(optimizers.shampoo, 2, "arXiv:2309.06497"),
     _optimizer(optimizers.asgo, 2, "arXiv:2503.20762"),
     _optimizer(optimizers.mars_muon, 2, "arXiv:2510.21800"),
@@ -132,6 +136,7 @@ TECHNIQUES: tuple[Technique, ...] = (
     _part(scale_by_soap, 1, "arXiv:2409.11321", lift=per_stack),
     _part(decay_weights, 1, "arXiv:1711.05101", arguments=(0.1,)),
     _part(decay_weights_cautiously, 1, "arXiv:2510.12402", arguments=(0.1,)),
+    _part(whiten_momentum, 2, RECORDS, lift=per_stack),
     _part(scale_by_neuron_rms, 2, "arXiv:2510.05491", lift=per_stack),
     _part(normalize_neurons, 2, "github.com/qlabs-eng/slowrun", lift=per_stack),
     _part(floor_update, 2, RECORDS, lift=per_stack),
@@ -150,6 +155,8 @@ TECHNIQUES: tuple[Technique, ...] = (
     _part(pin_radius, 2, RECORDS, lift=per_stack, kind="displacement"),
     _part(qk_clip, 2, "arXiv:2507.20534", kind="displacement", arguments=({"kernel": 0.5},)),
     _part(average_weights, 2, "arXiv:1703.01780", kind="displacement"),
+    _part(average_tail, 2, RECORDS, kind="displacement", arguments=(2400,)),
+    _part(ema_nesterov, 2, RECORDS, kind="displacement"),
 )
 """All of them: the optimizers by evidence, then their parts."""
 

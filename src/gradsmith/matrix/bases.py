@@ -9,7 +9,7 @@ from ..xla.arithmetic import adjoint, adjoint_times
 from ..xla.decompositions import eigh
 from .qr import orthonormal
 
-Refresh = Literal["qr", "eigh"]
+Refresh = Literal["qr", "qr_unsorted", "eigh"]
 
 
 def follow_basis(
@@ -23,13 +23,14 @@ def follow_basis(
     one step of orthogonal iteration: multiplies them by `a` and makes the products orthonormal,
     each by those before it. Repeated for a fixed `a` it converges to the eigenbasis, the subspace
     of the first `i` vectors by `lambda_(i+1) / lambda_i` a step, and the eigenbasis stays where it
-    is. It costs as three products of `n x n` matrices, `5 n^3` flops. 'eigh' is exact, and a full
-    decomposition that is hardly parallel.
+    is. It costs as three products of `n x n` matrices, `5 n^3` flops. 'qr_unsorted' is the same
+    without the sorting: every column keeps its place. 'eigh' is exact, and a full decomposition
+    that is hardly parallel.
 
     Args:
         a: Symmetric or Hermitian positive semidefinite matrices; float32 or wider.
         basis: Orthogonal matrices of the same shape and dtype.
-        method: 'qr' or 'eigh'.
+        method: 'qr', 'qr_unsorted' or 'eigh'.
 
     Returns:
         The new basis, and the order in which the old columns were taken: what belongs to column
@@ -50,6 +51,9 @@ def follow_basis(
         arXiv:2409.11321.
     """
     rows = adjoint_times(basis, a)
+    if method == "qr_unsorted":
+        places = jnp.arange(a.shape[-1], dtype=jnp.int32)
+        return orthonormal(adjoint(rows)), jnp.broadcast_to(places, a.shape[:-1])
     order = jnp.argsort(jnp.sum(rows * basis.mT, -1).real, -1, descending=True)
     if method == "eigh":
         return jnp.flip(eigh(a)[1], -1), order

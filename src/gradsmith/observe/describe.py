@@ -164,10 +164,11 @@ def _attribute(state: Any, params: list[tuple], log: DecisionLog) -> tuple[dict[
 
 def _optimizer(log: DecisionLog, name: str, keepers: list[str]) -> str:
     """Name who keeps a state and which rules there are, in the order in which they act."""
-    steps = [step for step, _ in log.steps.get(name, ())]
+    plain = lambda words: words.replace("_", "")  # a state is named by its class, without any
+    steps = [plain(step) for step, _ in log.steps.get(name, ())]
 
     def order(part: str) -> int:  # what is not gradsmith's has written nothing, and comes first
-        return next((i for i, step in enumerate(steps) if step.endswith(part)), -1)
+        return next((i for i, step in enumerate(steps) if step.endswith(plain(part))), -1)
 
     parts = sorted([*keepers, *log.rules.get(name, ())], key=order)
     group = f"{log.groups[name]}: " if name in log.groups else ""

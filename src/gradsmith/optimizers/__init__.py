@@ -8,3 +8,4 @@ from .normuon import normuon as normuon
 from .shampoo import asgo as asgo
 from .shampoo import shampoo as shampoo
 from .soap import soap as soap
+from .soap_muon import soap_muon as soap_muon

@@ -34,7 +34,7 @@ ADAM_SHARE = 0.3
 def muon(
     learning_rate: ScalarOrSchedule,
     *,
-    momentum: ArrayLike = 0.95,
+    momentum: ScalarOrSchedule = 0.95,
     momentum_kind: MomentumKind = "ema_nesterov",
     momentum_dtype: DTypeLike | None = None,
     method: Method | None = None,
@@ -62,7 +62,8 @@ def muon(
             With 'aspect_ratio' it is the spectral norm of an update, typically 0.02. With
             'match_rms' it is on AdamW's scale, and AdamW has the same. Otherwise AdamW has 0.3
             times `learning_rate`: 6e-3 where Muon has 0.02.
-        momentum: The part of the momentum that survives a step.
+        momentum: The part of the momentum that survives a step, a number or a schedule such as
+            `trapezoid`.
         momentum_kind: The convention, by name; see `momentum`.
         momentum_dtype: What the momentum is kept in; by default the dtype of the parameters, or
             float32 where that is narrower.

@@ -23,7 +23,7 @@ from .shared import Shared, by_role, takes_shared
 def normuon(
     learning_rate: ScalarOrSchedule,
     *,
-    momentum: ArrayLike = 0.95,
+    momentum: ScalarOrSchedule = 0.95,
     momentum_dtype: DTypeLike | None = None,
     neuron_decay: ArrayLike = 0.95,
     neuron_axis: NeuronAxis = "out",
@@ -40,7 +40,8 @@ def normuon(
     Args:
         learning_rate: That of the matrices, a number or a schedule; typically 0.02. It is the
             spectral norm of an update where layers narrow. AdamW's own is 0.3 times that.
-        momentum: The part of the momentum that survives a step, Keller Jordan's kind.
+        momentum: The part of the momentum that survives a step, a number or a schedule; Keller
+            Jordan's kind.
         momentum_dtype: What the momentum is kept in; by default the dtype of the parameters, or
             float32 where that is narrower.
         neuron_decay: The part of the neurons' mean square that survives a step.

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
+from ..readout import eval_params
 from .entries import Entry
 from .feeding import batch_of, fed
 from .fingerprint import program_fingerprint
@@ -39,12 +40,14 @@ class Compiled:
             `feeding.Feed` makes.
         update: `(RunState, noise, rate, seed, count) -> params`, without the model: `count`
             updates, whose gradients are `noise + params`, so that no two are the same.
+        evaluated: `RunState -> params` to evaluate, which the state of the optimizer may know.
         abstract: Shapes and dtypes of a `RunState`.
     """
 
     start: Callable[..., RunState]
     advance: Callable[..., tuple[RunState, jax.Array]]
     update: Callable[..., PyTree]
+    evaluated: Callable[[RunState], PyTree]
     abstract: RunState
 
 
@@ -56,23 +59,29 @@ class Program:
         start: Lowered; see `Compiled`.
         advance: Lowered.
         update: Lowered.
+        evaluated: Lowered.
         abstract: Shapes and dtypes of a `RunState`.
     """
 
     start: jax.stages.Lowered
     advance: jax.stages.Lowered
     update: jax.stages.Lowered
+    evaluated: jax.stages.Lowered
     abstract: RunState
 
     def compile(self) -> Compiled:
-        """Compile all three."""
+        """Compile all four."""
         return Compiled(
-            self.start.compile(), self.advance.compile(), self.update.compile(), self.abstract
+            self.start.compile(),
+            self.advance.compile(),
+            self.update.compile(),
+            self.evaluated.compile(),
+            self.abstract,
         )
 
     def fingerprint(self) -> str | None:
         """What decides the outcome of a run, as a hash; None if Python code takes part in it."""
-        return program_fingerprint(self.start, self.advance)
+        return program_fingerprint(self.start, self.advance, self.evaluated)
 
 
 def lower_entry(task: Task, entry: Entry, settings: Mapping[str, Any]) -> Program:
@@ -87,6 +96,7 @@ def lower_entry(task: Task, entry: Entry, settings: Mapping[str, Any]) -> Progra
         start=jax.jit(start).lower(rate, seed),
         advance=jax.jit(advance, donate_argnums=0).lower(abstract, rate, seed, count, portion),
         update=jax.jit(update).lower(abstract, abstract.params, rate, seed, count),
+        evaluated=jax.jit(_evaluated).lower(abstract),
         abstract=abstract,
     )
 
@@ -191,6 +201,10 @@ def update_of(
         grads, state, params, value=loss, grad=grads, value_fn=value_fn
     )
     return updates, state, jax.freeze(passes)
+
+
+def _evaluated(run: RunState) -> PyTree:
+    return eval_params(run.optimizer, run.params)
 
 
 def _key(seed, stream: int) -> PRNGKeyArray:

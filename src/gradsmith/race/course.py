@@ -42,7 +42,7 @@ def train(
     Args:
         task: What is minimised.
         compiled: By whom.
-        evaluate: The held-out loss of parameters.
+        evaluate: The held-out loss of the parameters that the state says to evaluate.
         rate: The peak learning rate.
         seed: Of parameters and batches.
         checkpoints: Of this run.
@@ -75,7 +75,7 @@ def train(
 def _begin(compiled: Compiled, evaluate, rate, seed, points: int) -> Course:
     state = compiled.start(rate, seed)
     curve = np.full((points, 2), np.nan, np.float32)
-    curve[0, 1] = evaluate(state.params)
+    curve[0, 1] = evaluate(compiled.evaluated(state))
     return Course(state, curve, np.zeros(points, np.int32), np.zeros(()), np.zeros(()))
 
 
@@ -106,7 +106,7 @@ def _advance(
     advanced = compiled.advance(course.state, rate, seed, jnp.int32(step), portion)
     state, training_loss = jax.block_until_ready(advanced)
     stepping = course.stepping + (time.perf_counter() - start)
-    validation_loss = evaluate(state.params)
+    validation_loss = evaluate(compiled.evaluated(state))
     curve, passes = course.curve.copy(), course.passes.copy()
     curve[point] = training_loss, validation_loss
     passes[point] = state.passes.sum()

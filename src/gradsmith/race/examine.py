@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
+from ..readout import eval_params
 from .compiled import Compiled, update_of
 from .entries import Entry
 from .errors import RaceError
@@ -55,7 +56,7 @@ def examine_entry(task: Task, entry: Entry, settings: Mapping[str, Any]) -> None
 
     Raises:
         RaceError: It fails; it branches on the learning rate; its updates do not fit the
-            parameters; its state changes its form.
+            parameters; its state changes its form, or does not tell which parameters to evaluate.
     """
     key = jax.random.key(0)
     params = jax.eval_shape(task.init, key)
@@ -77,6 +78,8 @@ def examine_entry(task: Task, entry: Entry, settings: Mapping[str, Any]) -> None
         raise _failed(entry, error) from error
     _compare(f"the updates of {entry.name} do not fit the parameters", params, updates, _shape)
     _compare(f"{entry.name} changes the form of its state in a step", before, after, _form)
+    evaluated = _traced(f"the evaluation of {entry.name}", eval_params, after, params)
+    _compare(f"what {entry.name} evaluates does not fit the parameters", params, evaluated, _shape)
 
 
 def examine_rate(compiled: Compiled, name: str) -> None:

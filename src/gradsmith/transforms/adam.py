@@ -7,13 +7,19 @@ from jax.typing import ArrayLike
 
 from ..xla.dtypes import wide_dtype
 from .arguments import check_fractions, check_not_negative
-from .averages import average, debias, root, square
+from .averages import average, root, square
+from .averages import debias as debiased
 from .leaves import advance
 from .sides import stands
 
 
 def scale_by_adam(
-    b1: ArrayLike = 0.9, b2: ArrayLike = 0.999, eps: ArrayLike = 1e-8, eps_root: ArrayLike = 0.0
+    b1: ArrayLike = 0.9,
+    b2: ArrayLike = 0.999,
+    eps: ArrayLike = 1e-8,
+    eps_root: ArrayLike = 0.0,
+    *,
+    debias: bool = True,
 ) -> optax.GradientTransformation:
     """Divide the mean of the gradients by the root of their mean square.
 
@@ -29,6 +35,8 @@ def scale_by_adam(
         b2: The part of the mean square that survives a step.
         eps: Added to the root. A zero gradient gives a zero update also where this is zero.
         eps_root: Added to the mean square under the root.
+        debias: Whether both are divided by what they lack in the first steps. Without it the first
+            step is `(1 - b1) / sqrt(1 - b2)` times as long.
 
     Raises:
         ValueError: A decay is outside `[0, 1)`, or `eps` or `eps_root` is negative.
@@ -59,9 +67,10 @@ def scale_by_adam(
             mean = average(b1, mean, g)
             mean_square = average(b2, mean_square, square(g, mean_square))
             ridge, rest = (jnp.asarray(x, mean_square.dtype) for x in (eps_root, eps))
-            divisor = root(debias(b2, mean_square, count) + ridge) + rest
+            whole = lambda decay, x: debiased(decay, x, count) if debias else x
+            divisor = root(whole(b2, mean_square) + ridge) + rest
             divisor = divisor + (divisor == 0).astype(divisor.dtype)
-            return (debias(b1, mean, count) / divisor).astype(g.dtype), mean, mean_square
+            return (whole(b1, mean) / divisor).astype(g.dtype), mean, mean_square
 
         out, mu, nu = advance(step, updates, state.mu, state.nu)
         return out, optax.ScaleByAdamState(count, mu, nu)

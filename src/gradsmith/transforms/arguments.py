@@ -22,6 +22,13 @@ def check_fractions(owner: str, **values: Any) -> None:
             raise ValueError(f"{owner} needs 0 <= {name} < 1, got {value}")
 
 
+def check_shares(owner: str, **values: Any) -> None:
+    """Refuse a number outside `[0, 1]`."""
+    for name, value in values.items():
+        if is_known(value) and not 0 <= value <= 1:
+            raise ValueError(f"{owner} needs 0 <= {name} <= 1, got {value}")
+
+
 def check_not_negative(owner: str, **values: Any) -> None:
     """Refuse a negative number."""
     for name, value in values.items():

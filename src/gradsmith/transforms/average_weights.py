@@ -8,11 +8,11 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from ..layout.paths import is_none
+from ..readout import map_kept
 from ..xla.dtypes import wide_dtype
-from ..xla.trace_once import trace_once
-from .arguments import check_fractions
+from .arguments import check_fractions, given_params
 from .averages import average
+from .leaves import follow_weights
 from .sides import stands
 
 
@@ -22,9 +22,19 @@ class AverageWeightsState(NamedTuple):
     total: Float[Array, ""]
     average: Any
 
+    def averaged_params(self, params: Any) -> Any:
+        """Return the average; before the first step, the parameters."""
+        empty = self.total == 0
+        total = jnp.where(empty, 1.0, self.total)
+
+        def read(mean, weight):
+            return jnp.where(empty, weight.astype(mean.dtype), mean / total.astype(mean.dtype))
+
+        return map_kept(read, self.average, params)
+
 
 def average_weights(decay: ArrayLike = 0.999) -> optax.GradientTransformation:
-    """Keep a moving average of the weights, and change nothing; `averaged_weights` reads it.
+    """Keep a moving average of the weights, and change nothing; `eval_params` reads it.
 
     A displacement: stands last in a chain, after the learning rate, where `params + updates` is
     what the weights will be. State: one copy of the parameters, in float32 where they are narrower.
@@ -45,7 +55,7 @@ def average_weights(decay: ArrayLike = 0.999) -> optax.GradientTransformation:
         >>> for _ in range(2):
         ...     updates, state = optimizer.update(jnp.array([-1.0]), state, params)
         ...     params = optax.apply_updates(params, updates)
-        >>> print(params, gs.averaged_weights(state, params).round(3))
+        >>> print(params, gs.eval_params(state, params).round(3))
         [2.] [1.667]
 
     References:
@@ -59,50 +69,11 @@ def average_weights(decay: ArrayLike = 0.999) -> optax.GradientTransformation:
         return AverageWeightsState(jnp.zeros((), jnp.float32), jax.tree.map(zeros, params))
 
     def update_fn(updates, state, params=None):
-        if params is None:
-            raise ValueError(
-                "average_weights averages parameters and was given none: "
-                "call update(grads, state, params)"
-            )
-
-        def move(update, weight, old):
-            if update is not None:
-                weight = (weight + update.astype(weight.dtype)).astype(weight.dtype)
-            return average(decay, old, weight)
-
-        trees = updates, params, state.average
-        kept = jax.tree.map(trace_once(move), *trees, is_leaf=is_none)
+        params = given_params("average_weights", params)
+        move = lambda weight, old: average(decay, old, weight)
+        kept = follow_weights(move, updates, params, state.average)
         total = average(decay, state.total, jnp.ones_like(state.total))
         return updates, AverageWeightsState(total, kept)
 
     tx = optax.GradientTransformation(init_fn, update_fn)
     return stands("displacement", "average_weights", tx)
-
-
-def averaged_weights(state: Any, params: Any) -> Any:
-    """Return the average that `average_weights` keeps in a state, in the dtypes of `params`.
-
-    Costs one division of a copy of the parameters. Before the first step it is `params`.
-
-    Args:
-        state: The state of the whole optimizer.
-        params: The parameters, for their dtypes.
-
-    Raises:
-        ValueError: The state has no average, or more than one.
-    """
-    is_average = lambda node: isinstance(node, AverageWeightsState)
-    nodes = jax.tree.leaves(state, is_leaf=is_average)
-    found = [node for node in nodes if is_average(node)]
-    if len(found) != 1:
-        raise ValueError(
-            f"the state has {len(found)} averages of the weights; averaged_weights reads the one "
-            f"of optax.chain(optimizer, gradsmith.average_weights())"
-        )
-    total, kept = found[0]
-
-    def read(mean, weight):
-        moved = mean / jnp.where(total == 0, 1.0, total).astype(mean.dtype)
-        return jnp.where(total == 0, weight, moved.astype(weight.dtype))
-
-    return jax.tree.map(read, kept, params)

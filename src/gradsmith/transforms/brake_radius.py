@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import optax
 
 from ..xla.dtypes import wide_dtype
-from .arguments import ScalarOrSchedule, check_not_negative, given_params
+from .arguments import ScalarOrSchedule, check_fractions, check_not_negative, given_params
 from .lengths import inner, length, over_length
 from .schedules import init_schedule, read_schedule
 
@@ -53,18 +53,23 @@ def brake_radius(outward: ScalarOrSchedule = 0.5) -> optax.GradientTransformatio
     return optax.GradientTransformation(lambda params: init_schedule(outward), update_fn)
 
 
-def pin_radius() -> optax.GradientTransformation:
+def pin_radius(decay: ScalarOrSchedule = 0.0) -> optax.GradientTransformation:
     """Let a step lengthen the weights by its part along them alone (a rule).
 
     A step across the weights lengthens them too, by Pythagoras. The new weights `W + d` get the
     length `|W| + <d, W> / |W|`, which such a step leaves as it was.
 
-    A displacement: stands after the learning rate, inside a `per_stack` of its own. Keeps no state.
-    The updates are differences of weights, so keep the parameters in float32. Weights of zero get
-    the length 1e-8 in their first step, and grow from there.
+    A displacement: stands after the learning rate, inside a `per_stack` of its own. Keeps no state,
+    besides the count of a schedule. The updates are differences of weights, so keep the parameters
+    in float32. Weights of zero get the length 1e-8 in their first step, and grow from there.
+
+    Args:
+        decay: A cautious decay that no pin undoes: the part that is then taken of those weights
+            which the step, before it is pinned, moves towards zero. A number or a schedule, and
+            not multiplied by the learning rate: give `lambda step: 0.025 * rate(step)`.
 
     Raises:
-        ValueError: `update` gets no params.
+        ValueError: The decay is outside `[0, 1)`, or `update` gets no params.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -76,15 +81,19 @@ def pin_radius() -> optax.GradientTransformation:
         3.000
 
     References:
-        As for `brake_radius`.
+        As for `brake_radius`; with the decay, record 46.
     """
+    check_fractions("pin_radius", decay=decay)
 
-    def update_fn(updates, params=None):
+    def update_fn(updates, state, params=None):
         params = given_params("pin_radius", params)
+        taken, state = read_schedule(decay, state)
         weights = params.astype(wide_dtype(params.dtype))
         step = updates.astype(weights.dtype)
         radius = length(weights) + inner(step, over_length(weights))
         new = over_length(weights + step) * jnp.maximum(radius, 1e-8).astype(weights.dtype)
-        return (new - weights).astype(updates.dtype)
+        shrinking = ((step * weights.conj()).real < 0).astype(new.dtype)
+        new = new * (1 - jnp.asarray(taken).astype(new.dtype) * shrinking)
+        return (new - weights).astype(updates.dtype), state
 
-    return optax.stateless(update_fn)
+    return optax.GradientTransformation(lambda params: init_schedule(decay), update_fn)

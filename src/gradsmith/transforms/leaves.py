@@ -20,6 +20,19 @@ def map_updates(function: Callable[..., Any], updates: Any, *others: Any) -> Any
     return jax.tree.map(step, updates, *others, is_leaf=is_none)
 
 
+def follow_weights(function: Callable[..., Any], updates: Any, params: Any, kept: Any) -> Any:
+    """Return `function(weight, kept)` of what every weight will be; a None leaves it as it is."""
+
+    def move(update, weight, old):
+        if weight is None:
+            return None
+        if update is not None:
+            weight = (weight + update.astype(weight.dtype)).astype(weight.dtype)
+        return function(weight.astype(old.dtype), old)
+
+    return jax.tree.map(trace_once(move), updates, params, kept, is_leaf=is_none)
+
+
 def advance(function: Callable[..., tuple], updates: Any, *kept: Any) -> tuple[Any, ...]:
     """Return new updates and what is kept, the trees of `function(update, *kept)` of every leaf.
 

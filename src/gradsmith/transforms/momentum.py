@@ -11,11 +11,11 @@ from typing import Any, Literal, NamedTuple, get_args
 import jax
 import jax.numpy as jnp
 import optax
-from jax.typing import ArrayLike, DTypeLike
+from jax.typing import DTypeLike
 from jaxtyping import Array, Int
 
 from ..xla.dtypes import wide_dtype
-from .arguments import check_fixed, check_fractions
+from .arguments import ScalarOrSchedule, check_fixed, check_fractions
 from .averages import below_one
 from .leaves import advance
 from .sides import stands
@@ -37,7 +37,7 @@ class MomentumState(NamedTuple):
 
 
 def momentum(
-    decay: ArrayLike = 0.95,
+    decay: ScalarOrSchedule = 0.95,
     kind: MomentumKind = "ema_nesterov",
     dtype: DTypeLike | None = None,
 ) -> optax.GradientTransformation:
@@ -57,14 +57,16 @@ def momentum(
     A direction: stands before the learning rate. State: one copy of the parameters.
 
     Args:
-        decay: The part of the momentum that survives a step, in [0, 1).
+        decay: The part of the momentum that survives a step, in [0, 1); a number, or a schedule of
+            the number of steps so far. Nesterov's look-ahead takes that of the same step.
         kind: The convention.
         dtype: What the momentum is kept in; by default the dtype of the parameters, or float32
             where that is narrower. bfloat16 halves the state, and an average of bfloat16 numbers
             stops moving: what is less than a 256th of it is lost. The arithmetic is float32.
 
     Raises:
-        ValueError: No convention has that name, or the decay is out of range.
+        ValueError: No convention has that name, the decay is out of range, or a schedule is given
+            to the convention that debiases by a constant decay.
         TypeError: `dtype` is an array, which `optax.inject_hyperparams` made of it.
 
     Examples:
@@ -83,6 +85,10 @@ def momentum(
         raise ValueError(f"no momentum is called {kind!r}; there are {known}")
     check_fractions("momentum", decay=decay)
     check_fixed("momentum", dtype=dtype)
+    if callable(decay) and kind.endswith("debiased"):
+        raise ValueError(
+            f"{kind} divides by powers of one decay and takes no schedule; take 'ema_nesterov'"
+        )
 
     def init_fn(params):
         kept = lambda p: wide_dtype(p.dtype) if dtype is None else dtype
@@ -92,9 +98,10 @@ def momentum(
     def update_fn(updates, state, params=None):
         del params
         step = jnp.asarray(optax.safe_increment(state.step))
+        kept = decay(state.step) if callable(decay) else decay
 
         def average(m, g, debias=False):
-            beta = below_one(decay, m.dtype)
+            beta = below_one(kept, m.dtype)
             weight = 1 if kind.startswith("heavy_ball") else 1 - beta
             if debias:
                 m = m / (1 - beta ** (step + 1).astype(m.dtype))
@@ -109,7 +116,7 @@ def momentum(
                 out = average(m, gradient, debias=kind.endswith("debiased"))
             return out.astype(g.dtype), m.astype(old.dtype)
 
-        out, kept = advance(move, updates, state.momentum)
-        return out, MomentumState(step, kept)
+        out, moved = advance(move, updates, state.momentum)
+        return out, MomentumState(step, moved)
 
     return stands("direction", "momentum", optax.GradientTransformation(init_fn, update_fn))

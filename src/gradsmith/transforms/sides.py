@@ -16,6 +16,12 @@ from .arguments import ScalarOrSchedule
 from .leaves import map_updates
 from .schedules import init_schedule, read_schedule
 
+AVERAGES = ("average_weights", "average_tail")
+"""What keeps an average of the weights; only one of them can be evaluated."""
+
+RULES: dict[str, Side] = {"hyperball": "learning rate", "pin_radius": "displacement"}
+"""The rules that do not stand before the learning rate, as all others do."""
+
 Transformation = TypeVar("Transformation", bound=optax.GradientTransformation)
 
 
@@ -59,6 +65,17 @@ def scale_by_learning_rate(learning_rate: ScalarOrSchedule) -> optax.GradientTra
 
 def remark_on_order(steps: Sequence[tuple[str, Side]]) -> str | None:
     """Say what is wrong with what acts on a leaf, first to last; None where nothing is."""
+    parts = [(part, side) for name, side in steps for part in name.split(", ")]
+    steps = [(part, RULES.get(part, side)) for part, side in parts]
+    names = [name for name, _ in steps]
+    averages = [name for name in names if name in AVERAGES]
+    if len(averages) > 1:
+        return f"{' and '.join(averages)} average it, and eval_params cannot tell which; keep one"
+    if "ema_nesterov" in names[:-1]:
+        return (
+            f"{names[-1]} stands behind ema_nesterov, where the parameters are ahead of the "
+            f"weights; put ema_nesterov last"
+        )
     sides = [side for _, side in steps]
     if "learning rate" not in sides:
         return None

@@ -1,7 +1,6 @@
 """SOAP: Adam in the eigenbasis of Shampoo's two factors."""
 
 import functools
-import math
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -10,7 +9,7 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Inexact, Int
 
-from ..matrix.bases import Refresh, follow_basis
+from ..matrix.bases import Refresh
 from ..xla.arithmetic import matmul
 from ..xla.chunks import in_chunks
 from ..xla.dtypes import wide_dtype
@@ -18,6 +17,8 @@ from ..xla.targets import current_target
 from .adam import scale_by_adam
 from .arguments import check_cadence, check_choice, check_fractions
 from .averages import average
+from .eigenbases import Start, follow_factors, not_copied, refresh_when_due
+from .kl_factors import kl_statistics
 from .kronecker import (
     Pair,
     Sides,
@@ -29,7 +30,6 @@ from .kronecker import (
     with_grams,
 )
 
-Start = Literal["identity", "eigh"]
 Factors = Literal["shampoo", "kl"]
 
 
@@ -53,6 +53,7 @@ def scale_by_soap(
     refresh_every: ArrayLike = 10,
     refresh: Refresh = "qr",
     start: Start = "identity",
+    debias: bool = True,
     sides: Sides = "both",
     max_side: int | None = None,
 ) -> optax.GradientTransformation:
@@ -84,9 +85,13 @@ def scale_by_soap(
             the gradients in the Kullback-Leibler sense. The first gradient sets the scale the
             factors start from.
         refresh_every: The number of steps between refreshes. The first follows the first step.
-        refresh: 'qr' or 'eigh'; see `gradsmith.matrix.follow_basis`.
+        refresh: 'qr', 'qr_unsorted' or 'eigh'; see `gradsmith.matrix.follow_basis`. A refresh takes
+            the eigenvalues of 'kl' anew; with 'qr_unsorted' they are averages all the time.
         start: 'identity' steps as Adam in the first step. 'eigh' is the authors' code: the first
-            gradient only sets the basis, by an eigendecomposition, and nothing moves.
+            gradient only sets the basis, by an eigendecomposition, and nothing moves. With 'kl' and
+            'qr_unsorted' it also sets the factors to `G G^H / n` and `G^H G / m` and their
+            eigenvalues to 0.1, as in the modded-nanogpt records.
+        debias: Whether Adam's moments are divided by what they lack in the first steps.
         sides: 'both', 'fan_in', 'fan_out', or the 'smaller' alone; the others keep their basis.
         max_side: A side longer than this keeps its basis; where both do, this is Adam. By default
             10,000.
@@ -116,7 +121,10 @@ def scale_by_soap(
     check_choice("start", start, Start)
     check_choice("kind of factors", factors, Factors)
     check_sides("scale_by_soap", sides, max_side)
-    inner = scale_by_adam(b1, b2, eps)
+    inner = scale_by_adam(b1, b2, eps, debias=debias)
+    keeps_values = refresh == "qr_unsorted"
+    rotated = functools.partial(_rotated, keeps_values=keeps_values)
+    from_gradient = start == "eigh" and keeps_values
 
     def init_fn(params):
         bases = identities(params, sides, max_side, wide_dtype(params.dtype))
@@ -132,7 +140,7 @@ def scale_by_soap(
 
     def update_fn(updates, state, params=None):
         del params
-        state = _in_due_bases(state, refresh_every, refresh, start)
+        state = refresh_when_due(state, refresh_every, refresh, start, rotated)
         gradient = updates.astype(wide_dtype(updates.dtype))
 
         def step(moving, bases):
@@ -147,7 +155,7 @@ def scale_by_soap(
         count = jnp.asarray(optax.safe_increment(state.adam.count))
         adam = optax.ScaleByAdamState(count, mean, mean_square)
         out = out.astype(updates.dtype)
-        state = _with_factors(state, gradient, factor_decay)
+        state = _with_factors(state, gradient, factor_decay, from_gradient)
         if start == "eigh":
             starts = state.step == 0
             out = jnp.where(starts, 0, out)
@@ -159,15 +167,23 @@ def scale_by_soap(
 
 
 def _with_factors(
-    state: SoapState, gradient: Inexact[Array, "k m n"], decay: ArrayLike
+    state: SoapState, gradient: Inexact[Array, "k m n"], decay: ArrayLike, from_gradient: bool
 ) -> SoapState:
-    """Return the state with the factors, and their eigenvalues if kept, moved by this gradient."""
+    """Return the state with the factors, and their eigenvalues if kept, moved by this gradient.
+
+    Or started from it, if it is the first.
+    """
     averaged = functools.partial(average, decay)
     if state.eigenvalues is None:
         halves = Pair(gradient, gradient)
         return state._replace(factors=with_grams(averaged, state.factors, halves))
-    state = _with_scale(state, gradient)
+    first = state.step == 0
+    if not from_gradient:
+        state = _with_scale(state, gradient)
     halves, diagonals = kl_statistics(state.bases, state.eigenvalues, gradient)
+    if from_gradient:  # the first eigenvalues are ones, so that the halves are not weighed
+        averaged = lambda old, new: jnp.where(first, new, average(decay, old, new))
+        diagonals = each_side(lambda x: jnp.where(first, jnp.full_like(x, 0.1), x), diagonals)
     return state._replace(
         factors=with_grams(averaged, state.factors, halves),
         eigenvalues=each_side(averaged, state.eigenvalues, diagonals),
@@ -193,69 +209,29 @@ def _with_scale(state: SoapState, gradient: Inexact[Array, "k m n"]) -> SoapStat
     )
 
 
-def kl_statistics(
-    bases: Pair, eigenvalues: Pair, gradient: Inexact[Array, "k m n"]
-) -> tuple[Pair, Pair]:
-    """Return what each factor gets the Gram matrix of, and its diagonal in the factor's basis.
+def _rotated(state: SoapState, refresh: Refresh, keeps_values: bool) -> SoapState:
+    """Return the state in bases that follow the factors: mean rotated, mean square permuted.
 
-    Each side is whitened by the other one's eigenvalues, all of them those before this gradient.
+    Eigenvalues that are averages all the time stay as they are.
     """
-    m, n = (max(1, side) for side in gradient.shape[-2:])  # 0 / 0 where there is nothing to mean
-    tiny = jnp.finfo(gradient.dtype).tiny
-    root = lambda values: jnp.sqrt(jnp.maximum(values.real, tiny)).astype(gradient.dtype)
-    weight_in = 1.0 if eigenvalues.fan_in is None else root(eigenvalues.fan_in)[..., :, None]
-    weight_out = 1.0 if eigenvalues.fan_out is None else root(eigenvalues.fan_out)[..., None, :]
-    through_out = rotate(bases._replace(fan_in=None), gradient)
-    rotated = rotate(bases._replace(fan_out=None), through_out)
-    halves = Pair(
-        through_out / (weight_out * math.sqrt(n)),
-        rotate(bases._replace(fan_out=None), gradient) / (weight_in * math.sqrt(m)),
-    )
-    squares = lambda x: jnp.square(jnp.abs(x)).astype(x.dtype)
-    diagonals = Pair(
-        None if bases.fan_in is None else jnp.sum(squares(rotated / weight_out), -1) / n,
-        None if bases.fan_out is None else jnp.sum(squares(rotated / weight_in), -2) / m,
-    )
-    return halves, diagonals
-
-
-def _in_due_bases(
-    state: SoapState, refresh_every: ArrayLike, refresh: Refresh, start: Start
-) -> SoapState:
-    """Return the state in new bases, if they are due after the step before.
-
-    They are not made at the end of that step: its update has read the old ones, and XLA would copy
-    them in every step, due or not.
-    """
-    last = state.step - 1
-    due = (last >= 0) & (jax.lax.rem(last, jnp.asarray(refresh_every, last.dtype)) == 0)
-    rotated = lambda state: jax.lax.cond(due, lambda s: _rotated(s, refresh), lambda s: s, state)
-    if start == "identity" or refresh == "eigh":
-        return rotated(state)
-    return jax.lax.cond(last == 0, lambda s: _rotated(s, "eigh"), rotated, state)
-
-
-def _rotated(state: SoapState, refresh: Refresh) -> SoapState:
-    """Return the state in bases that follow the factors: mean rotated, mean square permuted."""
     moving = (state.bases, state.eigenvalues, state.adam.mu, state.adam.nu)
-    limit = current_target().chunk_bytes
-    update = lambda moving, factors: _followed(factors, refresh, *moving)
-    bases, values, mean, square = in_chunks(update, limit, moving, state.factors)
-    adam = state.adam._replace(mu=mean, nu=square)
-    # Without the barrier JAX would lead the factors past the `cond`, and XLA keep a copy for it.
-    factors = jax.lax.optimization_barrier(state.factors)
-    return state._replace(factors=factors, bases=bases, eigenvalues=values, adam=adam)
+    update = lambda moving, factors: _followed(factors, refresh, keeps_values, *moving)
+    bases, values, mean, square = in_chunks(
+        update, current_target().chunk_bytes, moving, state.factors
+    )
+    return state._replace(
+        factors=not_copied(state.factors),
+        bases=bases,
+        eigenvalues=values,
+        adam=state.adam._replace(mu=mean, nu=square),
+    )
 
 
-def _followed(factors: Pair, refresh: Refresh, bases: Pair, eigenvalues, mean, mean_square):
-    followed = each_side(lambda a, q: follow_basis(a, q, refresh), factors, bases)
-    new = each_side(lambda pair: pair[0], followed)
-    orders = each_side(lambda pair: pair[1], followed)
-    if orders.fan_in is not None:
-        mean_square = jnp.take_along_axis(mean_square, orders.fan_in[..., :, None], -2)
-    if orders.fan_out is not None:
-        mean_square = jnp.take_along_axis(mean_square, orders.fan_out[..., None, :], -1)
-    if eigenvalues is not None:
+def _followed(
+    factors: Pair, refresh: Refresh, keeps_values: bool, bases: Pair, eigenvalues, mean, mean_square
+):
+    new, mean_square = follow_factors(factors, refresh, bases, mean_square)
+    if eigenvalues is not None and not keeps_values:
         quotients = lambda a, q: jnp.sum(q.conj() * matmul(a, q), -2)
         eigenvalues = each_side(quotients, factors, new)
     return new, eigenvalues, rotate(new, rotate_back(bases, mean)), mean_square
