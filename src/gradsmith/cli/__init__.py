@@ -52,6 +52,6 @@ def _commands() -> dict:
 
 def _folder_commands() -> dict:
     """Of races that have begun; the first word after `race` tells them from the entries of one."""
-    from .race_folder import export, merge, status
+    from .race_folder import export, merge, status, watch
 
-    return {"export": export, "merge": merge, "status": status}
+    return {"export": export, "merge": merge, "status": status, "watch": watch}
