@@ -6,6 +6,7 @@ import traceback
 import tyro
 
 from .._version import __version__
+from .help import readable
 from .loading import UsageError as UsageError
 
 
@@ -17,8 +18,9 @@ def main() -> None:
     commands, prog, arguments = _commands(), "gradsmith", sys.argv[1:]
     if arguments[:1] == ["race"] and arguments[1:2] and arguments[1] in _folder_commands():
         commands, prog, arguments = _folder_commands(), "gradsmith race", arguments[1:]
+    shown = {name: readable(one) for name, one in commands.items()}
     try:
-        code = tyro.extras.subcommand_cli_from_dict(commands, prog=prog, args=arguments)
+        code = tyro.extras.subcommand_cli_from_dict(shown, prog=prog, args=arguments)
     except UsageError as error:
         print(f"gradsmith: {error}", file=sys.stderr)
         code = 2

@@ -60,7 +60,7 @@ def race(
     at other seeds, on other data. A race that was stopped or killed goes on when the same command
     is given again.
 
-    `gradsmith race status FOLDER`, `watch`, `merge` and `export` look after what is raced.
+    What is raced is looked after by `gradsmith race status FOLDER`, `watch`, `merge` and `export`.
 
     Args:
         entries: Who runs: `muon`, `adamw` or another name in gradsmith, optax or optax.contrib, a
