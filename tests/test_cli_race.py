@@ -79,8 +79,9 @@ def race(tmp_path, monkeypatch, capfd):
     (tmp_path / "task.py").write_text(textwrap.dedent(TASK))
     monkeypatch.chdir(tmp_path)
 
-    def run(*arguments, task="task.py:make_task"):
-        monkeypatch.setattr(sys, "argv", ["gradsmith", "race", *arguments, "--task", task])
+    def run(*arguments, task="task.py:make_task", watch="--no-watch"):
+        argv = ["gradsmith", "race", *arguments, "--task", task, *filter(None, [watch])]
+        monkeypatch.setattr(sys, "argv", argv)
         with pytest.raises(SystemExit) as exit_:
             main()
         out, err = capfd.readouterr()
@@ -92,6 +93,21 @@ def race(tmp_path, monkeypatch, capfd):
 def records(folder=None):
     folder = folder or the_folder("parabola")
     return [json.loads(line) for line in (Path(folder) / "records.jsonl").read_text().splitlines()]
+
+
+def test_a_race_looks_inside_unless_it_is_told_not_to(race):
+    command = ("mine.py:momentum", "--arg", "constant=0.5", "--rates", "0.1", "--seeds", "1")
+    code, _, err = race(*command, "--out", "one", watch=None)
+    assert code == 0
+    assert "compiling momentum, to look inside" in err
+    page = (Path("one") / "report.html").read_text()
+    assert "update ratio" in page
+    assert "To look inside took" in page
+    assert race(*command, "--out", "other")[0] == 0
+    assert not list(Path("other").glob("readings*"))
+    assert "update ratio" not in (Path("other") / "report.html").read_text()
+    one, other = ([{**line, "timing": {}} for line in records(name)] for name in ("one", "other"))
+    assert one == other
 
 
 def the_folder(task):

@@ -36,7 +36,7 @@ FILES = {
     """
 }
 COMMAND = ("sgd", "adam", "--task", "task.py:make_task", "--rates", "0.1", "0.3", "--seeds", "1")
-COMMAND += ("--extensions", "0")  # four runs of tuning, and two of the report
+COMMAND += ("--extensions", "0", "--no-watch")  # four runs of tuning, and two of the report
 
 
 @pytest.fixture(scope="module")
@@ -160,15 +160,34 @@ def test_status_says_how_far_a_race_is_and_who_runs_what(gradsmith, raced):
     assert lines[4].endswith(": sgd, rate 0.1, tuning seed 1")
 
 
+def test_watch_ends_with_the_table_of_a_race_that_is_over(gradsmith, raced):
+    code, out, err = gradsmith("race", "watch", "race")
+    assert code == 0
+    assert "Race on parabola" in out
+    assert "is better than" in out or "not distinguishable" in out or "1 seed" in out
+    assert all(len(line) <= 80 for line in out.splitlines())
+    assert err == "going on after 6 finished runs\n"
+    assert (out + err).replace("\n", "").isprintable()
+
+
+def test_watch_says_when_nobody_races_any_more(gradsmith, raced):
+    keep(raced, 1, slice(0, 3))
+    code, out, err = gradsmith("race", "watch", "race")
+    assert (code, out) == (1, "")
+    assert "nobody races in race now, and the race is not over" in err
+
+
 def test_merge_makes_one_file_of_workers_in_folders_of_one_race(gradsmith, raced, tmp_path):
     expected = (raced / "records.jsonl").read_bytes()
     other = shutil.copytree(raced, tmp_path / "other")
     keep(raced, 1, slice(0, None, 2))
     keep(other, 2, slice(1, None, 2))
+    (other / "readings-4.jsonl").write_text("what was read\n")
     code, out, _ = gradsmith("race", "merge", "race", "other")
     assert (code, out) == (0, "6 records in race/records.jsonl\n")
     assert (raced / "records.jsonl").read_bytes() == expected
     assert not (raced / "records-1.jsonl").exists()
+    assert (raced / "readings-4.jsonl").read_text() == "what was read\n"
     assert (other / "records-2.jsonl").exists()
 
 
@@ -225,12 +244,13 @@ def test_without_pyarrow_parquet_is_refused_with_a_sentence(gradsmith, raced, mo
     assert not (raced.parent / "runs.parquet").exists()
 
 
-@pytest.mark.parametrize("command", ["status", "merge", "export"])
+@pytest.mark.parametrize("command", ["status", "watch", "merge", "export"])
 def test_what_is_no_folder_of_a_race_is_refused(gradsmith, command):
     code, _, err = gradsmith("race", command, ".")
     assert code == 2
-    assert ". is not the folder of a race: it has no config.json" in err
-    if command != "export":
+    assert "not the folder of a race" in err
+    assert "no config.json" in err
+    if command in ("status", "merge"):
         code, _, err = gradsmith("race", command)
         assert code == 2
         assert "name at least one folder" in err

@@ -16,6 +16,7 @@ import pytest
 from gradsmith.race.raced import finished
 
 PROGRAM = """
+    import functools
     import sys
     from pathlib import Path
 
@@ -23,12 +24,15 @@ PROGRAM = """
 
     sys.path.insert(0, "{tests}")
     from race_helpers import parabola
+    from gradsmith import watch
     from gradsmith.race import Entry, Executor, Protocol, Race, Worker, run_race
 
     entries = (Entry("sgd", optax.sgd), Entry("momentum", lambda lr: optax.sgd(lr, 0.9)))
     race = Race(parabola(noise=0.1, steps=15), entries, (0.01, 0.1), Protocol(seeds=1))
     executor = Worker(int(sys.argv[2]), {workers}) if sys.argv[2:] else Executor()
-    run_race(race, Path(sys.argv[1]), checkpoint_seconds=0.0, executor=executor)
+    watch = functools.partial(watch, readings=["sizes"])
+    folder = Path(sys.argv[1])
+    run_race(race, folder, checkpoint_seconds=0.0, executor=executor, watch=watch)
 """
 WORKERS = 4
 
@@ -85,7 +89,9 @@ def there(folder, pattern):
 
 
 def outcome(folder):
-    return [dataclasses.replace(record, timing={}) for record in finished(folder)]
+    """All that has to be the same: records, and what was read inside the runs."""
+    readings = [(folder / name).read_text() for name in sorted(there(folder, "readings*"))]
+    return [dataclasses.replace(record, timing={}) for record in finished(folder)], readings
 
 
 def saving(folder):
@@ -101,7 +107,7 @@ def test_a_race_killed_while_it_saves_and_again_later_ends_the_same(
 ):
     assert kill_when(start(program, tmp_path), lambda: saving(tmp_path))
     assert kill_when(start(program, tmp_path), lambda: later_run_saved(tmp_path))
-    assert 0 < len(outcome(tmp_path)) < len(uninterrupted)
+    assert 0 < len(finished(tmp_path)) < len(uninterrupted[0])
     assert start(program, tmp_path).wait() == 0
     assert outcome(tmp_path) == uninterrupted
 

@@ -1,4 +1,4 @@
-"""The report in a browser: drawn, usable without a mouse, and quiet at every width.
+"""Pages in a browser: drawn, usable without a mouse, and quiet at every width.
 
 Needs Debian's `chromium`; axe-core comes with axe-playwright-python.
 """
@@ -6,9 +6,13 @@ Needs Debian's `chromium`; axe-core comes with axe-playwright-python.
 import re
 import shutil
 
+import jax.numpy as jnp
 import pytest
 from race_folders import made, write
 
+import gradsmith as gs
+from gradsmith.cli.cost_page import cost_page
+from gradsmith.cli.describe_page import describe_page
 from gradsmith.race import write_report
 
 sync_api = pytest.importorskip("playwright.sync_api")
@@ -56,9 +60,28 @@ def page(browser, address):
     page.context.close()
 
 
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """The pages of `describe` and `cost`."""
+    params = {f"block_{n}": {"up": jnp.zeros((8, 16)), "bias": jnp.zeros(16)} for n in range(4)}
+    tx, folder = gs.muon(0.02), tmp_path_factory.mktemp("pictures")
+    found = gs.describe(tx, params)
+    pages = {
+        "describe": describe_page(found, "muon", "mine.py:params"),
+        "cost": cost_page({"muon": gs.update_cost(tx, params)}, "mine.py:params", found),
+    }
+    for name, page in pages.items():
+        (folder / f"{name}.html").write_text(page)
+    return folder.as_uri()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 800, 1400])
-def test_the_page_is_drawn_accessible_and_no_wider_than_the_screen(browser, address, width, scheme):
+@pytest.mark.parametrize("name", ["report", "describe", "cost"])
+def test_a_page_is_drawn_accessible_and_no_wider_than_the_screen(
+    browser, address, pictures, name, width, scheme
+):
+    address = address if name == "report" else f"{pictures}/{name}.html"
     size = {"width": width, "height": 800}
     page = look(browser, address, viewport=size, color_scheme=scheme)
     page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
@@ -66,7 +89,7 @@ def test_the_page_is_drawn_accessible_and_no_wider_than_the_screen(browser, addr
     for svg in page.locator("figure svg").all():
         box = svg.bounding_box()
         assert box["width"] > 250
-        assert box["height"] > 80
+        assert box["height"] > 25
     found = axe.Axe().run(page).response["violations"]
     assert [(one["id"], one["nodes"][0]["html"]) for one in found] == []
     assert page.heard == []

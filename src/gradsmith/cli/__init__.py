@@ -8,6 +8,7 @@ from collections.abc import Callable
 import tyro
 
 from .._version import __version__
+from .help import readable
 from .loading import UsageError as UsageError
 
 
@@ -19,8 +20,9 @@ def main() -> None:
     commands, prog, arguments = _commands(), "gradsmith", sys.argv[1:]
     if arguments[:1] == ["race"] and arguments[1:2] and arguments[1] in _folder_commands():
         commands, prog, arguments = _folder_commands(), "gradsmith race", arguments[1:]
+    shown = {name: readable(one) for name, one in commands.items()}
     try:
-        code = tyro.extras.subcommand_cli_from_dict(commands, prog=prog, args=arguments)
+        code = tyro.extras.subcommand_cli_from_dict(shown, prog=prog, args=arguments)
     except UsageError as error:
         print(f"gradsmith: {error}", file=sys.stderr)
         code = 2
@@ -74,6 +76,6 @@ def _not_ended_by_a_file(command: Callable[..., int]) -> Callable[..., int]:
 
 def _folder_commands() -> dict:
     """Of races that have begun; the first word after `race` tells them from the entries of one."""
-    from .race_folder import export, merge, status
+    from .race_folder import export, merge, status, watch
 
-    return {"export": export, "merge": merge, "status": status}
+    return {"export": export, "merge": merge, "status": status, "watch": watch}

@@ -27,8 +27,10 @@ from ..observe.update_cost import UpdateCost, cost_table, cycles_table, update_c
 from ..xla.program.collectives import Collective
 from ..xla.simulate import simulated_devices
 from ..xla.topologies import NoCompilerError, devices_of
+from .cost_page import cost_page
 from .loading import UsageError, load, transformation
 from .parameters import abstract, axis_sizes, gpt2, on_devices, spread
+from .terminal import write_page
 
 Costs = dict[str, UpdateCost]
 
@@ -43,6 +45,7 @@ def cost(
     on: str = "",
     tokens: int = 0,
     json: bool = False,
+    html: Path | None = None,
 ) -> int:
     """Show what one update costs each device, beside optax.contrib.muon and AdamW.
 
@@ -65,13 +68,20 @@ def cost(
         tokens: With `on`: the tokens of a step. Shows what an update is of the model's own flops,
             6 for each parameter and token.
         json: Print JSON instead of the table.
+        html: A page to write as well: the costs as bars. Not with `on`.
     """
+    if on and html:
+        raise UsageError("--html shows what devices receive and keep; leave --on out")
     if on:
         return _cost_on(optimizer, model, mesh, split, arg, alone, on.split(","), tokens, json)
     if tokens:
         raise UsageError("--tokens compares with a model's step on TPUs; say which: --on v5e:2x4")
     with contextlib.redirect_stdout(sys.stderr):  # what the user's own files print
         costs = _costs(optimizer, model, axis_sizes(mesh), split, arg, alone)
+        if html:
+            params = _params(model, axis_sizes(mesh), split)
+            described = gradsmith.describe(transformation(optimizer, arg), params)
+            write_page(html, cost_page(costs, model, described))
     if json:
         print(json_.dumps({name: dataclasses.asdict(x) for name, x in costs.items()}, indent=2))
     else:

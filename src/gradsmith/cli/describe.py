@@ -1,6 +1,7 @@
 """`gradsmith describe`: who optimizes which leaf, and why."""
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import tyro
@@ -8,8 +9,10 @@ from rich.console import Console
 
 import gradsmith
 
+from .describe_page import describe_page
 from .loading import UsageError, guarded, load, transformation
 from .parameters import abstract
+from .terminal import write_page
 
 
 def describe(
@@ -17,6 +20,7 @@ def describe(
     params: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PARAMS")],
     arg: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = (),
     json: bool = False,
+    html: Path | None = None,
 ) -> int:
     """Show role, axes, bucket, optimizer and state of every leaf of a model.
 
@@ -27,6 +31,7 @@ def describe(
         params: `file.py:name` of the parameters, or of a function that makes them.
         arg: `name=value` for the factory; may be repeated.
         json: Print JSON instead of the table.
+        html: A page to write as well: a map of the state, coloured by who optimizes what.
     """
     tree = abstract(load(params), params)
     tx = transformation(optimizer, arg)
@@ -35,6 +40,8 @@ def describe(
             description = gradsmith.describe(tx, tree)
     except (TypeError, ValueError) as error:
         raise UsageError(f"{optimizer} cannot be initialised with {params}: {error}") from error
+    if html:
+        write_page(html, describe_page(description, optimizer, params))
     if json:
         print(description.to_json())
     elif sys.stdout.isatty():

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-from rich.console import Console
+
+import gradsmith
 
 from ..race import RATES, SUITES, Protocol, Race, RaceError, run_race, write_report
 from ..race.folder import default_folder
@@ -23,9 +24,8 @@ from .race_executor import executor_of
 from .race_suite import race_suite, suite_folder
 from .race_task import load_task
 from .race_widths import parse_widths, show_widths
+from .terminal import INTERRUPTED, console
 
-INTERRUPTED = 130  # what a shell expects of a program that Ctrl-C ended
-WIDTH = 80  # of a table that does not go to a terminal
 PACKAGES = ("flax", "orbax.checkpoint")
 
 Repeated = Annotated[tuple[str, ...], tyro.conf.UseAppendAction]
@@ -51,6 +51,7 @@ def race(
     worker: str | None = None,
     ray: str | None = None,
     widths: tuple[str, ...] = (),
+    watch: bool = True,
     plan: bool = False,
 ) -> int:
     """Race optimizers on one task: the same budget, seeds and schedule for everyone.
@@ -59,7 +60,7 @@ def race(
     at other seeds, on other data. A race that was stopped or killed goes on when the same command
     is given again.
 
-    `gradsmith race status FOLDER`, `merge` and `export` look after what is raced.
+    What is raced is looked after by `gradsmith race status FOLDER`, `watch`, `merge` and `export`.
 
     Args:
         entries: Who runs: `muon`, `adamw` or another name in gradsmith, optax or optax.contrib, a
@@ -93,13 +94,17 @@ def race(
         widths: Instead of a race, look at one entry with models of these widths, such as
             `64,128,256`: a coordinate check and a learning-rate transfer curve. The task needs an
             argument `width`; `--rates`, `--seeds` and `--out` count.
+        watch: Look inside the optimizers at 20 points of each reported run, for the report. Records
+            stay the same; what it takes is in none of their times. It needs memory for a second
+            state of the run.
         plan: Say what the race takes, and run nothing.
     """
     missing = [name for name in PACKAGES if not _is_installed(name)]
     if missing:
         raise UsageError(f"a race needs {', '.join(missing)}: pip install 'gradsmith[race]'")
 
-    results = Console() if sys.stdout.isatty() else Console(width=WIDTH)
+    inside = gradsmith.watch if watch else None
+    results = console()
     try:
         executor = executor_of(worker, ray, os.environ)
         if (worker or ray) and (widths or task in SUITES):
@@ -124,10 +129,11 @@ def race(
         if plan:
             return _plan(prepared)
         if task in SUITES:
-            return race_suite(prepared, out or suite_folder(task, prepared), results, _write_report)
+            folder = out or suite_folder(task, prepared)
+            return race_suite(prepared, folder, results, inside, _write_report)
         asked, fingerprints = prepared[0].race, prepared[0].fingerprints
         folder = out or default_folder(asked, fingerprints)
-        records = run_race(prepared[0], folder, executor=executor)
+        records = run_race(prepared[0], folder, executor=executor, watch=inside)
     except RaceError as error:
         raise UsageError(str(error)) from error
     except OSError as error:

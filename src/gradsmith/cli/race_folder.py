@@ -1,16 +1,22 @@
-"""`gradsmith race status`, `merge` and `export`: what can be done with the folder of a race."""
+"""`gradsmith race status`, `watch`, `merge` and `export`: what the folder of a race is good for."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
 from ..race import RaceError
+from ..race.display import default_display
 from ..race.folder import replace_bytes
+from ..race.following import follow
 from ..race.raced import as_csv, as_parquet, finished, flat
 from ..race.raced import merge as merge_folders
 from ..race.raced import status as status_of
+from ..race.table import table
+from ..race.verdict import verdict
 from .loading import UsageError
+from .terminal import INTERRUPTED, console
 
 Folders = Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER ...")]
 Folder = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
@@ -28,6 +34,35 @@ def status(folders: Folders, /) -> int:
             print(status_of(folder))
         except (RaceError, OSError) as error:
             raise UsageError(str(error)) from error
+    return 0
+
+
+def watch(folder: Folder, /) -> int:
+    """Follow a race that runs elsewhere, until it is over; then show its table.
+
+    It reads the folder and changes nothing. Ctrl-C ends it, and the race goes on.
+
+    Args:
+        folder: Of the race.
+    """
+    try:
+        with default_display() as display:
+            told, left = follow(folder, display)
+    except (RaceError, OSError) as error:
+        raise UsageError(str(error)) from error
+    except KeyboardInterrupt:
+        print("no longer watched; the race goes on", file=sys.stderr)
+        return INTERRUPTED
+    if left:
+        print(
+            f"nobody races in {folder} now, and the race is not over: the command that began it "
+            "continues it",
+            file=sys.stderr,
+        )
+        return 1
+    console().print(table(told.race, told.records))
+    for sentence in verdict(told.race, told.records):
+        console().print(sentence, highlight=False, markup=False)
     return 0
 
 

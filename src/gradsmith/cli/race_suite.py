@@ -12,12 +12,14 @@ from ..race.prepare import Prepared
 from ..race.suite import profile, profile_notes, profile_table
 from ..race.table import table
 from ..race.verdict import verdict
+from ..race.watching import Watch
 
 
 def race_suite(
     prepared: Sequence[Prepared],
     folder: Path,
     results: Console,
+    watch: Watch | None,
     write: Callable[[Path], int],
 ) -> int:
     """Run them all, print what came out of each in brief, and the profile.
@@ -26,10 +28,11 @@ def race_suite(
         prepared: One race a task.
         folder: Of all; each race has a folder in it.
         results: Where tables go.
+        watch: Looks inside the optimizers, if anybody does.
         write: Writes the report of a folder, and returns an exit code.
     """
     races = [one.race for one in prepared]
-    records = run_suite(prepared, folder)
+    records = run_suite(prepared, folder, watch=watch)
     for race, own in zip(races, records, strict=True):
         results.print(table(race, own))
         for sentence in verdict(race, own):

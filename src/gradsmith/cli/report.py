@@ -4,27 +4,18 @@ import sys
 import webbrowser
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
-
-import tyro
 
 from ..race import RaceError, write_figures, write_report
 from .loading import UsageError
-from .race_folder import refuse_none
-
-Optional = Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")]
+from .race_folder import Folders, refuse_none
 
 
 def report(
-    folders: Annotated[
-        tuple[Path, ...],
-        tyro.conf.Positional,
-        tyro.conf.arg(metavar="FOLDER ...", help_behavior_hint=""),
-    ],
+    folders: Folders,
     /,
-    out: Optional = None,
-    figures: Optional = None,
-    open: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    out: Path | None = None,
+    figures: Path | None = None,
+    open: bool = False,
 ) -> int:
     """Make the report of races from their folders: while they run, and after an upgrade.
 

@@ -68,6 +68,19 @@ class Description:
         """Return everything in the table as JSON."""
         return json.dumps(dataclasses.asdict(self), indent=2)
 
+    def summary(self) -> str:
+        """Return what all leaves have together, in a line."""
+        params = sum(math.prod(leaf.shape) for leaf in self.leaves)
+        state = self.shared_state_bytes + sum(leaf.state_bytes for leaf in self.leaves)
+        buckets = {bucket for leaf in self.leaves for bucket in leaf.buckets}
+        return (
+            f"{len(self.leaves)} lea{'f' if len(self.leaves) == 1 else 'ves'}, "
+            f"{params:,} parameter{'s' * (params != 1)}, "
+            f"{len(buckets)} bucket{'s' * (len(buckets) != 1)}; "
+            f"state {decimal(state)}, {decimal(self.shared_state_bytes)} of it in counters"
+            + self._on_mesh()
+        )
+
     def __str__(self) -> str:
         console = Console(width=_WIDE, color_system=None)
         with console.capture() as capture:
@@ -76,7 +89,7 @@ class Description:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Table | str]:
         """Print all columns that fit, and those that tell the routing in any case."""
-        columns = list(_COLUMNS)
+        columns = list(COLUMNS)
         table = self._table(columns)
         for title in _DISPENSABLE:
             if (
@@ -89,17 +102,10 @@ class Description:
         yield from self.remarks
 
     def _table(self, columns: list[str]) -> Table:
-        params = sum(math.prod(leaf.shape) for leaf in self.leaves)
-        state = self.shared_state_bytes + sum(leaf.state_bytes for leaf in self.leaves)
-        buckets = {bucket for leaf in self.leaves for bucket in leaf.buckets}
-        hidden = [title for title in _COLUMNS if title not in columns]
+        hidden = [title for title in COLUMNS if title not in columns]
         table = Table(
             box=box.SIMPLE_HEAD,
-            caption=f"{len(self.leaves)} lea{'f' if len(self.leaves) == 1 else 'ves'}, "
-            f"{params:,} parameter{'s' * (params != 1)}, "
-            f"{len(buckets)} bucket{'s' * (len(buckets) != 1)}; "
-            f"state {decimal(state)}, {decimal(self.shared_state_bytes)} of it in counters"
-            + self._on_mesh()
+            caption=self.summary()
             + (f" (a wider terminal shows {', '.join(hidden)})" if hidden else ""),
             caption_justify="left",
         )
@@ -108,7 +114,7 @@ class Description:
                 title, overflow="fold", justify="right" if title == "state" else "left"
             )
         for leaf in self.leaves:
-            table.add_row(*(_COLUMNS[title](leaf) for title in columns))
+            table.add_row(*(COLUMNS[title](leaf) for title in columns))
         return table
 
     def _on_mesh(self) -> str:
@@ -129,7 +135,7 @@ def _buckets(leaf: LeafDescription) -> str:
 
 _WIDE = 200  # columns of a printed description; a terminal gets its own width through rich
 
-_COLUMNS: dict[str, Callable[[LeafDescription], str]] = {
+COLUMNS: dict[str, Callable[[LeafDescription], str]] = {
     "leaf": lambda leaf: leaf.path,
     "shape": lambda leaf: f"{leaf.dtype} {leaf.shape}",
     "role": lambda leaf: leaf.role,

@@ -158,7 +158,7 @@ def cost_table(costs: dict[str, UpdateCost]) -> Table:
         kinds = ", ".join(f"{x.count} {x.kind}" for x in cost.collectives)
         table.add_row(
             name,
-            f"{'' if cost.flops_exact else '>= '}{cost.flops / 1e9:.4g}",
+            in_gflop(cost),
             of(cost.flops, cost.flops_bound),
             decimal(round(cost.received)),
             of(cost.received, first.received_bound),
@@ -172,8 +172,14 @@ def cost_table(costs: dict[str, UpdateCost]) -> Table:
         f"products; ideal is one device's, divided. Bound is each matrix of the first optimizer "
         f"once to one device, and its update once back."
     )
-    table.caption += _why_bounds(list(costs.values()))
+    if why := why_bounds(list(costs.values())):
+        table.caption += f" {why}"
     return table
+
+
+def in_gflop(cost: UpdateCost) -> str:
+    """Return the flops as a reader sees them, with `>=` where they are a lower bound."""
+    return f"{'' if cost.flops_exact else '>= '}{cost.flops / 1e9:.4g}"
 
 
 def cycles_table(costs: Sequence[tuple[str, UpdateCost]]) -> Table:
@@ -192,7 +198,7 @@ def cycles_table(costs: Sequence[tuple[str, UpdateCost]]) -> Table:
             cost.on + mesh,
             f"{at_least(cycles.exact)}{cycles.all / 1e6:.3g}",
             f"{cycles.products / max(1, cycles.all):.0%}",
-            f"{at_least(cost.flops_exact)}{cost.flops / 1e9:.4g}",
+            in_gflop(cost),
             decimal(round(cost.received)),
             decimal(cost.temporaries),
             decimal(cost.arguments),
@@ -210,13 +216,13 @@ def cycles_table(costs: Sequence[tuple[str, UpdateCost]]) -> Table:
     return table
 
 
-def _why_bounds(costs: list[UpdateCost]) -> str:
-    """Explain the sign `>=`, where there is one."""
+def why_bounds(costs: list[UpdateCost]) -> str:
+    """Explain the sign `>=`, where there is one; else nothing."""
     uncounted = sorted({name for cost in costs for name in cost.uncounted})
     reasons = [f"the flops of {', '.join(uncounted)} are not counted"] if uncounted else []
     if not all(cost.flops_exact or cost.uncounted for cost in costs):
         reasons.append("of a loop that does not say how often it runs, one round is counted")
-    return f" A number after >= is a lower bound: {'; '.join(reasons)}." if reasons else ""
+    return f"A number after >= is a lower bound: {'; '.join(reasons)}." if reasons else ""
 
 
 class _Compiled(NamedTuple):

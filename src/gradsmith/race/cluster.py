@@ -76,7 +76,7 @@ class Ray(Executor):
     def _pickled(self, runner: Runner) -> bytes:
         for file in _files():
             self._ray.cloudpickle.register_pickle_by_value(file)
-        return self._ray.cloudpickle.dumps(runner.prepared.race)
+        return self._ray.cloudpickle.dumps((runner.prepared.race, runner.watch))
 
 
 def _files() -> list[ModuleType]:
@@ -94,8 +94,9 @@ def _run(race: bytes, path: Path, checkpoint_seconds: float, job: Job) -> Record
 
 @functools.lru_cache(maxsize=1)  # a process of the cluster does many runs of a race
 def _runner(race: bytes, path: Path, checkpoint_seconds: float) -> Runner:
-    prepared = prepare(pickle.loads(race))
+    asked, watch = pickle.loads(race)
+    prepared = prepare(asked)
     entries = about(prepared.race.entries)
     folder = Folder(path, configuration(prepared.race), prepared.fingerprints, entries)
     folder.refuse_to_go_on()
-    return Runner(prepared, folder, Display(), lambda doing: None, checkpoint_seconds)
+    return Runner(prepared, folder, Display(), lambda doing: None, checkpoint_seconds, watch)

@@ -15,6 +15,7 @@ from .display import Display
 from .feeding import Feed
 from .points import curve_steps
 from .tasks import Task
+from .watching import Seen, Watcher, nothing_seen
 
 
 class Course(NamedTuple):
@@ -25,6 +26,7 @@ class Course(NamedTuple):
     passes: Int[np.ndarray, " points"]  # forward and backward together; 0 where to come
     seconds: np.ndarray  # spent so far, a scalar
     stepping: np.ndarray  # of them, in steps
+    seen: Seen  # inside the optimizer; its seconds are none of those above
 
 
 def train(
@@ -36,6 +38,7 @@ def train(
     checkpoints: Checkpoints,
     checkpoint_seconds: float,
     display: Display,
+    watcher: Watcher | None = None,
 ) -> Course:
     """Go on from the checkpoint, if there is one, to the last step or divergence.
 
@@ -48,17 +51,23 @@ def train(
         checkpoints: Of this run.
         checkpoint_seconds: Time between two of them.
         display: Who hears of the progress.
+        watcher: Who looks inside the optimizer, before each part of the run.
     """
     rate, seed = jnp.float32(rate), jnp.int32(seed)
     steps = curve_steps(task.steps)
-    course = _begin(compiled, evaluate, rate, seed, len(steps))
-    course = _stored(checkpoints, course, display) or course
+    begun = _begin(compiled, evaluate, rate, seed, len(steps), nothing_seen(task, watcher))
+    course = _stored(checkpoints, begun, display) or begun
     feed = Feed(task, int(seed), int(course.state.step))
     before = saved = time.perf_counter()
     for point in range(1, len(steps)):
         if steps[point] <= course.state.step or course.state.diverged_at:
             continue
         portion = feed.until(steps[point])
+        if watcher:
+            looking = time.perf_counter()
+            seen = watcher(course.seen, point - 1, course.state, rate, seed, portion)
+            course = course._replace(seen=seen)
+            before += time.perf_counter() - looking
         course = _advance(
             task, compiled, evaluate, rate, seed, portion, course, point, steps[point]
         )
@@ -72,11 +81,11 @@ def train(
     return course
 
 
-def _begin(compiled: Compiled, evaluate, rate, seed, points: int) -> Course:
+def _begin(compiled: Compiled, evaluate, rate, seed, points: int, seen: Seen) -> Course:
     state = compiled.start(rate, seed)
     curve = np.full((points, 2), np.nan, np.float32)
     curve[0, 1] = evaluate(compiled.evaluated(state))
-    return Course(state, curve, np.zeros(points, np.int32), np.zeros(()), np.zeros(()))
+    return Course(state, curve, np.zeros(points, np.int32), np.zeros(()), np.zeros(()), seen)
 
 
 def _stored(checkpoints: Checkpoints, like: Course, display: Display) -> Course | None:
@@ -113,4 +122,4 @@ def _advance(
     in_bounds = np.isfinite(curve[point, 1]) and curve[point, 1] <= task.bound
     if not state.diverged_at and not in_bounds:  # the last update spoiled the parameters
         state = state._replace(diverged_at=state.step)
-    return Course(state, curve, passes, course.seconds, stepping)
+    return Course(state, curve, passes, course.seconds, stepping, course.seen)

@@ -1,6 +1,7 @@
 """Tell a person how the race goes: a line an entry in a terminal, a log elsewhere, or nothing."""
 
 import dataclasses
+from collections.abc import Sequence
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -38,6 +39,9 @@ class Display:
 
     def finish(self, record: Record) -> None:
         """The run is over."""
+
+    def elsewhere(self, doing: Sequence[str]) -> None:
+        """What the processes are at that race in this folder, of a race that is only followed."""
 
     def remark(self, text: str) -> None:
         """Something happened that a person should know."""
@@ -115,9 +119,8 @@ class Bars(Display):
 
     def compiling(self, entry: str) -> None:
         """Say so in the line of the entry."""
-        own = [lane for lane in self._lanes if entry.startswith(lane)]
         self._end_of_compiling()
-        self._lanes[max(own, key=len)].doing = "compiling"
+        self._lanes[self._lane_of(entry)].doing = "compiling"
         self._draw()
 
     def start(self, run: Run, settings: Settings) -> None:
@@ -145,9 +148,24 @@ class Bars(Display):
             self.remark(describe(record))
         self._draw()
 
+    def elsewhere(self, doing: Sequence[str]) -> None:
+        """Say it in the lines of the entries."""
+        found: dict[str, list[str]] = {entry: [] for entry in self._lanes}
+        for text in doing:
+            what = text.removeprefix("compiling ")
+            if entry := self._lane_of(what):
+                found[entry].append("compiling" if what != text else what[len(entry) + 2 :])
+        for entry, lane in self._lanes.items():
+            lane.doing = "; ".join(found[entry]) or "waiting"
+        self._draw()
+
     def remark(self, text: str) -> None:
         """Leave it above the lines."""
         self._console.print(escape(text), highlight=False, soft_wrap=True)
+
+    def _lane_of(self, text: str) -> str:
+        """The entry that a text begins with; empty if none."""
+        return max((entry for entry in self._lanes if text.startswith(entry)), key=len, default="")
 
     def _end_of_compiling(self) -> None:
         for lane in self._lanes.values():
@@ -170,6 +188,12 @@ class Bars(Display):
         rising = "loss above its start" if known and known[-1] > known[0] else ""
         count = self._tally.diverged(entry)
         return ", ".join(filter(None, (rising, f"{count} diverged" if count else "")))
+
+
+def default_display() -> Display:
+    """What stderr can show."""
+    console = Console(stderr=True)
+    return (Bars if console.is_terminal else Lines)(console)
 
 
 def name(run: Run | Record, settings: Settings) -> str:

@@ -138,6 +138,10 @@ class Folder:
         """The file of finished runs; each worker has its own."""
         return self.path / ("records.jsonl" if worker is None else f"records-{worker}.jsonl")
 
+    def readings(self, number: int) -> Path:
+        """The file of what was read along a run; each run has its own."""
+        return self.path / f"readings-{number}.jsonl"
+
     def checkpoint(self, number: int) -> Path:
         """The folder of a run that is under way."""
         return self.path / "checkpoints" / f"run-{number}"

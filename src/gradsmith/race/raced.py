@@ -43,8 +43,8 @@ def status(path: Path) -> str:
 def merge(paths: Sequence[Path]) -> list[Record]:
     """Put the records of all workers in all folders in `records.jsonl` of the first one.
 
-    They stand there as one process alone would have written them. The other folders are left as
-    they are.
+    They stand there as one process alone would have written them, beside what was read inside the
+    runs. The other folders are left as they are.
 
     Raises:
         RaceError: A folder is not that of a race, or not of the same; two records tell different
@@ -63,6 +63,8 @@ def merge(paths: Sequence[Path]) -> list[Record]:
         replace_bytes(first / "records.jsonl", b"".join(map(as_line, records)))
         for file in first.glob("records-*.jsonl"):
             file.unlink()
+        for file in (file for other in paths[1:] for file in other.glob("readings-*.jsonl")):
+            replace_bytes(first / file.name, file.read_bytes())
     return records
 
 

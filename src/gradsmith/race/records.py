@@ -42,7 +42,8 @@ class Record:
         config: The configuration of the race.
         versions: Of Python, the packages and the device.
         timing: Seconds: `run` (all of it), `step` (the mean of its steps, without validation) and
-            `update` (see `timing.py`).
+            `update` (see `timing.py`); `watch`, if the race looked inside, is what that took, and
+            is part of none of the others.
     """
 
     entry: str

@@ -1,16 +1,13 @@
 """The report of races: one HTML file, made from their folders alone, that loads nothing."""
 
-import html
-import string
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 
 from .folder import replace_bytes
+from .page.document import document, report_script
 from .page.markup import table
 from .page.sections import article
 from .rows import rows
-from .style import MARKERS, style
 from .table import cells
 from .told import Told, told
 
@@ -43,13 +40,8 @@ def page(races: Sequence[Told]) -> str:
     articles = [
         article(one, f"r{number}", len(races) > 1) for number, one in enumerate(races, start=1)
     ]
-    return string.Template(_resource("report.html")).substitute(
-        title=html.escape(title),
-        style=_resource("report.css") + _hues(entries),
-        body=side_by_side + "".join(articles),
-        script=_resource("report.js"),
-        markers=[marker for marker, _ in MARKERS],
-    )
+    body = side_by_side + "".join(articles)
+    return document(title, body, "gradsmith report", entries, report_script())
 
 
 def _side_by_side(races: Sequence[Told]) -> str:
@@ -64,16 +56,3 @@ def _side_by_side(races: Sequence[Told]) -> str:
         + table(heads, lines, "Every entry of every race; losses compare within one task only")
         + "</section>"
     )
-
-
-def _hues(entries: int) -> str:
-    """The colours of the entries, on light and on dark paper."""
-    light, dark = (
-        "".join(f".e{n}{{--c:{getattr(style(n), paper)}}}" for n in range(entries))
-        for paper in ("light", "dark")
-    )
-    return f"{light}@media screen and (prefers-color-scheme: dark){{{dark}}}"
-
-
-def _resource(name: str) -> str:
-    return resources.files("gradsmith.race").joinpath("page", name).read_text(encoding="utf-8")

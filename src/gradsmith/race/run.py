@@ -3,9 +3,7 @@
 import time
 from pathlib import Path
 
-from rich.console import Console
-
-from .display import Bars, Display, Lines
+from .display import Display, default_display
 from .executors import Executor
 from .folder import Folder, configuration
 from .lock import locked
@@ -14,6 +12,7 @@ from .protocol import Race, jobs
 from .provenance import about
 from .records import Record, append_record
 from .runner import Runner
+from .watching import Watch
 
 CHECKPOINT_SECONDS = 20.0
 POLL_SECONDS = 1.0  # between two looks at what other workers have finished
@@ -25,6 +24,7 @@ def run_race(
     display: Display | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     executor: Executor | None = None,
+    watch: Watch | None = None,
 ) -> list[Record]:
     """Run what is missing of a race, and return the records of all of it.
 
@@ -46,6 +46,10 @@ def run_race(
             `Display()` for nobody.
         checkpoint_seconds: Time between two checkpoints of a run.
         executor: Where the runs are computed; by default here, one after the other.
+        watch: Looks inside the optimizers of the reported runs, at the points of their curves, and
+            leaves `readings-N.jsonl` of each run in the folder: `gradsmith.watch`, also with
+            arguments by `functools.partial`. The records stay the same, and what it takes is in
+            none of their times but `watch`. It needs the memory of a second state of the run.
 
     Raises:
         RaceError: The task, an entry or the folder cannot be used, or another process races
@@ -74,7 +78,7 @@ def run_race(
     prepared = race if isinstance(race, Prepared) else prepare(race)
     race, executor = prepared.race, executor or Executor()
     folder = Folder(path, configuration(race), prepared.fingerprints, about(race.entries))
-    with locked(path, executor.worker) as tell, display or _default_display() as shown:
+    with locked(path, executor.worker) as tell, display or default_display() as shown:
         records = folder.read()
         if not jobs(race, records):
             if remark := folder.remark():
@@ -82,7 +86,7 @@ def run_race(
             return records
         folder.refuse_to_go_on()
         shown.begin(race, records)
-        runner = Runner(prepared, folder, shown, tell, checkpoint_seconds)
+        runner = Runner(prepared, folder, shown, tell, checkpoint_seconds, watch)
         waiting = ""
         while left := jobs(race, records):
             if own := executor.share(left):
@@ -100,8 +104,3 @@ def run_race(
             records = folder.read()
         folder.forget()
     return records
-
-
-def _default_display() -> Display:
-    console = Console(stderr=True)
-    return (Bars if console.is_terminal else Lines)(console)

@@ -22,6 +22,7 @@ from .records import Curve, Record
 from .space import RATE
 from .tasks import Batch
 from .timing import measure
+from .watching import Watch, Watcher
 
 
 class Runner:
@@ -33,6 +34,7 @@ class Runner:
         display: Who hears of the progress.
         tell: Is told what is being done, in a few words.
         checkpoint_seconds: Time between two checkpoints of a run.
+        watch: Looks inside the optimizers of reported runs; see `run_race`.
     """
 
     def __init__(
@@ -42,15 +44,17 @@ class Runner:
         display: Display,
         tell: Callable[[str], None],
         checkpoint_seconds: float,
+        watch: Watch | None = None,
     ):
         self.prepared, self.folder, self.checkpoint_seconds = prepared, folder, checkpoint_seconds
-        self.display, self._tell = display, tell
+        self.display, self._tell, self.watch = display, tell, watch
         self._compiled: dict[str, Compiled] = {}
         self._updates: dict[str, float] = {}
+        self._watchers: dict[str, Watcher | None] = {}
 
     def compile(self, jobs: Iterable[Job]) -> None:
         """Compile and time what these jobs run; then the folder is claimed for the race."""
-        new = {}
+        jobs, new = list(jobs), {}
         for program in dict.fromkeys(_program(job) for job in jobs):
             if program not in self._compiled:
                 entry = program.removeprefix("entry ")
@@ -63,6 +67,24 @@ class Runner:
             self._updates |= measure(new, self.prepared.race.task.steps)
         self._compiled |= new
         self.folder.pin()
+        for job in jobs:
+            if self.watch and job.run.seed >= 0 and _program(job) not in self._watchers:
+                self._watchers[_program(job)] = self._watcher(job, self.watch)
+
+    def _watcher(self, job: Job, watch: Watch) -> Watcher | None:
+        """Who looks inside the runs of the program; None, with a remark, where it cannot be."""
+        what, race = _program(job).removeprefix("entry "), self.prepared.race
+        self.display.compiling(f"{what}, to look inside")
+        self._tell(f"compiling {what}, to look inside")
+        entry = next(one for one in race.entries if one.name == job.run.entry)
+        try:
+            return Watcher(race.task, entry, job.settings, watch)
+        except Exception as error:  # of the optimizer, the watch or the compiler: the race goes on
+            summary = str(error).strip().splitlines() or ["no message"]
+            self.display.remark(
+                f"nothing is read inside {what}: {type(error).__name__}: {summary[0]}"
+            )
+            return None
 
     def __call__(self, job: Job) -> Record:
         """Run a job whose program is compiled, from its checkpoint if there is one."""
@@ -75,6 +97,7 @@ class Runner:
             "config": self.folder.config,
         }
         checkpoints = Checkpoints(self.folder.checkpoint(job.number), identity)
+        watcher = self._watchers.get(_program(job)) if job.run.seed >= 0 else None
         with _enough_memory(_program(job)):
             course = train(
                 self.prepared.race.task,
@@ -85,8 +108,11 @@ class Runner:
                 checkpoints,
                 self.checkpoint_seconds,
                 self.display,
+                watcher,
             )
         checkpoints.close()
+        if watcher:
+            watcher.write(self.folder.readings(job.number), course.seen, job.run)
         return self._record(job, course)
 
     @functools.cached_property
@@ -126,6 +152,7 @@ class Runner:
                 "run": float(course.seconds),
                 "step": float(course.stepping) / end,
                 "update": self._updates[_program(job)],
+                **({"watch": float(course.seen.seconds)} if course.seen.rows.size else {}),
             },
         )
 
@@ -140,7 +167,7 @@ def _enough_memory(what: str) -> Iterator[None]:
         raise RaceError(
             f"the device has not enough memory for {what.removeprefix('entry ')}: "
             f"{str(error).splitlines()[0]}\nwhat is finished is kept; race on a device with more, "
-            "with a smaller task, or without that entry"
+            "with a smaller task, without that entry, or without looking inside it (--no-watch)"
         ) from error
 
 

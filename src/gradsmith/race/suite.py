@@ -16,6 +16,7 @@ from .protocol import Race
 from .records import Record
 from .rows import rows
 from .run import run_race
+from .watching import Watch
 
 SUITES = {  # names of tasks, by the name of the suite
     "small": (
@@ -33,7 +34,10 @@ FACTORS = (1.0, 1.1, 1.25, 1.5, 2.0, 4.0)  # AlgoPerf's profiles go to 4 as well
 
 
 def run_suite(
-    races: Sequence[Race | Prepared], path: Path, display: Display | None = None
+    races: Sequence[Race | Prepared],
+    path: Path,
+    display: Display | None = None,
+    watch: Watch | None = None,
 ) -> list[list[Record]]:
     """Run what is missing of several races, each in the folder of `path` that its task is named.
 
@@ -44,6 +48,7 @@ def run_suite(
         races: One a task, with the same names of entries in each.
         path: The folder of all.
         display: Who is told about the progress; see `run_race`.
+        watch: Looks inside the optimizers; see `run_race`.
 
     Returns:
         The records of each race.
@@ -53,7 +58,7 @@ def run_suite(
     """
     prepared = [race if isinstance(race, Prepared) else prepare(race) for race in races]
     _refuse_unequal([one.race for one in prepared])
-    return [run_race(one, path / one.race.task.name, display) for one in prepared]
+    return [run_race(one, path / one.race.task.name, display, watch=watch) for one in prepared]
 
 
 class Profile(NamedTuple):

@@ -52,14 +52,24 @@ def told(path: Path) -> Told:
     Raises:
         RaceError: It is no folder of a race, nothing in it is finished yet, or a file is damaged.
     """
+    found = told_so_far(path)
+    if not found.records:
+        raise RaceError(f"no run in {path} is finished yet: ask again after the first one")
+    return found
+
+
+def told_so_far(path: Path) -> Told:
+    """The same of a race that may have no finished run yet.
+
+    Raises:
+        RaceError: It is no folder of a race, or a file is damaged.
+    """
     file = path / "config.json"
     if not path.is_dir():
         raise RaceError(f"there is no folder {path}: name one that a race has written")
     if not file.exists():
         raise RaceError(f"{path} has no config.json, so it is not the folder of a race")
     records = read_records(*sorted(path.glob("records*.jsonl")))
-    if not records:
-        raise RaceError(f"no run in {path} is finished yet: ask again after the first one")
     try:
         there = json.loads(file.read_text(encoding="utf-8"))
         race = _race(there["config"], records)

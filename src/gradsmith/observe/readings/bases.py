@@ -6,8 +6,8 @@ For each side, `in` and `out`, of each matrix that has a factor `L` there:
   `1 - |diag(Q^T L Q)|^2 / |L|^2`; of Shampoo, how little `L` and its root `R` commute,
   `|L R - R L|^2 / (2 |L R|^2)`. Both are 0 where the eigenvectors are those of `L`, and below 1.
 - `turned_in`: the share of the space of eight vectors that has left since the reading before,
-  `1 - |P^T Q|^2 / 8`. They are the first eight of SOAP's basis, its largest eigenvalues; of
-  Shampoo, about the first eight eigenvectors of `L`.
+  `1 - |P^T Q|^2 / 8`; NaN in the first reading. They are the first eight of SOAP's basis, its
+  largest eigenvalues; of Shampoo, about the first eight eigenvectors of `L`.
 
 Of a matrix in blocks, the mean over its blocks. Cost: `2 m^3` flops a side of `m`, and eight
 vectors kept.
@@ -131,4 +131,5 @@ def _leading(side: _Side) -> Array:
 
 def _turned(before: Array, now: Array) -> Float[Array, " p"]:
     columns = min(now.shape[-2:])
-    return 1 - _square(adjoint_times(before, now)) / columns
+    left = 1 - _square(adjoint_times(before, now)) / columns
+    return jnp.where(_square(before) == 0, jnp.nan, left)

@@ -26,7 +26,7 @@ from .step import Reading, WatchedLeaf, WatchedStep
 def _read(step: WatchedStep) -> dict[str, Array]:
     found = {}
     for leaf in step.leaves:
-        found[f"{leaf.path}/zero"] = 1 - leaf.mean(jnp.abs(jnp.sign(leaf.update)))
+        found[f"{leaf.path}/zero"] = jnp.maximum(1 - leaf.mean(jnp.abs(jnp.sign(leaf.update))), 0)
         moved = leaf.update - leaf.gradient.astype(leaf.update.dtype)
         found[f"{leaf.path}/changed"] = leaf.mean(jnp.abs(jnp.sign(moved)))
         found[f"{leaf.path}/uphill"] = _same_sign(leaf, leaf.gradient)

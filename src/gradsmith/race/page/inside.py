@@ -3,10 +3,11 @@
 import html
 import math
 import statistics
+from collections.abc import Mapping
 
 from ..protocol import best_trial
 from ..readings import SPECTRUM, Reading, read_readings
-from ..records import in_digits
+from ..records import duration, in_digits
 from ..series import finite, over_a_decade
 from ..told import Told
 from .heat import DIVERGING, SEQUENCE, Map, heat_maps
@@ -30,7 +31,21 @@ def inside(one: Told, place: str) -> str:
     if not parts:
         return ""
     told = ", ".join(f"{name}: {_run(*runs[name])}" for name in names if name in runs)
-    return f'<p class="faint">One run of each entry: {html.escape(told)}.</p>' + "".join(parts)
+    said = f"One run of each entry: {told}.{_taken(one, runs)}"
+    return f'<p class="faint">{html.escape(said)}</p>' + "".join(parts)
+
+
+def _taken(one: Told, runs: Mapping[str, tuple[int, int]]) -> str:
+    """What looking inside these runs took; empty where nobody has written it down."""
+    shown = [r.timing for r in one.records if runs.get(r.entry) == (r.trial, r.seed)]
+    looking = [timing["watch"] for timing in shown if "watch" in timing]
+    if not looking:
+        return ""
+    running = sum(timing["run"] for timing in shown)
+    return (
+        f" To look inside took {duration(sum(looking))}, beside {duration(running)} of running; it "
+        "is part of no other time on this page."
+    )
 
 
 def _runs(one: Told) -> dict[str, tuple[int, int]]:

@@ -126,7 +126,7 @@ def _curve(line: Line, x: Scale, y: Scale) -> str:
     return (
         f'<g class="e{line.entry}{tuning}"><path class="band" d="{band(line, x, y)}"/>'
         f'<path class="line" d="{path(line.x["steps"], line.middle, x, y)}"'
-        f"{_dashed(style(line.entry))}/>"
+        f"{dashed(style(line.entry))}/>"
         f'<path class="marks" d="{marks(line, x, y)}"/></g>'
     )
 
@@ -287,12 +287,12 @@ def swatch(entry: int) -> str:
     one = style(entry)
     return (
         f'<svg class="swatch e{entry}" viewBox="0 0 36 12" aria-hidden="true">'
-        f'<path class="line" d="M0 6H36"{_dashed(one)}/>'
+        f'<path class="line" d="M0 6H36"{dashed(one)}/>'
         f'<path class="marks" d="M18 6{_relative(one.marker)}"/></svg>'
     )
 
 
-def _dashed(one: Style) -> str:
+def dashed(one: Style) -> str:
     """The attribute that dashes a line; nothing for a full one."""
     return f' stroke-dasharray="{" ".join(map(number, one.dash))}"' if one.dash else ""
 
