@@ -66,8 +66,7 @@ def scale_by_learning_rate(learning_rate: ScalarOrSchedule) -> optax.GradientTra
 def remark_on_order(steps: Sequence[tuple[str, Side]]) -> str | None:
     """Say what is wrong with what acts on a leaf, first to last; None where nothing is."""
     parts = [(part, side) for name, side in steps for part in name.split(", ")]
-    steps = [(part, RULES.get(part, side)) for part, side in parts]
-    names = [name for name, _ in steps]
+    names = [name for name, _ in parts]
     averages = [name for name in names if name in AVERAGES]
     if len(averages) > 1:
         return f"{' and '.join(averages)} average it, and eval_params cannot tell which; keep one"
@@ -76,19 +75,20 @@ def remark_on_order(steps: Sequence[tuple[str, Side]]) -> str | None:
             f"{names[-1]} stands behind ema_nesterov, where the parameters are ahead of the "
             f"weights; put ema_nesterov last"
         )
-    sides = [side for _, side in steps]
+    sides = [RULES.get(name, side) for name, side in parts]
     if "learning rate" not in sides:
         return None
     if sides.count("learning rate") > 1:
         return "two learning rates act on it, and their product counts; keep one"
     rate = sides.index("learning rate")
-    for name, side in steps[:rate]:
+    acting = list(zip(names, sides, strict=True))
+    for name, side in acting[:rate]:
         if side == "displacement":
             return (
                 f"{name} takes the direction for the step that will be made; "
                 f"put it behind the learning rate"
             )
-    for name, side in steps[rate + 1 :]:
+    for name, side in acting[rate + 1 :]:
         if side == "direction":
             return (
                 f"{name} makes a direction of what is a step already, and the learning rate no "
