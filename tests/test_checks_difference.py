@@ -138,7 +138,7 @@ PLANTED = {
     "coupled, not decoupled": (
         lambda learning_rate=0.01: optax.adamw(learning_rate, weight_decay=0.01),
         by_hand(coupled=0.01),
-        "coupled decay",
+        "coupled decay and decoupled decay",
         None,
     ),
     "nesterov's Adam": (
@@ -285,9 +285,60 @@ def test_a_tall_matrix_with_decay_is_not_taken_for_muon():
     params = {"w": jnp.zeros((8, 3))}
     found = diff(optax.adam(0.1), optax.adamw(0.1, weight_decay=0.1), params=params)
     assert [one.kind for one in found.findings] == ["decoupled decay"]
-    several = diff(optax.adam(0.1), optax.adamw(0.1, eps=1e-3, weight_decay=0.1), params=params)
-    assert several.findings == ()
-    assert "several things at once" in str(several)
+
+
+SMALL_TREE = {"w": jnp.zeros((6, 4)), "b": jnp.zeros(5)}
+decayed = lambda rate: optax.chain(
+    optax.add_decayed_weights(0.01), optax.sgd(rate, 0.9, nesterov=True)
+)
+PAIRS = {
+    # the two kinds that are named: first, second, params
+    "constant factor and decoupled decay": (optax.adam, by_hand(factor=0.5, decay=0.1), SMALL_TREE),
+    "bias correction and decoupled decay": (
+        optax.adam,
+        by_hand(debias=(False, True), decay=0.1),
+        SMALL_TREE,
+    ),
+    "bias correction and constant factor": (
+        optax.adam,
+        by_hand(debias=(True, False), factor=3.0),
+        SMALL_TREE,
+    ),
+    "shape factor and decoupled decay": (
+        factory(polar),
+        factory(lambda rate: optax.chain(polar(rate, aspect), optax.add_decayed_weights(-0.001))),
+        MATRICES,
+    ),
+    "coupled decay and constant factor": (
+        optax.adam,
+        by_hand(factor=0.5, coupled=0.01),
+        SMALL_TREE,
+    ),
+    "argument b1 and argument b2": (optax.adam, by_hand(b1=0.8, b2=0.95), SMALL_TREE),
+    "coupled decay and argument b2": (optax.adam, by_hand(b2=0.95, coupled=0.01), SMALL_TREE),
+    "look-ahead and coupled decay": (factory(momentum), factory(decayed), SMALL_TREE),
+    "epsilon and constant factor": (by_hand(), by_hand(eps=1e-5, factor=2.0), SMALL_TREE),
+    "epsilon and decoupled decay": (
+        optax.adam(0.1),
+        optax.adamw(0.1, eps=1e-3, weight_decay=0.1),
+        SMALL_TREE,
+    ),
+}
+
+
+@pytest.mark.parametrize("kinds", PAIRS)
+def test_two_differences_in_one_leaf_are_taken_apart(kinds):
+    first, second, params = PAIRS[kinds]
+    found = diff(first, second, params=params)
+    assert [one.kind for one in found.findings] == [kinds], found
+    assert not found.unexplained
+    assert found.findings[0].left <= 1e-3
+
+
+def test_a_line_is_not_taken_for_a_bias_correction_with_a_factor():
+    warm = lambda rate: optax.adam(lambda t: rate * (t + 1) / 24)
+    found = diff(optax.adam, factory(warm), params=SMALL_TREE)
+    assert [one.kind for one in found.findings] == ["factor by step"]
 
 
 SAME = {

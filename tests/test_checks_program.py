@@ -75,3 +75,19 @@ def test_equations_inside_calls_are_counted():
 def test_a_nan_in_a_program_is_the_same_as_itself():
     trace = lambda: jax.make_jaxpr(lambda x: jnp.where(x > 0, x, jnp.nan))(jnp.ones(3))
     assert same_program(trace(), trace())
+
+
+def test_a_rule_for_vmap_made_anew_changes_no_program():
+    def traced(factor):
+        @jax.custom_batching.custom_vmap
+        def scale(x):
+            return x * factor
+
+        @scale.def_vmap
+        def rule(size, batched, x):
+            return x * factor, batched[0]
+
+        return jax.make_jaxpr(scale)(1.0)
+
+    assert same_program(traced(2.0), traced(2.0))
+    assert not same_program(traced(2.0), traced(3.0))

@@ -14,8 +14,8 @@ import jax
 import numpy as np
 from jax.extend import core
 
-_DERIVATIVES = ("jvp_jaxpr_fun", "fwd_jaxpr_thunk", "bwd", "jvp_jaxpr_thunk", "out_trees")
-"""Parameters of an equation that say how it is differentiated, not what it computes."""
+_TRANSFORMED = ("jvp_jaxpr_fun", "fwd_jaxpr_thunk", "bwd", "jvp_jaxpr_thunk", "out_trees", "rule")
+"""Parameters of an equation that say how it is differentiated or batched, not what it computes."""
 
 
 def same_program(one: core.ClosedJaxpr, other: core.ClosedJaxpr) -> bool:
@@ -119,7 +119,7 @@ def _same_jaxpr(one: core.Jaxpr, other: core.Jaxpr) -> bool:
             and same_atoms(a.invars, b.invars)
             and a.params.keys() == b.params.keys()
             and all(
-                key in _DERIVATIVES or _same_value(a.params[key], b.params[key]) for key in a.params
+                key in _TRANSFORMED or _same_value(a.params[key], b.params[key]) for key in a.params
             )
             and bind(a.outvars, b.outvars)
         )

@@ -41,11 +41,12 @@ def diff(
     Both get the same parameters and gradients in every step, whatever their updates were. They run
     in float64 where both can, so that a small epsilon shows. What rounding may do is measured.
     Explanations are tried one after the other: factors, a bias correction, look-ahead, decay,
-    epsilon, clipping, exchanged sides, another argument, another optimizer for a leaf. One is
-    named only if it explains all but a thousandth of the difference.
+    epsilon, clipping, exchanged sides, another argument, another optimizer for a leaf; then two of
+    them together. What is named explains all but a thousandth of the difference.
 
     Costs some seconds for elementwise optimizers. Where the others differ, a program is compiled
-    for each of their arguments, which takes minutes if nothing explains the difference.
+    for each of their arguments, and for those beside the two that come closest, which takes many
+    minutes if nothing explains the difference.
 
     Args:
         a: A factory, a transformation, a `Subject` or a `TorchSide`.

@@ -10,11 +10,14 @@ import jax
 import numpy as np
 
 from .ground import Ground
-from .scaling import BETAS, norm
+from .scaling import BETAS
 from .sides import Side
 
 LARGE = 1e9
 """What makes an epsilon vanish beside the gradients."""
+
+SHIFTS = (1.0, 1.5, 2.25, 3.4, 5.0)
+"""What the sizes are multiplied by, so that a small leaf too shows enough of them."""
 
 
 class Epsilon(NamedTuple):
@@ -34,10 +37,13 @@ class Epsilon(NamedTuple):
 
 def epsilon(side: Side, ground: Ground) -> Epsilon | None:
     """Return the epsilon of an optimizer whose first step is a sign but for it; else None."""
-    sizes = lambda x: np.geomspace(1e-14, 1e6, x[0].size).reshape(x[:1].shape).astype(x.dtype)
-    probe = Ground(jax.tree.map(lambda x: x[:1], ground.params), jax.tree.map(sizes, ground.grads))
-    gradient = np.concatenate([x.ravel() for x in jax.tree.leaves(probe.grads)])
-    update = np.concatenate([np.abs(x).ravel() for x in side.updates(probe)])
+    still = jax.tree.map(lambda x: np.zeros_like(x[:1]), ground.params)  # so that no decay is seen
+    gradients, updates = [], []
+    for shift in SHIFTS:
+        probe = Ground(still, jax.tree.map(lambda x, s=shift: s * _sizes(x), ground.grads))
+        gradients += [x.ravel() for x in jax.tree.leaves(probe.grads)]
+        updates += [np.abs(x).ravel() for x in side.updates(probe)]
+    gradient, update = np.concatenate(gradients), np.concatenate(updates)
     part = update / update.max(initial=1e-300)
     order = np.argsort(gradient)
     gradient, part = gradient[order], part[order]
@@ -55,6 +61,10 @@ def epsilon(side: Side, ground: Ground) -> Epsilon | None:
     return None
 
 
+def _sizes(x: np.ndarray) -> np.ndarray:
+    return np.geomspace(1e-14, 1e6, x[0].size).reshape(x[:1].shape).astype(x.dtype)
+
+
 def says(a: Epsilon, b: Epsilon) -> str:
     """Say how two epsilons differ."""
     if a.place == b.place == "outside":
@@ -65,9 +75,6 @@ def says(a: Epsilon, b: Epsilon) -> str:
     return f"{a} against {b}"
 
 
-def left_beside_large_gradients(a: Side, b: Side, ground: Ground) -> float:
-    """Return the difference where the gradients are far above every epsilon, over the updates."""
-    large = ground._replace(grads=jax.tree.map(lambda g: LARGE * g, ground.grads))
-    of_a, of_b = a.updates(large), b.updates(large)
-    difference = [x - y for x, y in zip(of_a, of_b, strict=True)]
-    return norm(difference) / max(norm(of_a), norm(of_b), 1e-300)
+def large_gradients(ground: Ground) -> Ground:
+    """Return the ground with gradients far above every epsilon."""
+    return ground._replace(grads=jax.tree.map(lambda g: LARGE * g, ground.grads))

@@ -1,7 +1,7 @@
 """What the difference of two optimizers looks like: explanations are tried, fitted and judged."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -10,10 +10,13 @@ import numpy as np
 from ..subject import FIRST_RATE_NAMES, RATE_NAMES
 from . import epsilon
 from .ground import Ground
-from .reruns import reruns
-from .scaling import EXPLAINED, NAMELESS, Scaling, norm, scaling
+from .reruns import Rerun, reruns
+from .scaling import NAMELESS, Scaling, beside_a_factor, norm, scaling
 from .sides import Side, Updates
 from .signature import signature
+
+CLOSEST = 2
+"""How many kinds of reruns that explain something, and not all, are tried with a second one."""
 
 
 class Finding(NamedTuple):
@@ -93,7 +96,7 @@ class _Tried:
 
 
 def _first_that_fits(case: Case, leaves: Sequence[int], tried: _Tried) -> Finding | None:
-    """Return the first explanation of these leaves: factors, then reruns, then the epsilon.
+    """Return the first explanation of these leaves: one before two, factors before reruns.
 
     A factor for each leaf or step that has no name comes last.
     """
@@ -103,19 +106,21 @@ def _first_that_fits(case: Case, leaves: Sequence[int], tried: _Tried) -> Findin
     apart = norm([x - y for x, y in zip(pick(case.of_a), pick(case.of_b), strict=True)])
     allowed, rates = _norm_of_rounding(case, leaves), _rates(case)
 
-    def fit(a: Updates, b: Updates, some: Sequence[int] = leaves) -> Scaling | None:
-        return scaling(pick(a, some), pick(b, some), pick(params, some), apart, allowed, rates)
+    def fit(a: Updates, b: Updates, some: Sequence[int] = leaves, pairs=False) -> Scaling | None:
+        sides = pick(a, some), pick(b, some), pick(params, some)
+        return scaling(*sides, apart, allowed, rates, pairs)
 
     factors = []
     matrices = _with_equal_matrices(case, leaves)  # a factor of a shape may be 1 for some of them
     for way, some in itertools.product((case, case.swapped()), (matrices, leaves)):
-        plain = fit(way.of_a, way.of_b, some)
+        plain = fit(way.of_a, way.of_b, some, pairs=True)
         if plain is not None:
             says = f"the updates of {way.b.name}, beside those of {way.a.name}, {plain.says}"
             factors.append(Finding(plain.kind, says, plain.left, names))
-    named = [found for found in factors if found.kind not in NAMELESS]
+    named = sorted((one for one in factors if one.kind not in NAMELESS), key=_how_many)
     if named:
         return named[0]
+    closest: list[tuple[float, Case, Rerun]] = []
     for way in (case, case.swapped()):
         for one in reruns(way.a, way.b, way.ground, way.of_b):
             made = tried.updates((way.a.name, one.says), one.make)
@@ -123,11 +128,40 @@ def _first_that_fits(case: Case, leaves: Sequence[int], tried: _Tried) -> Findin
                 continue
             found = fit(made, way.of_b)
             if found is not None and found.kind not in NAMELESS:
-                rest = "" if found.kind == "rounding" else f"; then its updates {found.says}"
-                says = f"{way.b.name} is {way.a.name} {one.says}{rest}"
-                return Finding(one.kind, says, found.left, names)
-    size = max(norm(pick(case.of_a)), norm(pick(case.of_b)))
-    return _epsilon(case, names, apart / size) or next(iter(factors), None)
+                says = f"{way.b.name} is {way.a.name} {one.says}"
+                if found.kind == "rounding":
+                    return Finding(one.kind, says, found.left, names)
+                says = f"{says}; then its updates {found.says}"
+                return Finding(f"{one.kind} and {found.kind}", says, found.left, names)
+            closest.append((beside_a_factor(pick(made), pick(way.of_b)), way, one))
+    more = _epsilon(case, leaves, fit) or _two_reruns(closest, names, tried, fit)
+    return more or next(iter(factors), None)
+
+
+def _two_reruns(
+    closest: Sequence[tuple[float, Case, Rerun]],
+    names: tuple[str, ...],
+    tried: _Tried,
+    fit: Callable,
+) -> Finding | None:
+    """Change once more the reruns that come closest, the best of each kind; no factor is left."""
+    best: dict[str, tuple[float, Case, Rerun]] = {}
+    for entry in sorted(closest, key=lambda entry: entry[0]):
+        best.setdefault(entry[2].kind, entry)
+    for _, way, one in itertools.islice(best.values(), CLOSEST):
+        for two in reruns(one.side(), way.b, way.ground, way.of_b):
+            if one.kind == two.kind:
+                continue
+            made = tried.updates((way.a.name, f"{one.says} {two.says}"), two.make)
+            found = None if made is None else fit(made, way.of_b)
+            if found is not None and found.kind == "rounding":
+                says = f"{way.b.name} is {way.a.name} {one.says}, and {two.says}"
+                return Finding(f"{one.kind} and {two.kind}", says, found.left, names)
+    return None
+
+
+def _how_many(found: Finding) -> int:
+    return found.kind.count(" and ")
 
 
 def _rates(case: Case) -> list[np.ndarray]:
@@ -153,17 +187,23 @@ def _norm_of_rounding(case: Case, leaves: Sequence[int]) -> float:
     return float(np.sqrt(sum(entries(leaf) * np.sum(case.allowed[leaf] ** 2) for leaf in leaves)))
 
 
-def _epsilon(case: Case, names: tuple[str, ...], relative: float) -> Finding | None:
+def _epsilon(case: Case, leaves: Sequence[int], fit: Callable) -> Finding | None:
+    """Return that the epsilons differ, with what differs beside large gradients as well."""
     first, second = (epsilon.epsilon(side, case.ground) for side in (case.a, case.b))
     if first is None or second is None:
         return None
-    same = first.place == second.place and np.isclose(first.value, second.value, rtol=1e-3)
-    if same:
+    if first.place == second.place and np.isclose(first.value, second.value, rtol=1e-3):
         return None
-    left = epsilon.left_beside_large_gradients(case.a, case.b, case.ground) / relative
-    if left > EXPLAINED:
+    large = epsilon.large_gradients(case.ground)
+    beside = fit(case.a.updates(large), case.b.updates(large), pairs=False)
+    if beside is None or beside.kind in NAMELESS:
         return None
-    return Finding("epsilon", f"the epsilon: {epsilon.says(first, second)}", left, names)
+    names = tuple(case.paths[leaf] for leaf in leaves)
+    says = f"the epsilon: {epsilon.says(first, second)}"
+    if beside.kind == "rounding":
+        return Finding("epsilon", says, beside.left, names)
+    says += f"; and the updates of {case.b.name}, beside those of {case.a.name}, {beside.says}"
+    return Finding(f"epsilon and {beside.kind}", says, beside.left, names)
 
 
 def _routed(case: Case, leaf: int) -> Finding | None:

@@ -1,5 +1,6 @@
 """One optimizer run again, changed in one respect: what the other may be."""
 
+import functools
 import inspect
 import itertools
 import typing
@@ -26,31 +27,82 @@ class Rerun(NamedTuple):
         kind: What sort of change it is.
         says: In words, after "is the other one".
         make: Returns its updates.
+        side: Returns it as an optimizer, which may be changed once more.
     """
 
     kind: str
     says: str
     make: Callable[[], Updates]
+    side: Callable[[], Side]
+
+
+class Changed:
+    """A side that sees something else, and whose updates are changed."""
+
+    def __init__(
+        self,
+        inner: Side,
+        before: Callable[[Ground], Ground] = lambda ground: ground,
+        after: Callable[[Updates], Updates] = lambda updates: updates,
+    ):
+        self.inner, self._before, self._after = inner, before, after
+        self.name, self.subtracts, self.arguments = inner.name, inner.subtracts, inner.arguments
+
+    def updates(self, ground: Ground) -> Updates:
+        """As `Side.updates`."""
+        return self._after(self.inner.updates(self._before(ground)))
+
+    def on(self, inner: Side) -> "Changed":
+        """Return the same change of another side."""
+        return Changed(inner, self._before, self._after)
 
 
 def reruns(side: Side, other: Side, ground: Ground, of_other: Updates) -> Iterator[Rerun]:
     """Return the changes to `side` that may make it `other`, cheap ones first."""
+    for kind, says, changed in _changes(side, other, ground, of_other):
+        yield Rerun(kind, says, functools.partial(changed.updates, ground), lambda c=changed: c)
+    yield from itertools.islice(_other_arguments(side, other, ground), MOST_VARIANTS)
+
+
+def _changes(
+    side: Side, other: Side, ground: Ground, of_other: Updates
+) -> Iterator[tuple[str, str, Changed]]:
     for beta in _values(side, other, lambda name, x: 0 < x < 1, BETAS):
         says = f"with Nesterov's look-ahead of beta = {beta:g}"
-        looking = ground._replace(grads=_each(lambda g, b=beta: _look_ahead(g, b), ground.grads))
-        yield Rerun("look-ahead", says, lambda looking=looking: side.updates(looking))
-    yield Rerun("transpose", "with fan-in and fan-out exchanged", lambda: _swapped(side, ground))
+        look = lambda g, b=beta: _look_ahead(g, b)
+        looking = lambda ground, f=look: ground._replace(grads=jax.tree.map(f, ground.grads))
+        yield "look-ahead", says, Changed(side, looking)
+    swap = lambda x: x.swapaxes(-1, -2) if x.ndim > 2 else x
+    swapped = Changed(
+        side,
+        lambda ground: Ground(*(jax.tree.map(swap, tree) for tree in ground)),
+        lambda updates: [swap(x) for x in updates],
+    )
+    yield "transpose", "with fan-in and fan-out exchanged", swapped
     for decay in _values(side, other, lambda name, x: "decay" in name and x > 0, DECAYS):
         says = f"with a decay of {decay:g} that is added to the gradient"
-        added = lambda g, p, d=decay: g + d * p
-        coupled = ground._replace(grads=jax.tree.map(added, ground.grads, ground.params))
-        yield Rerun("coupled decay", says, lambda coupled=coupled: side.updates(coupled))
+        add = lambda g, p, d=decay: g + d * p
+        added = lambda ground, f=add: ground._replace(
+            grads=jax.tree.map(f, ground.grads, ground.params)
+        )
+        yield "coupled decay", says, Changed(side, added)
     yield from _clipped(side, ground, of_other)
-    if isinstance(side, JaxSide):
-        for name, value in itertools.islice(_variants(side, other), MOST_VARIANTS):
-            says = f"with {name}={value!r}"
-            make = lambda name=name, value=value: side.updates_with(name, value, ground)
-            yield Rerun(f"argument {name}", says, make)
+
+
+def _other_arguments(side: Side, other: Side, ground: Ground) -> Iterator[Rerun]:
+    if isinstance(side, Changed):
+        for one in _other_arguments(side.inner, other, ground):
+            changed = lambda one=one: side.on(one.side())
+            make = lambda changed=changed: changed().updates(ground)
+            yield Rerun(one.kind, one.says, make, changed)
+    elif isinstance(side, JaxSide):
+        for name, value in _variants(side, other):
+            yield Rerun(
+                f"argument {name}",
+                f"with {name}={value!r}",
+                lambda name=name, value=value: side.updates_with(name, value, ground),
+                lambda name=name, value=value: side.built_with(name, value),
+            )
 
 
 def _look_ahead(grads: np.ndarray, beta: float) -> np.ndarray:
@@ -62,33 +114,26 @@ def _look_ahead(grads: np.ndarray, beta: float) -> np.ndarray:
     return (1 + beta) * grads - beta * before
 
 
-def _swapped(side: Side, ground: Ground) -> Updates:
-    swap = lambda x: x.swapaxes(-1, -2) if x.ndim > 2 else x
-    return [swap(x) for x in side.updates(Ground(*(_each(swap, tree) for tree in ground)))]
-
-
-def _clipped(side: Side, ground: Ground, of_other: Updates) -> Iterator[Rerun]:
+def _clipped(side: Side, ground: Ground, of_other: Updates) -> Iterator[tuple[str, str, Changed]]:
     """Return what `side` is where its gradients are too small to be clipped, and clipped behind."""
     tiny = 1e-9
-    shrunk = ground._replace(grads=_each(lambda g: tiny * g, ground.grads))
+    shrink = lambda ground: ground._replace(grads=jax.tree.map(lambda g: tiny * g, ground.grads))
+    grown = lambda updates: [x / tiny for x in updates]  # of what is linear in the gradient
 
-    def free() -> Updates:  # of what is linear in the gradient
-        return [x / tiny for x in side.updates(shrunk)]
-
-    def by_norm() -> Updates:
+    def by_norm(updates: Updates) -> Updates:
         norms = lambda run: np.array([norm([x[t] for x in run]) for t in range(ground.steps)])
-        made = free()
+        made = grown(updates)
         factor = np.minimum(1, norms(of_other).max() / np.maximum(norms(made), 1e-300))
         return [x * factor.reshape(-1, *[1] * (x.ndim - 1)) for x in made]
 
-    def by_value() -> Updates:
+    def by_value(updates: Updates) -> Updates:
         limit = max(float(np.abs(x).max()) for x in of_other)
-        return [np.clip(x, -limit, limit) for x in free()]
+        return [np.clip(x, -limit, limit) for x in grown(updates)]
 
-    yield Rerun("clipping", "without the clipping of its gradients", free)
+    yield "clipping", "without the clipping of its gradients", Changed(side, shrink, grown)
     kind, instead = "clipping order", "clipped, and not the gradient"
-    yield Rerun(kind, f"with the norm of the update {instead}", by_norm)
-    yield Rerun(kind, f"with each entry of the update {instead}", by_value)
+    yield kind, f"with the norm of the update {instead}", Changed(side, shrink, by_norm)
+    yield kind, f"with each entry of the update {instead}", Changed(side, shrink, by_value)
 
 
 def _variants(side: JaxSide, other: Side) -> Iterator[tuple[str, Any]]:
@@ -134,7 +179,3 @@ def _values(
 
 def _hashable(values: Iterable[Any]) -> list[Any]:
     return [x for x in values if isinstance(x, bool | int | float | str)]
-
-
-def _each(f: Callable[[np.ndarray], np.ndarray], tree: Any) -> Any:
-    return jax.tree.map(f, tree)

@@ -1,7 +1,8 @@
 """How one trajectory is made of another by factors, and what the factors are called."""
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -54,8 +55,9 @@ def scaling(
     apart: float,
     allowed: float,
     schedules: Sequence[np.ndarray] = (),
+    pairs: bool = True,
 ) -> Scaling | None:
-    """Return the simplest factor that makes `b` of `a`; None where there is none.
+    """Return the simplest factor, or factor and decay, that makes `b` of `a`; None if none does.
 
     Args:
         a: Some leaves of one trajectory.
@@ -65,35 +67,92 @@ def scaling(
         allowed: What rounding may leave of it. Where it is much, the best factor is taken.
         schedules: Learning rates that may be in use, from the step before the first to the one
             after the last.
+        pairs: Whether a factor may come together with a decay.
     """
-
-    def left(made: Updates) -> float:
-        return norm([x - y for x, y in zip(made, b, strict=True)]) / apart
-
     if not np.isfinite(apart) or not all(np.isfinite(x).all() for x in (*a, *b)):
         return None
-    found = [Scaling("rounding", "differ by hardly more than rounding", left(a))]
+    decay = _fit(params, [y - x for x, y in zip(a, b, strict=True)])
+    decayed = [x + decay * p for x, p in zip(a, params, strict=True)]
+    rest = allowed / apart
+    single = _simplest(
+        [
+            Scaling("rounding", "differ by hardly more than rounding", _left(a, b, apart)),
+            *_factors(a, b, apart, allowed, schedules),
+            Scaling("decoupled decay", _decays(decay), _left(decayed, b, apart)),
+        ],
+        rest,
+    )
+    if not pairs or (single is not None and single.kind not in NAMELESS):
+        return single
+    both = []
+    for decay in _decays_beside_factors(a, b, params):
+        left = [y - decay * p for y, p in zip(b, params, strict=True)]
+        both += [
+            Scaling(f"{kind} and decoupled decay", f"{says}, and {_decays(decay)}", rest_of_it)
+            for kind, says, rest_of_it in _factors(a, left, apart, allowed, schedules)
+            if kind not in NAMELESS
+        ]
+    return _simplest(both, rest) or single
+
+
+def beside_a_factor(a: Updates, b: Updates) -> float:
+    """Return the part of `b` that is not along `a`: 0 if they are proportional."""
+    factor = _fit(a, b)
+    return norm([y - factor * x for x, y in zip(a, b, strict=True)]) / max(norm(b), 1e-300)
+
+
+def _simplest(found: Sequence[Scaling], rest: float) -> Scaling | None:
+    """Return the first that fits as well as any; None where none fits."""
+    best = min((one.left for one in found), default=np.inf)
+    if best > min(EXPLAINED + rest, UNCLEAR):
+        return None
+    return next(one for one in found if one.left <= max(EXPLAINED, 2 * best))
+
+
+def _factors(
+    a: Updates, b: Updates, apart: float, allowed: float, schedules: Sequence[np.ndarray]
+) -> list[Scaling]:
+    """Return one number for all, one for each leaf, and one for each step."""
     constant = _fit(a, b)
-    found.append(Scaling(*_constant(constant), left([constant * x for x in a])))
+    found = [Scaling(*_constant(constant), _left([constant * x for x in a], b, apart))]
     each = [_fit([x], [y]) for x, y in zip(a, b, strict=True)]
     shape = _shape_factor(each, [x.shape[1:] for x in a], min(1e-4 + allowed / apart, 0.02))
     if len(a) > 1:
         told = shape or ", ".join(f"{c:.4g}" for c in each) + " (leaf by leaf)"
         made = [c * x for c, x in zip(each, a, strict=True)]
         kind = "shape factor" if shape else "factor by leaf"
-        found.append(Scaling(kind, f"are {told} times as large", left(made)))
+        found.append(Scaling(kind, f"are {told} times as large", _left(made, b, apart)))
     steps = [_fit([x[t] for x in a], [y[t] for y in b]) for t in range(len(a[0]))]
     by_step = [np.stack([c * x for c, x in zip(steps, leaf, strict=True)]) for leaf in a]
-    found.append(Scaling(*_by_step(steps, schedules), left(by_step)))
-    decay = _fit(params, [y - x for x, y in zip(a, b, strict=True)])
-    decayed = [x + decay * p for x, p in zip(a, params, strict=True)]
+    found.append(Scaling(*_by_step(steps, schedules), _left(by_step, b, apart)))
+    return found
+
+
+def _decays_beside_factors(a: Updates, b: Updates, params: Updates) -> list[float]:
+    """Return the decay of weights that fits best beside one factor, one a leaf, and one a step.
+
+    A factor takes from both sides what is along the updates; the decay is fitted to what is left.
+    """
+    by_leaf = list(zip(a, b, params, strict=True))
+    by_step = [
+        tuple(np.concatenate([x[t].ravel() for x in run]) for run in (a, b, params))
+        for t in range(len(a[0]))
+    ]
+    whole = tuple(np.concatenate([x.ravel() for x in run]) for run in (a, b, params))
+    decays = []
+    for groups in ([whole], by_leaf, by_step):
+        across = [(p - _fit([x], [p]) * x, y - _fit([x], [y]) * x) for x, y, p in groups]
+        decays.append(_fit([p for p, _ in across], [y for _, y in across]))
+    return decays
+
+
+def _left(made: Updates, b: Updates, apart: float) -> float:
+    return norm([x - y for x, y in zip(made, b, strict=True)]) / apart
+
+
+def _decays(decay: float) -> str:
     more = "more" if decay < 0 else "less"
-    says = f"decay the weights by {abs(decay):.4g} of themselves {more}, apart from the gradient"
-    found.append(Scaling("decoupled decay", says, left(decayed)))
-    best = min(one.left for one in found)
-    if best > min(EXPLAINED + allowed / apart, UNCLEAR):
-        return None
-    return next(one for one in found if one.left <= max(EXPLAINED, 2 * best))
+    return f"decay the weights by {abs(decay):.4g} of themselves {more}, apart from the gradient"
 
 
 def norm(arrays: Sequence[np.ndarray]) -> float:
@@ -156,18 +215,36 @@ def _by_step(factors: Sequence[float], schedules: Sequence[np.ndarray]) -> tuple
         ):
             if np.allclose(seen[moves] * theirs, ours, rtol=1e-4):
                 return "schedule", says
-    for b in BETAS:
-        for power, root in ((1.0, ""), (0.5, "the root of ")):
-            correction = (1 - b**t) ** power
-            if like(correction):
-                return "bias correction", f"are {root}1 - {b}^t times as large: not debiased"
-            if like(1 / correction):
-                return "bias correction", f"are larger by {root}1 / (1 - {b}^t): debiased"
-    for b1 in BETAS:
-        for b2 in BETAS:
-            both = np.sqrt(1 - b2**t) / (1 - b1**t)
-            if like(both) or like(1 / both):
-                which = "debiased" if like(both) else "not debiased"
-                return "bias correction", f"are {which}, with b1 = {b1} and b2 = {b2}"
+    for correction, says, inverse in _corrections(t):
+        for made, told in ((correction, says), (1 / correction, inverse)):
+            if like(made):
+                return "bias correction", told
+    for correction, says, inverse in _corrections(t):
+        for made, told in ((correction, says), (1 / correction, inverse)):
+            factor = float(np.median(seen / made))
+            if np.allclose(seen, factor * made, rtol=3e-4) and not _is_a_power(made, t):
+                return "bias correction and constant factor", f"{told}, and then {factor:.4g} times"
     told = ", ".join(f"{x:.4g}" for x in seen[:4])
     return "factor by step", f"are {told} ... times as large in steps 1, 2, 3, 4 ..."
+
+
+def _corrections(t: np.ndarray) -> Iterator[tuple[np.ndarray, str, str]]:
+    """Return factors of debiasing, and what they and their inverses are called."""
+    for beta in BETAS:
+        for power, root in ((1.0, ""), (0.5, "the root of ")):
+            without = f"are {root}1 - {beta}^t times as large: not debiased"
+            yield (
+                (1 - beta**t) ** power,
+                without,
+                f"are larger by {root}1 / (1 - {beta}^t): debiased",
+            )
+    for b1, b2 in itertools.product(BETAS, BETAS):
+        both = f"with b1 = {b1} and b2 = {b2}"
+        made = np.sqrt(1 - b2**t) / (1 - b1**t)
+        yield made, f"are debiased, {both}", f"are not debiased, {both}"
+
+
+def _is_a_power(made: np.ndarray, t: np.ndarray) -> bool:
+    """Whether it is a power of the step as well, such as the line of a warm-up."""
+    slope, start = np.polyfit(np.log(t), np.log(made), 1)
+    return np.allclose(made, np.exp(start) * t**slope, rtol=1e-3)

@@ -70,7 +70,12 @@ class JaxSide:
                 return _arrays(self._with_number(name)(value, ground))
             except (TypeError, ValueError, jax.errors.JAXTypeError):
                 self._untraceable.add(name)
-        return JaxSide(self.subject, **{**self._overrides, name: value}).updates(ground)
+        return self.built_with(name, value).updates(ground)
+
+    @functools.lru_cache(maxsize=None, typed=True)  # noqa: B019  (as below: its program is kept)
+    def built_with(self, name: str, value: Any) -> "JaxSide":
+        """Return the same optimizer, built with another argument."""
+        return JaxSide(self.subject, **{**self._overrides, name: value})
 
     def updates(self, ground: Ground) -> Updates:
         """As `Side.updates`."""
