@@ -21,7 +21,7 @@ NOTHING = 1e-4  # of what another entry has
 
 def inside(one: Told, place: str) -> str:
     """Each reading of each entry, and the difference of the first two entries; or nothing."""
-    runs = _runs(one)
+    runs = shown_runs(one)
     found = read_readings(one.path, runs)
     names = [entry.name for entry in one.race.entries]
     parts, flat, named = [], [], {}
@@ -70,7 +70,7 @@ def _taken(one: Told, runs: Mapping[str, tuple[int, int]]) -> str:
     )
 
 
-def _runs(one: Told) -> dict[str, tuple[int, int]]:
+def shown_runs(one: Told) -> dict[str, tuple[int, int]]:
     """The run that is shown of each entry: its first reported one, else its best in tuning."""
     runs = {}
     for entry in one.race.entries:
