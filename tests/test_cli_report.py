@@ -1,5 +1,6 @@
 """`gradsmith report`: pages and figures from folders, and how it refuses."""
 
+import json
 import struct
 import sys
 import webbrowser
@@ -95,3 +96,21 @@ def test_figures_come_as_svg_pdf_and_png_and_tables_as_latex_and_markdown(report
     assert markdown.splitlines()[4:] == [f"| {' | '.join(line)} |" for line in lines]
     latex = (tmp_path / "figures" / "made.tex").read_text()
     assert all(line[2].replace("±", r"$\pm$") in latex for line in lines)
+
+
+@pytest.mark.slow
+def test_what_was_read_inside_comes_as_maps(report, tmp_path):
+    one = told(tmp_path / "made")
+    chosen = {record.entry: record.trial for record in one.records if record.seed == 0}
+    with (tmp_path / "made" / "readings-9.jsonl").open("w") as file:
+        for entry, trial in chosen.items():
+            for step in (2, 17):
+                values = {"up/update_ratio": -step / 10, "down/update_ratio": None, "up/zero": 0.0}
+                run = {"entry": entry, "trial": trial, "seed": 0, "step": step}
+                file.write(json.dumps({**run, "values": values}) + "\n")
+    assert report("made", "--figures", "figures")[0] == 0
+    maps = {path.stem for path in (tmp_path / "figures").glob("*update_ratio*.pdf")}
+    assert maps == {"made-update_ratio-a", "made-update_ratio-b"}
+    assert not list((tmp_path / "figures").glob("*zero*"))
+    drawing = (tmp_path / "figures" / "made-update_ratio-b.svg").read_text()
+    assert all(f">{text}</text>" in drawing for text in ("up", "down", "17", "update ratio"))

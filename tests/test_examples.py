@@ -1,11 +1,15 @@
 """The examples run, and what they claim holds."""
 
+import functools
 import importlib.util
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+
+import gradsmith as gs
+from gradsmith.race import Display, Protocol, Race, entry, run_race, write_report
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -57,3 +61,22 @@ def test_the_example_trains_with_each(custom, capsys):
     for line in lines:
         first, last = map(float, line.split("loss")[1].split("->"))
         assert last < 0.5 * first, line
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("right", "wrong", "rate", "groups", "sentence"),
+    [
+        ("muon", "small_layer", 0.02, ["sizes"], "small_layer: second is far from the other"),
+        ("muon", "hot_head", 0.02, ["sizes"], "hot_head: head is far from the other layers"),
+        ("soap", "frozen_basis", 0.003, ["bases"], "frozen_basis: nearly 0 in all layers"),
+        ("patient", "patient_in_16_bits", 0.002, ["shares"], "patient: nearly 0 in all layers"),
+    ],
+)
+def test_a_fault_is_named_in_the_report(right, wrong, rate, groups, sentence, tmp_path):
+    stories = load("stories")
+    entries = tuple(entry(name, getattr(stories, name)) for name in (right, wrong))
+    race = Race(stories.make_task(), entries, (rate,), Protocol(seeds=1))
+    watch = functools.partial(gs.watch, readings=groups)
+    run_race(race, tmp_path, Display(), watch=watch)
+    assert f"<li>{sentence}" in write_report(tmp_path).read_text()

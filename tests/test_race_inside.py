@@ -1,8 +1,11 @@
 """Heat maps come from the file of readings alone, and say where a layer is odd."""
 
 import json
+import re
+import struct
 import zlib
 
+import numpy as np
 import pytest
 from race_folders import made, write
 
@@ -86,13 +89,52 @@ def test_no_readings_no_section(tmp_path):
 
 
 def test_an_image_holds_its_pixels():
-    rows = [[bytes([1, 2, 3, 255]), bytes(4)], [bytes([7] * 4), bytes([9] * 4)]]
-    content = png(rows)
-    assert content[16:24] == (2).to_bytes(4, "big") * 2
-    start = content.index(b"IDAT") + 4
-    length = int.from_bytes(content[start - 8 : start - 4], "big")
-    pixels = zlib.decompress(content[start : start + length])
-    assert pixels == b"".join(b"\0" + b"".join(row) for row in rows)
+    rows, palette = [[2, 0, 1], [1, 1, 2]], [b"abc", b"def"]
+    content, parts = png(rows, palette), {}
+    assert content[16:24] == struct.pack(">II", 3, 2)
+    at = 8
+    while at < len(content):
+        (length,) = struct.unpack(">I", content[at : at + 4])
+        name, data = content[at + 4 : at + 8], content[at + 8 : at + 8 + length]
+        (sum_,) = struct.unpack(">I", content[at + 8 + length : at + 12 + length])
+        assert sum_ == zlib.crc32(name + data)
+        parts[name], at = data, at + 12 + length
+    assert parts[b"PLTE"] == bytes(3) + b"abcdef"
+    assert parts[b"tRNS"] == b"\0"  # the first colour is not seen
+    lines = np.frombuffer(zlib.decompress(parts[b"IDAT"]), np.uint8).reshape(2, 4)
+    assert lines[:, 0].tolist() == [1, 1]
+    assert np.cumsum(lines[:, 1:], axis=1, dtype=np.uint8).tolist() == rows
+
+
+def test_what_is_told_twice_or_never_changes_has_no_map(tmp_path):
+    asked, records = made(("a",), seeds=1)
+    folder = write(tmp_path / "race", asked, records)
+    chosen = next(one.trial for one in records if one.seed == 0)
+    values = {"w/update_norm": 2.0, "w/update_rms": 1.0, "w/zero": 0.0, "v/zero": 0.0}
+    lines = [
+        line("a", chosen, 0, 1, **values),
+        line("a", chosen, 0, 2, **{"w/update_rms": 3.0, "w/update_norm": 6.0}),
+    ]
+    (folder / "readings.jsonl").write_text("".join(lines))
+    page = write_report(folder).read_text()
+    assert "update rms" in page
+    assert "update norm" not in page
+    assert "The same at all times in all layers: zero 0." in page
+
+
+def test_a_reading_that_an_entry_has_nothing_of_stands_before_the_others(tmp_path):
+    asked, records = made(("a", "b"), seeds=1)
+    folder = write(tmp_path / "race", asked, records)
+    with (folder / "readings.jsonl").open("w") as file:
+        for one in (one for one in records if one.seed == 0):
+            for step in (1, 2):
+                turned = {"w/turned_in": (one.entry == "a") * 0.125 * step}
+                values = {"w/cosine": 0.5 * step, "w/update_ratio": -3.0 * step, **turned}
+                file.write(line(one.entry, one.trial, 0, step, **values))
+    page = write_report(folder).read_text()
+    captions = re.findall('class="inside">.*?<figcaption>(.*?)</figcaption>', page)
+    assert captions == ["update ratio", "turned in", "cosine"]
+    assert "<li>b: nearly 0 in all layers, where others have up to 0.2500</li>" in page
 
 
 def test_nothing_finite_is_nothing_to_draw(tmp_path):

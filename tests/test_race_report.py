@@ -6,6 +6,7 @@ import re
 import shutil
 import xml.etree.ElementTree as ElementTree
 
+import numpy as np
 import pytest
 from race_folders import made, write
 from race_helpers import parabola, record
@@ -177,9 +178,34 @@ def test_several_folders_stand_side_by_side(folder, tmp_path):
     assert len(names) == len(set(names))
 
 
+def readings(one, number):
+    """What `watch` reads of 30 matrices and 30 vectors: steady, with noise."""
+    rng, lines = np.random.default_rng(number), []
+    of_all = [f"reading_{number}" for number in range(11)]
+    of_matrices = ["update_spectrum", "momentum_spectrum", *(f"rank_{n}" for n in range(4))]
+    names = [
+        f"blocks/{n}/attention/{'bias' if n % 2 else 'kernel'}/{reading}"
+        for n in range(60)
+        for reading in of_all + (of_matrices if n % 2 == 0 else [])
+    ]
+    start = rng.normal(size=len(names))
+    for step in range(2, 300, 15):
+        now = start + 0.05 * step / 15 + 0.1 * rng.normal(size=len(names))
+        values = {
+            name: [x - n / 10 for n in range(8)] if "spectrum" in name else x
+            for name, x in zip(names, now.round(5).tolist(), strict=True)
+        }
+        run = {"entry": one.entry, "trial": one.trial, "seed": 0, "step": step}
+        lines.append(json.dumps({**run, "values": values}) + "\n")
+    return "".join(lines)
+
+
 def test_six_entries_at_five_seeds_fit_in_400_kilobytes(tmp_path):
     names = ("adamw", "muon", "soap", "shampoo", "normuon", "mars_muon")
-    folder = write(tmp_path / "six", *made(names, seeds=5))
+    race, records = made(names, seeds=5)
+    folder = write(tmp_path / "six", race, records)
+    for number, one in enumerate(one for one in records if one.seed == 0):
+        (folder / f"readings-{number}.jsonl").write_text(readings(one, number))
     assert len(page([told(folder)]).encode()) < 400_000
 
 

@@ -3,6 +3,7 @@
 Needs Debian's `chromium`; axe-core comes with axe-playwright-python.
 """
 
+import json
 import re
 import shutil
 
@@ -24,13 +25,22 @@ pytestmark = [
 ]
 
 NAMES = ("adamw", "muon", "a_file_with_a_long_name.py:and_a_longer_optimizer")
+READINGS = ("update_ratio", "effective_rate", "cosine_before")
 
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
     space = {"learning_rate": [0.002, 0.02, 0.2], "momentum": [0.9, 0.95]}
     asked, records = made(NAMES, space=space, diverged=[("adamw", 0.2)])
-    return write_report(write(tmp_path_factory.mktemp("made"), asked, records)).as_uri()
+    folder = write(tmp_path_factory.mktemp("made"), asked, records)
+    with (folder / "readings-0.jsonl").open("w") as file:
+        for one in (one for one in records if one.seed == 0):
+            for step in (2, 17, 32):
+                layers = (f"blocks/{n}/kernel/{name}" for n in range(4) for name in READINGS)
+                values = {layer: len(layer) * step / 7 for layer in layers}
+                run = {"entry": one.entry, "trial": one.trial, "seed": 0, "step": step}
+                file.write(json.dumps({**run, "values": values}) + "\n")
+    return write_report(folder).as_uri()
 
 
 @pytest.fixture(scope="module")

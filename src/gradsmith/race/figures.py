@@ -1,12 +1,15 @@
 """The figures of a race for papers, by matplotlib: SVG, PDF and PNG, with text as text."""
 
 import io
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from .folder import replace_bytes
+from .page.inside import FIRST, Layers, shown_runs
 from .page.words import name_of
+from .readings import read_readings
 from .rows import rows
 from .series import (
     Cost,
@@ -51,7 +54,8 @@ def write_figures(folder: Path, out: Path) -> list[Path]:
         for name, draw in _drawings(one):
             figure = Figure(figsize=SIZE, layout="constrained")
             draw(figure.subplots())
-            figure.legend(loc="outside lower center", ncols=3, fontsize="small", handlelength=4)
+            if figure.axes[0].get_legend_handles_labels()[0]:
+                figure.legend(loc="outside lower center", ncols=3, fontsize="small", handlelength=4)
             for kind in FORMATS:
                 image = io.BytesIO()
                 figure.savefig(image, format=kind, dpi=200, metadata=UNDATED[kind])
@@ -73,6 +77,18 @@ def _drawings(one: Told) -> Iterator[tuple[str, Callable]]:
     for tried in sensitivities(one.race, one.records):
         yield tried.setting, lambda axes, tried=tried: _sensitivity(axes, tried, names)
     yield "cost", lambda axes: _costs(axes, costs(one.race, one.records), names)
+    found = read_readings(one.path, shown_runs(one))
+    for reading in (name for name in FIRST if name in found):
+        values = [
+            v for own in found[reading].values() for x in own.values() for v in finite(x.value)
+        ]
+        ends = (min(values), max(values)) if values else (0.0, 1.0)
+        for name, own in found[reading].items():
+            title = re.sub(r"\W+", "-", f"{reading}-{name}")
+            yield (
+                title,
+                lambda axes, own=own, reading=reading, ends=ends: _map(axes, own, reading, ends),
+            )
 
 
 def _curves(axes, shown: Curves, names: Sequence[str]) -> None:
@@ -149,6 +165,20 @@ def _costs(axes, shown: Sequence[Cost], names: Sequence[str]) -> None:
     axes.set_yticks(places, [names[cost.entry] for cost in shown])
     axes.invert_yaxis()
     _name(axes, "milliseconds of a step", "")
+
+
+def _map(axes, layers: Layers, reading: str, ends: tuple[float, float]) -> None:
+    at = sorted({step for own in layers.values() for step in own.at})
+    rows = [
+        _numbers([dict(zip(own.at, own.value, strict=True)).get(step) for step in at])
+        for own in layers.values()
+    ]
+    low, high = ends
+    image = axes.imshow(rows, aspect="auto", interpolation="nearest", vmin=low, vmax=high)
+    axes.figure.colorbar(image, label=reading.replace("_", " "))
+    axes.set_yticks(range(len(layers)), list(layers), fontsize=min(8.0, 200 / len(layers)))
+    axes.set_xticks([0, len(at) - 1], [f"{at[0]}", f"{at[-1]}"])
+    axes.set_xlabel("step")
 
 
 def _numbers(values: Sequence[float | None]) -> list[float]:

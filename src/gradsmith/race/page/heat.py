@@ -2,6 +2,7 @@
 
 import base64
 import html
+import itertools
 import math
 import struct
 import zlib
@@ -16,6 +17,7 @@ from .svg import tick_text
 SEQUENCE = ("440154", "414487", "2a788e", "22a884", "7ad151", "fde725")
 DIVERGING = ("2166ac", "67a9cf", "d1e5f0", "f7f7f7", "fddbc7", "ef8a62", "b2182b")
 
+COLOURS = 24  # of a map: as many as an eye tells apart, and few bytes
 WIDTH, NAMES, GAP, ROW, HEAD = 840, 176, 12, 15, 40
 
 
@@ -29,7 +31,9 @@ class Map(NamedTuple):
     colours: Sequence[str]
 
 
-def heat_maps(name: str, maps: Sequence[Map], axis: str, title: str, words: str) -> str:
+def heat_maps(
+    name: str, maps: Sequence[Map], axis: str, title: str, words: str, named: dict[str, str]
+) -> str:
     """Maps side by side, a layer a row in all of them.
 
     Args:
@@ -38,25 +42,22 @@ def heat_maps(name: str, maps: Sequence[Map], axis: str, title: str, words: str)
         axis: What runs from left to right.
         title: Of the figure, for who cannot see it.
         words: What it shows, with its numbers.
+        named: Where in the page the names of the same layers stand already; grows.
     """
     layers = list(dict.fromkeys(layer for one in maps for layer in one.layers))
     wide = (WIDTH - NAMES) / len(maps) - GAP
     below = HEAD + ROW * len(layers)
-    body = [
-        f'<text x="{NAMES - GAP}" y="{HEAD + ROW * n + 11}" text-anchor="end">'
-        f"{_end(layer, 26)}</text>"
-        for n, layer in enumerate(layers)
-    ]
+    body = [_names(name, layers, named)]
     for number, one in enumerate(maps):
         left = NAMES + number * (wide + GAP)
         at = sorted({at for own in one.layers.values() for at in own.at})
-        bar = [[colour(n / 63, one.colours) for n in range(64)]]
+        bar = [list(range(1, COLOURS + 1))]
         low, high = map(_briefly, one.ends)
         body += [
             f'<text x="{left:.1f}" y="12">{_start(one.name, int(wide / 6.5))}</text>',
-            _image(bar, left, 17, wide, 6),
+            _image(bar, one.colours, left, 17, wide, 6),
             _ends(left, wide, 35, low, high),
-            _image(_pixels(one, layers, at), left, HEAD, wide, below - HEAD),
+            _image(_pixels(one, layers, at), one.colours, left, HEAD, wide, below - HEAD),
             _ends(left, wide, below + 14, f"{axis} {at[0]}", str(at[-1])),
         ]
     return (
@@ -66,6 +67,19 @@ def heat_maps(name: str, maps: Sequence[Map], axis: str, title: str, words: str)
         f'{html.escape(title)}</title><desc id="{name}-words">{html.escape(words)}</desc>'
         f"{''.join(body)}</svg></div>"
     )
+
+
+def _names(name: str, layers: Sequence[str], named: dict[str, str]) -> str:
+    """The names of the rows, once in a page."""
+    text = "".join(
+        f'<text x="{NAMES - GAP}" y="{HEAD + ROW * n + 11}" text-anchor="end">'
+        f"{_end(layer, 26)}</text>"
+        for n, layer in enumerate(layers)
+    )
+    if text in named:
+        return f'<use href="#{named[text]}"/>'
+    named[text] = f"{name}-layers"
+    return f'<g class="layers" id="{named[text]}">{text}</g>'
 
 
 def _ends(left: float, wide: float, y: int, first: str, last: str) -> str:
@@ -80,7 +94,7 @@ def _briefly(number: float) -> str:
     return tick_text(float(f"{number:.2g}")) if not small else f"{number:.1e}".replace("e-0", "e-")
 
 
-def _pixels(one: Map, layers: Sequence[str], at: Sequence[int]) -> list[list[bytes]]:
+def _pixels(one: Map, layers: Sequence[str], at: Sequence[int]) -> list[list[int]]:
     place: Callable[[float], float] = _log if one.logarithmic else float
     low, high = map(place, one.ends)
     rows = []
@@ -88,7 +102,7 @@ def _pixels(one: Map, layers: Sequence[str], at: Sequence[int]) -> list[list[byt
         own = one.layers.get(layer, Reading([], []))
         values = dict(zip(own.at, own.value, strict=True))
         shares = (_share(values.get(step), place, low, high) for step in at)
-        rows.append([colour(share, one.colours) for share in shares])
+        rows.append([0 if share is None else _number(share) for share in shares])
     return rows
 
 
@@ -105,35 +119,58 @@ def _share(
     return 0.5 if low == high else (at - low) / (high - low)
 
 
-def colour(share: float | None, colours: Sequence[str]) -> bytes:
-    """Red, green, blue and opacity at a share of the way; nothing at all for None.
+def _number(share: float) -> int:
+    """The number of a colour, from 1."""
+    return 1 + round(min(1.0, max(0.0, share)) * (COLOURS - 1))
+
+
+def colour(share: float, colours: Sequence[str]) -> bytes:
+    """Red, green and blue at a share of the way.
 
     Examples:
-        >>> list(colour(0.5, ("000000", "ff0000"))), list(colour(None, SEQUENCE))
-        ([128, 0, 0, 255], [0, 0, 0, 0])
+        >>> list(colour(0.5, ("000000", "ff0000")))
+        [128, 0, 0]
     """
-    if share is None:
-        return bytes(4)
-    at = min(1.0, max(0.0, share)) * (len(colours) - 1)
+    at = share * (len(colours) - 1)
     lower = min(int(at), len(colours) - 2)
     one, other = bytes.fromhex(colours[lower]), bytes.fromhex(colours[lower + 1])
     mixed = (round(a + (at - lower) * (b - a)) for a, b in zip(one, other, strict=True))
-    return bytes([*mixed, 255])
+    return bytes(mixed)
 
 
-def _image(rows: Sequence[Sequence[bytes]], x: float, y: int, width: float, height: int) -> str:
-    content = base64.b64encode(png(rows)).decode()
+def _image(
+    rows: Sequence[Sequence[int]],
+    colours: Sequence[str],
+    x: float,
+    y: int,
+    width: float,
+    height: int,
+) -> str:
+    palette = [colour(n / (COLOURS - 1), colours) for n in range(COLOURS)]
+    content = base64.b64encode(png(rows, palette)).decode()
     return (
         f'<image x="{x:.1f}" y="{y}" width="{width:.1f}" height="{height}" '
         f'preserveAspectRatio="none" href="data:image/png;base64,{content}"/>'
     )
 
 
-def png(rows: Sequence[Sequence[bytes]]) -> bytes:
-    """An image of pixels of four bytes (PNG, https://www.w3.org/TR/png: 11.2, without filter)."""
-    head = struct.pack(">IIBBBBB", len(rows[0]), len(rows), 8, 6, 0, 0, 0)
-    pixels = zlib.compress(b"".join(b"\0" + b"".join(row) for row in rows), 9)
-    chunks = ((b"IHDR", head), (b"IDAT", pixels), (b"IEND", b""))
+def png(rows: Sequence[Sequence[int]], palette: Sequence[bytes]) -> bytes:
+    """An image whose pixels are numbers of colours, from 1, or 0 for nothing.
+
+    PNG, https://www.w3.org/TR/png: a palette (11.2.3), each number as the difference to the one on
+    its left (9.2, "Sub"), which neighbours that are alike make short.
+    """
+    head = struct.pack(">IIBBBBB", len(rows[0]), len(rows), 8, 3, 0, 0, 0)
+    lines = (bytes((b - a) % 256 for a, b in itertools.pairwise((0, *row))) for row in rows)
+    pixels = zlib.compress(b"".join(b"\1" + line for line in lines), 9)
+    colours = b"".join((bytes(3), *palette))
+    chunks = (
+        (b"IHDR", head),
+        (b"PLTE", colours),
+        (b"tRNS", b"\0"),
+        (b"IDAT", pixels),
+        (b"IEND", b""),
+    )
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
         for name, data in chunks

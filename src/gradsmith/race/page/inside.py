@@ -3,7 +3,7 @@
 import html
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 from ..protocol import best_trial
 from ..readings import SPECTRUM, Reading, read_readings
@@ -16,23 +16,45 @@ from .markup import folded, items, table
 Layers = dict[str, Reading]
 FIRST = ("update_ratio", "effective_rate")  # what tells most stands first
 FAR = 6.0  # times the median distance from the median: a layer that is told by its name
+NOTHING = 1e-4  # of what another entry has
 
 
 def inside(one: Told, place: str) -> str:
     """Each reading of each entry, and the difference of the first two entries; or nothing."""
-    runs = _runs(one)
+    runs = shown_runs(one)
     found = read_readings(one.path, runs)
     names = [entry.name for entry in one.race.entries]
-    parts = []
-    for number, reading in enumerate(sorted(found, key=lambda name: (name not in FIRST, name))):
+    parts, flat, named = [], [], {}
+    for number, reading in enumerate(sorted(found, key=lambda reading: _place(reading, found))):
         own = {name: found[reading][name] for name in names if name in found[reading]}
-        if any(finite(layer.value) for layers in own.values() for layer in layers.values()):
-            parts.append(_reading(f"{place}-inside-{number}", reading, own))
+        values = {
+            v for layers in own.values() for one in layers.values() for v in finite(one.value)
+        }
+        if len(values) == 1:
+            flat.append(f"{_title(reading)} {_digits(values.pop())}")
+        elif values and not _is_told_by_another(reading, found):
+            parts.append(_reading(f"{place}-inside-{number}", reading, own, named))
     if not parts:
         return ""
     told = ", ".join(f"{name}: {_run(*runs[name])}" for name in names if name in runs)
-    said = f"One run of each entry: {told}.{_taken(one, runs)}"
+    alike = f" The same at all times in all layers: {', '.join(flat)}." if flat else ""
+    said = f"One run of each entry: {told}.{_taken(one, runs)}{alike}"
     return f'<p class="faint">{html.escape(said)}</p>' + "".join(parts)
+
+
+def _place(reading: str, found: Mapping[str, Mapping[str, Layers]]) -> tuple[int, str]:
+    """Those that tell most stand first, and then those that an entry has nothing of."""
+    if reading in FIRST:
+        return FIRST.index(reading), ""
+    return len(FIRST) + (not nearly_zero(found[reading])), reading
+
+
+def _is_told_by_another(reading: str, found: Container[str]) -> bool:
+    """Whether it is the largest of a spectrum, or a root mean square times a constant."""
+    stem = reading.removesuffix("_spectral_norm")
+    if stem != reading:
+        return f"{stem}_{SPECTRUM}" in found
+    return reading.endswith("_norm") and f"{reading.removesuffix('_norm')}_rms" in found
 
 
 def _taken(one: Told, runs: Mapping[str, tuple[int, int]]) -> str:
@@ -48,7 +70,7 @@ def _taken(one: Told, runs: Mapping[str, tuple[int, int]]) -> str:
     )
 
 
-def _runs(one: Told) -> dict[str, tuple[int, int]]:
+def shown_runs(one: Told) -> dict[str, tuple[int, int]]:
     """The run that is shown of each entry: its first reported one, else its best in tuning."""
     runs = {}
     for entry in one.race.entries:
@@ -66,13 +88,20 @@ def _run(trial: int, seed: int) -> str:
     return f"trial {trial}, " + (f"seed {seed}" if seed >= 0 else f"tuning seed {-seed}")
 
 
-def _reading(place: str, reading: str, own: dict[str, Layers]) -> str:
-    title = reading.replace("_", " ")
+def _reading(place: str, reading: str, own: dict[str, Layers], named: dict[str, str]) -> str:
+    title = _title(reading)
     values = [v for layers in own.values() for one in layers.values() for v in finite(one.value)]
     logarithmic = over_a_decade(values)
     ends = (min(values), max(values))
     maps = [Map(name, layers, ends, logarithmic, SEQUENCE) for name, layers in own.items()]
-    said = [sentence for name, layers in own.items() for sentence in odd_layers(name, layers)]
+    silent = nearly_zero(own)
+    said = [f"{name}: nearly 0 in all layers, where others have {most}" for name, most in silent]
+    said += [
+        sentence
+        for name, layers in own.items()
+        if name not in dict(silent)
+        for sentence in odd_layers(name, layers)
+    ]
     if len(own) > 1:
         (one, first), (other, second) = list(own.items())[:2]
         apart = difference(first, second, logarithmic)
@@ -91,10 +120,30 @@ def _reading(place: str, reading: str, own: dict[str, Layers]) -> str:
         f"{title}, the last {'value' if axis == 'number' else 'reading'}",
     )
     return (
-        f'<figure class="inside">{heat_maps(place, maps, axis, title, words)}'
+        f'<figure class="inside">{heat_maps(place, maps, axis, title, words, named)}'
         f"<figcaption>{html.escape(title)}</figcaption>{items(said)}"
         f"{folded(f'{title} in numbers', numbers)}</figure>"
     )
+
+
+def nearly_zero(own: Mapping[str, Layers]) -> list[tuple[str, str]]:
+    """The entries that have next to nothing of what others have, with the most that those have.
+
+    Examples:
+        >>> layers = lambda value: {"w": Reading([10, 20], [0.0, value])}
+        >>> nearly_zero({"soap": layers(0.25), "frozen": layers(6e-8)})
+        [('frozen', 'up to 0.2500')]
+    """
+    most = {
+        name: max((abs(v) for one in layers.values() for v in finite(one.value)), default=0.0)
+        for name, layers in own.items()
+    }
+    largest = max(most.values())
+    return [
+        (name, f"up to {_digits(largest)}")
+        for name, value in most.items()
+        if value < NOTHING * largest
+    ]
 
 
 def odd_layers(name: str, layers: Layers) -> list[str]:
@@ -169,6 +218,10 @@ def _range(one: Map) -> str:
         return f"{one.name}: nothing finite."
     (low, lowest), (high, highest) = min(values), max(values)
     return f"{one.name}: from {_digits(low)} in {lowest} to {_digits(high)} in {highest}."
+
+
+def _title(reading: str) -> str:
+    return reading.replace("_", " ")
 
 
 def _last(one: Reading | None) -> str:
