@@ -74,7 +74,8 @@ class Description:
         state = self.shared_state_bytes + sum(leaf.state_bytes for leaf in self.leaves)
         buckets = {bucket for leaf in self.leaves for bucket in leaf.buckets}
         return (
-            f"{len(self.leaves)} leaves, {params:,} parameters, "
+            f"{len(self.leaves)} lea{'f' if len(self.leaves) == 1 else 'ves'}, "
+            f"{params:,} parameter{'s' * (params != 1)}, "
             f"{len(buckets)} bucket{'s' * (len(buckets) != 1)}; "
             f"state {decimal(state)}, {decimal(self.shared_state_bytes)} of it in counters"
             + self._on_mesh()
