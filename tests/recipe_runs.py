@@ -33,6 +33,11 @@ def recipe(function, **arguments):
 RECIPES = {
     "muon": recipe(gs.muon),
     "normuon": recipe(gs.normuon),
+    "muoneq": recipe(gs.muoneq),
+    "adamuon": recipe(gs.adamuon),
+    "namo": recipe(gs.namo),
+    "muonh": recipe(gs.muonh),
+    "adamh": recipe(gs.adamh),
     "soap": recipe(gs.soap),
     "soap(factors='kl')": recipe(gs.soap, factors="kl", refresh_every=1),
     "shampoo": recipe(gs.shampoo),

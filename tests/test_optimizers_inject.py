@@ -24,6 +24,7 @@ NUMBERS = {
     "momentum": 0.875,
     "eps": 0.125,
     "neuron_decay": 0.75,
+    "entry_decay": 0.75,
     "gamma": 0.0625,
     "b1": 0.875,
     "b2": 0.75,
@@ -135,10 +136,14 @@ def test_what_decides_shapes_or_the_program_is_refused_with_the_remedy(name, arg
     )
 
 
+NEED_PARAMS = {"muonh", "adamh"}
+
+
 @pytest.mark.parametrize("name", RECIPES)
 @pytest.mark.parametrize("with_params", [True, False], ids=["params", "no params"])
 def test_a_recipe_may_be_injected_as_it_is(name, with_params):
-    """All defaults become arrays; where nothing decays, nobody needs the parameters."""
+    """All defaults become arrays; where nothing decays, few need the parameters."""
+    with_params = with_params or name in NEED_PARAMS
     injected = optax.inject_hyperparams(RECIPES[name], hyperparam_dtype=jnp.float32)(0.1)
     assert_the_same(run(injected, with_params=with_params), plain_run(name))
 
@@ -157,7 +162,7 @@ def test_an_injected_recipe_takes_the_memory_of_a_plain_one(name):
     assert temporaries(injected) <= 1.02 * temporaries(RECIPES[name](0.1)) + 4096
 
 
-DECAYS = ("momentum", "neuron_decay", "b1", "b2", "b3", "adam_b1", "adam_b2")
+DECAYS = ("momentum", "neuron_decay", "entry_decay", "b1", "b2", "b3", "adam_b1", "adam_b2")
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])

@@ -32,11 +32,16 @@ from .observe.update_cost import update_cost as update_cost
 from .observe.watch import WatchState as WatchState
 from .observe.watch import readings as readings
 from .observe.watch import watch as watch
+from .optimizers import adamh as adamh
+from .optimizers import adamuon as adamuon
 from .optimizers import ademamix as ademamix
 from .optimizers import asgo as asgo
 from .optimizers import mars_adamw as mars_adamw
 from .optimizers import mars_muon as mars_muon
 from .optimizers import muon as muon
+from .optimizers import muoneq as muoneq
+from .optimizers import muonh as muonh
+from .optimizers import namo as namo
 from .optimizers import normuon as normuon
 from .optimizers import shampoo as shampoo
 from .optimizers import soap as soap
@@ -52,6 +57,8 @@ from .transforms.average_weights import averaged_weights as averaged_weights
 from .transforms.blocks import per_block as per_block
 from .transforms.brake_radius import brake_radius as brake_radius
 from .transforms.brake_radius import pin_radius as pin_radius
+from .transforms.entry_rms import EntryRmsState as EntryRmsState
+from .transforms.entry_rms import scale_by_entry_rms as scale_by_entry_rms
 from .transforms.floor_update import floor_update as floor_update
 from .transforms.graft import GraftState as GraftState
 from .transforms.graft import graft as graft
@@ -60,6 +67,8 @@ from .transforms.mars import MarsState as MarsState
 from .transforms.mars import correct_by_mars as correct_by_mars
 from .transforms.momentum import MomentumState as MomentumState
 from .transforms.momentum import momentum as momentum
+from .transforms.namo import NamoState as NamoState
+from .transforms.namo import scale_by_namo as scale_by_namo
 from .transforms.neuron_rms import NeuronRmsState as NeuronRmsState
 from .transforms.neuron_rms import scale_by_neuron_rms as scale_by_neuron_rms
 from .transforms.normalize_neurons import normalize_neurons as normalize_neurons

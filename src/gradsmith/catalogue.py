@@ -22,11 +22,13 @@ from .transforms.adam import scale_by_adam
 from .transforms.ademamix import scale_by_ademamix
 from .transforms.average_weights import average_weights
 from .transforms.brake_radius import brake_radius, pin_radius
+from .transforms.entry_rms import scale_by_entry_rms
 from .transforms.floor_update import floor_update
 from .transforms.graft import graft
 from .transforms.hyperball import hyperball
 from .transforms.mars import correct_by_mars
 from .transforms.momentum import momentum
+from .transforms.namo import scale_by_namo
 from .transforms.neuron_rms import scale_by_neuron_rms
 from .transforms.normalize_neurons import normalize_neurons
 from .transforms.orthogonalize import orthogonalize, polar_factor
@@ -49,7 +51,7 @@ class Technique:
         documented: What the line is about is the first line of its docstring.
         whole: Whether it needs each matrix whole, so that a sharded one travels.
         tier: How good the evidence is: 1, replicated or in production; 2, one strong independent
-            source; 0, a part that everything is made of.
+            source; 3, that of its authors; 0, a part that everything is made of.
         paper: Where it is from.
     """
 
@@ -120,11 +122,16 @@ TECHNIQUES: tuple[Technique, ...] = (
     _optimizer(optimizers.soap, 1, "arXiv:2409.11321"),
     _optimizer(optimizers.soap, 1, "arXiv:2509.03378", factors="kl"),
     _optimizer(optimizers.normuon, 2, "arXiv:2510.05491"),
+    _optimizer(optimizers.muoneq, 2, "github.com/qlabs-eng/slowrun"),
+    _optimizer(optimizers.muonh, 2, RECORDS),
+    _optimizer(optimizers.adamh, 2, RECORDS),
     _optimizer(optimizers.shampoo, 2, "arXiv:2309.06497"),
     _optimizer(optimizers.asgo, 2, "arXiv:2503.20762"),
     _optimizer(optimizers.mars_muon, 2, "arXiv:2510.21800"),
     _optimizer(optimizers.mars_adamw, 2, "arXiv:2411.10438", whole=False),
     _optimizer(optimizers.ademamix, 2, "arXiv:2409.03137", whole=False),
+    _optimizer(optimizers.adamuon, 3, "arXiv:2507.11005"),
+    _optimizer(optimizers.namo, 3, "arXiv:2602.17080"),
     _part(momentum, 0, "kellerjordan.github.io/posts/muon"),
     _part(scale_by_adam, 0, "arXiv:1412.6980"),
     _part(orthogonalize, 1, "kellerjordan.github.io/posts/muon", whole=True),
@@ -150,6 +157,8 @@ TECHNIQUES: tuple[Technique, ...] = (
     _part(pin_radius, 2, RECORDS, lift=per_stack, kind="displacement"),
     _part(qk_clip, 2, "arXiv:2507.20534", kind="displacement", arguments=({"kernel": 0.5},)),
     _part(average_weights, 2, "arXiv:1703.01780", kind="displacement"),
+    _part(scale_by_entry_rms, 3, "arXiv:2507.11005", lift=per_stack),
+    _part(scale_by_namo, 3, "arXiv:2602.17080", lift=per_stack, arguments=(polar_factor(),)),
 )
 """All of them: the optimizers by evidence, then their parts."""
 
