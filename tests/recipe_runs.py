@@ -38,6 +38,7 @@ RECIPES = {
     "namo": recipe(gs.namo),
     "muonh": recipe(gs.muonh),
     "adamh": recipe(gs.adamh),
+    "scion": recipe(gs.scion, radius=1.0),
     "soap": recipe(gs.soap),
     "soap(factors='kl')": recipe(gs.soap, factors="kl", refresh_every=1),
     "shampoo": recipe(gs.shampoo),

@@ -18,8 +18,8 @@ from gradsmith.catalogue import TECHNIQUES
 SHAPES = {"a": (24, 48), "b": (48, 24), "c": (24, 24)}
 PARAMS = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in SHAPES.items()}
 NARROW = {
-    "muon", "normuon", "muoneq", "adamuon", "namo", "muonh", "mars_muon", "orthogonalize",
-    "polar_factor", "scale_by_namo",
+    "muon", "normuon", "muoneq", "adamuon", "namo", "muonh", "scion", "mars_muon",
+    "orthogonalize", "polar_factor", "scale_by_namo",
 }  # fmt: skip
 MULTIPLY = {"soap", "soap(factors='kl')", "shampoo", "asgo", "scale_by_soap", "scale_by_shampoo"}
 

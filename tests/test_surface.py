@@ -29,15 +29,15 @@ SURFACE = {
     "momentum", "MomentumState", "scale_by_adam", "scale_by_ademamix",
     "ademamix_warmup", "correct_by_mars", "scale_by_soap", "scale_by_shampoo", "graft",
     "per_block", "scale_by_neuron_rms", "normalize_neurons", "floor_update", "brake_radius",
-    "pin_radius", "hyperball", "scale_by_entry_rms", "scale_by_namo",
+    "pin_radius", "hyperball", "scale_by_entry_rms", "scale_by_namo", "steepest_step",
     # what they keep
     "AdemamixState", "AverageWeightsState", "EntryRmsState", "GraftState", "MarsState", "NamoState",
     "NeuronRmsState", "ShampooState", "SoapState",
     "decay_weights", "decay_weights_cautiously", "scale_by_learning_rate",
     "clip_qk", "qk_clip", "average_weights", "averaged_weights",
     # optimizers
-    "muon", "normuon", "muoneq", "adamuon", "namo", "muonh", "adamh", "soap", "shampoo",
-    "asgo", "mars_muon", "mars_adamw", "ademamix",
+    "muon", "normuon", "muoneq", "adamuon", "namo", "muonh", "adamh", "scion", "soap",
+    "shampoo", "asgo", "mars_muon", "mars_adamw", "ademamix",
     # namespaces
     "matrix", "checks", "race",
 }  # fmt: skip

@@ -43,6 +43,7 @@ from .optimizers import muoneq as muoneq
 from .optimizers import muonh as muonh
 from .optimizers import namo as namo
 from .optimizers import normuon as normuon
+from .optimizers import scion as scion
 from .optimizers import shampoo as shampoo
 from .optimizers import soap as soap
 from .sites.placement import Owners as Owners
@@ -84,6 +85,7 @@ from .transforms.shape_scale import scale_by_aspect_ratio as scale_by_aspect_rat
 from .transforms.sides import scale_by_learning_rate as scale_by_learning_rate
 from .transforms.soap import SoapState as SoapState
 from .transforms.soap import scale_by_soap as scale_by_soap
+from .transforms.steepest import steepest_step as steepest_step
 from .transforms.weight_decay import decay_weights as decay_weights
 from .transforms.weight_decay import decay_weights_cautiously as decay_weights_cautiously
 from .xla.targets import Target as Target

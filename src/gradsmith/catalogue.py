@@ -35,6 +35,7 @@ from .transforms.orthogonalize import orthogonalize, polar_factor
 from .transforms.qk_clip import qk_clip
 from .transforms.shampoo import scale_by_shampoo
 from .transforms.soap import scale_by_soap
+from .transforms.steepest import steepest_step
 from .transforms.weight_decay import decay_weights, decay_weights_cautiously
 
 Kind = Literal["optimizer", "direction", "learning rate", "displacement"]
@@ -130,6 +131,7 @@ TECHNIQUES: tuple[Technique, ...] = (
     _optimizer(optimizers.mars_muon, 2, "arXiv:2510.21800"),
     _optimizer(optimizers.mars_adamw, 2, "arXiv:2411.10438", whole=False),
     _optimizer(optimizers.ademamix, 2, "arXiv:2409.03137", whole=False),
+    _optimizer(optimizers.scion, 3, "arXiv:2502.07529"),
     _optimizer(optimizers.adamuon, 3, "arXiv:2507.11005"),
     _optimizer(optimizers.namo, 3, "arXiv:2602.17080"),
     _part(momentum, 0, "kellerjordan.github.io/posts/muon"),
@@ -157,6 +159,7 @@ TECHNIQUES: tuple[Technique, ...] = (
     _part(pin_radius, 2, RECORDS, lift=per_stack, kind="displacement"),
     _part(qk_clip, 2, "arXiv:2507.20534", kind="displacement", arguments=({"kernel": 0.5},)),
     _part(average_weights, 2, "arXiv:1703.01780", kind="displacement"),
+    _part(steepest_step, 3, "arXiv:2502.07529", arguments=("sign",)),
     _part(scale_by_entry_rms, 3, "arXiv:2507.11005", lift=per_stack),
     _part(scale_by_namo, 3, "arXiv:2602.17080", lift=per_stack, arguments=(polar_factor(),)),
 )

@@ -8,6 +8,7 @@ from .mars import mars_muon as mars_muon
 from .muon import muon as muon
 from .muoneq import muoneq as muoneq
 from .normuon import normuon as normuon
+from .scion import scion as scion
 from .shampoo import asgo as asgo
 from .shampoo import shampoo as shampoo
 from .soap import soap as soap
