@@ -77,6 +77,8 @@ from .transforms.orthogonalize import orthogonalize as orthogonalize
 from .transforms.orthogonalize import polar_factor as polar_factor
 from .transforms.qk_clip import clip_qk as clip_qk
 from .transforms.qk_clip import qk_clip as qk_clip
+from .transforms.quantize_state import QuantizedState as QuantizedState
+from .transforms.quantize_state import quantize_state as quantize_state
 from .transforms.shampoo import ShampooState as ShampooState
 from .transforms.shampoo import scale_by_shampoo as scale_by_shampoo
 from .transforms.shape_scale import match_operator_norm as match_operator_norm

@@ -33,6 +33,7 @@ from .transforms.neuron_rms import scale_by_neuron_rms
 from .transforms.normalize_neurons import normalize_neurons
 from .transforms.orthogonalize import orthogonalize, polar_factor
 from .transforms.qk_clip import qk_clip
+from .transforms.quantize_state import quantize_state
 from .transforms.shampoo import scale_by_shampoo
 from .transforms.soap import scale_by_soap
 from .transforms.steepest import steepest_step
@@ -72,12 +73,18 @@ class Technique:
     @property
     def state(self) -> str:
         """The elements it keeps for a matrix `(m, n)`, `m < n`, but for counters."""
-        return _polynomial(self.state_elements)
+        narrow = _polynomial(lambda m, n: self.state_elements(m, n, narrow=True))
+        wide = _polynomial(self.state_elements)
+        return wide if narrow == "0" else f"{wide}, and {narrow} in 8 bits"
 
-    def state_elements(self, m: int, n: int) -> int:
-        """Count the elements of the state of one matrix; scalars are counters and left out."""
+    def state_elements(self, m: int, n: int, *, narrow: bool = False) -> int:
+        """Count the elements of the state of one matrix; scalars are counters and left out.
+
+        Those of 8 bits are counted apart, if `narrow`.
+        """
         state = jax.eval_shape(self.make().init, _matrix(m, n))
-        return sum(math.prod(x.shape) for x in jax.tree.leaves(state) if x.shape)
+        counted = [x for x in jax.tree.leaves(state) if (x.dtype == jnp.int8) == narrow]
+        return sum(math.prod(x.shape) for x in counted if x.shape)
 
     def flops(self, m: int, n: int) -> tuple[float, float]:
         """Count the flops of the products of a step: of one between refreshes, and of a refresh.
@@ -159,6 +166,7 @@ TECHNIQUES: tuple[Technique, ...] = (
     _part(pin_radius, 2, RECORDS, lift=per_stack, kind="displacement"),
     _part(qk_clip, 2, "arXiv:2507.20534", kind="displacement", arguments=({"kernel": 0.5},)),
     _part(average_weights, 2, "arXiv:1703.01780", kind="displacement"),
+    _part(quantize_state, 3, "arXiv:2509.23106", arguments=(momentum(),)),
     _part(steepest_step, 3, "arXiv:2502.07529", arguments=("sign",)),
     _part(scale_by_entry_rms, 3, "arXiv:2507.11005", lift=per_stack),
     _part(scale_by_namo, 3, "arXiv:2602.17080", lift=per_stack, arguments=(polar_factor(),)),
