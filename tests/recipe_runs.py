@@ -42,6 +42,7 @@ RECIPES = {
     "scion": recipe(gs.scion, radius=1.0),
     "soap": recipe(gs.soap),
     "soap(factors='kl')": recipe(gs.soap, factors="kl", refresh_every=1),
+    "kron": recipe(gs.kron),
     "shampoo": recipe(gs.shampoo),
     "asgo": recipe(gs.asgo),
     "mars_muon": recipe(gs.mars_muon),

@@ -324,7 +324,7 @@ SMALL = {"kernel": jnp.zeros((6, 10)), "bias": jnp.zeros(10)}
 RECIPES = {
     name: getattr(gs, name)
     for name in (
-        "muon", "normuon", "muoneq", "adamuon", "namo", "muonh", "adamh", "scion",
+        "muon", "normuon", "muoneq", "adamuon", "namo", "muonh", "adamh", "scion", "kron",
         "soap", "shampoo", "mars_muon", "mars_adamw", "ademamix", "asgo",
     )
 }  # fmt: skip

@@ -21,7 +21,16 @@ NARROW = {
     "muon", "normuon", "muoneq", "adamuon", "namo", "muonh", "scion", "mars_muon",
     "orthogonalize", "polar_factor", "scale_by_namo",
 }  # fmt: skip
-MULTIPLY = {"soap", "soap(factors='kl')", "shampoo", "asgo", "scale_by_soap", "scale_by_shampoo"}
+MULTIPLY = {
+    "kron",
+    "scale_by_psgd",
+    "soap",
+    "soap(factors='kl')",
+    "shampoo",
+    "asgo",
+    "scale_by_soap",
+    "scale_by_shampoo",
+}
 
 
 def update(tx):

@@ -26,10 +26,13 @@ NUMBERS = {
     "neuron_decay": 0.75,
     "entry_decay": 0.75,
     "radius": 3.0,
+    "factor_rate": 0.25,
+    "factor_decay": 0.25,
+    "damping": 0.5,
     "embedding_radius": 3.0,
     "head_radius": 2.0,
     "gamma": 0.0625,
-    "b1": 0.875,
+    "b1": 0.5,
     "b2": 0.75,
     "b3": 0.9375,
     "alpha": 3.0,
@@ -117,7 +120,8 @@ def test_every_argument_is_a_number_or_fixed_or_no_number():
 
 @pytest.mark.parametrize(("name", "argument"), cases(NUMBERS))
 def test_an_injected_argument_gives_what_it_gives_as_a_number(name, argument):
-    arguments = {"learning_rate": 0.1, argument: NUMBERS[argument]}
+    number = 2 if (name, argument) == ("kron", "refresh_every") else NUMBERS[argument]
+    arguments = {"learning_rate": 0.1, argument: number}
     injected = inject(name, argument, **arguments)
     assert list(injected.init(tree(0)).hyperparams) == [argument]
     assert_the_same(run(injected), plain_run(name, **arguments))
@@ -165,7 +169,17 @@ def test_an_injected_recipe_takes_the_memory_of_a_plain_one(name):
     assert temporaries(injected) <= 1.02 * temporaries(RECIPES[name](0.1)) + 4096
 
 
-DECAYS = ("momentum", "neuron_decay", "entry_decay", "b1", "b2", "b3", "adam_b1", "adam_b2")
+DECAYS = (
+    "momentum",
+    "neuron_decay",
+    "entry_decay",
+    "factor_decay",
+    "b1",
+    "b2",
+    "b3",
+    "adam_b1",
+    "adam_b2",
+)
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])

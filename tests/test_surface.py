@@ -30,14 +30,14 @@ SURFACE = {
     "ademamix_warmup", "correct_by_mars", "scale_by_soap", "scale_by_shampoo", "graft",
     "per_block", "scale_by_neuron_rms", "normalize_neurons", "floor_update", "brake_radius",
     "pin_radius", "hyperball", "scale_by_entry_rms", "scale_by_namo", "steepest_step",
-    "quantize_state",
+    "quantize_state", "scale_by_psgd",
     # what they keep
     "AdemamixState", "AverageWeightsState", "EntryRmsState", "GraftState", "MarsState", "NamoState",
-    "NeuronRmsState", "QuantizedState", "ShampooState", "SoapState",
+    "NeuronRmsState", "PsgdState", "QuantizedState", "ShampooState", "SoapState",
     "decay_weights", "decay_weights_cautiously", "scale_by_learning_rate",
     "clip_qk", "qk_clip", "average_weights", "averaged_weights",
     # optimizers
-    "muon", "normuon", "muoneq", "adamuon", "namo", "muonh", "adamh", "scion", "soap",
+    "muon", "normuon", "muoneq", "adamuon", "namo", "muonh", "adamh", "scion", "kron", "soap",
     "shampoo", "asgo", "mars_muon", "mars_adamw", "ademamix",
     # namespaces
     "matrix", "checks", "race",

@@ -147,6 +147,7 @@ def test_on_a_mesh_it_is_the_same_and_lies_where_the_parameters_lie(kind, spec):
         if kind == AxisType.Explicit:
             assert state.kept.momentum["w"].sharding.spec == P(*spec, *[None] * (2 - len(spec)))
     assert shardings.kept.momentum["w"].spec == spec
+    assert tuple(shardings.scales.momentum["w"].spec) == ((*spec, None, None)[0], None)
 
 
 def test_what_is_the_parameters_is_found():

@@ -32,6 +32,7 @@ from .transforms.namo import scale_by_namo
 from .transforms.neuron_rms import scale_by_neuron_rms
 from .transforms.normalize_neurons import normalize_neurons
 from .transforms.orthogonalize import orthogonalize, polar_factor
+from .transforms.psgd import scale_by_psgd
 from .transforms.qk_clip import qk_clip
 from .transforms.quantize_state import quantize_state
 from .transforms.shampoo import scale_by_shampoo
@@ -133,6 +134,7 @@ TECHNIQUES: tuple[Technique, ...] = (
     _optimizer(optimizers.muoneq, 2, "github.com/qlabs-eng/slowrun"),
     _optimizer(optimizers.muonh, 2, RECORDS),
     _optimizer(optimizers.adamh, 2, RECORDS),
+    _optimizer(optimizers.kron, 2, "arXiv:2402.04553"),
     _optimizer(optimizers.shampoo, 2, "arXiv:2309.06497"),
     _optimizer(optimizers.asgo, 2, "arXiv:2503.20762"),
     _optimizer(optimizers.mars_muon, 2, "arXiv:2510.21800"),
@@ -152,6 +154,7 @@ TECHNIQUES: tuple[Technique, ...] = (
     _part(normalize_neurons, 2, "github.com/qlabs-eng/slowrun", lift=per_stack),
     _part(floor_update, 2, RECORDS, lift=per_stack),
     _part(brake_radius, 2, RECORDS, lift=per_stack),
+    _part(scale_by_psgd, 2, "arXiv:2402.04553", lift=per_stack),
     _part(scale_by_shampoo, 2, "arXiv:2309.06497", lift=per_stack),
     _part(
         graft,

@@ -33,7 +33,8 @@ def muonh(
     """Muon on hidden matrices that keep their lengths, AdamW for everything else.
 
     See `hyperball`, which needs `params`, and matrices that do not start at zero. As the matrices
-    keep their lengths, `weight_decay` is for the other leaves. State and cost are those of `muon`.
+    keep their lengths, `weight_decay` is for the other leaves; a matrix with an `lr_scales` of its
+    own does not keep it. State and cost are those of `muon`.
 
     Args:
         learning_rate: That of the matrices, a number or a schedule: the tangent of the angle by
@@ -81,7 +82,8 @@ def adamh(
     """Adam on hidden matrices that keep their lengths, AdamW for everything else.
 
     See `hyperball`, which needs `params`, and matrices that do not start at zero. As the matrices
-    keep their lengths, `weight_decay` is for the other leaves. State: that of Adam.
+    keep their lengths, `weight_decay` is for the other leaves; a matrix with an `lr_scales` of its
+    own does not keep it. State: that of Adam.
 
     Args:
         learning_rate: That of the matrices, a number or a schedule: the tangent of the angle by
