@@ -12,6 +12,7 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from overridden import overridden
 
@@ -33,16 +34,36 @@ def recipe(function, **arguments):
 RECIPES = {
     "muon": recipe(gs.muon),
     "normuon": recipe(gs.normuon),
+    "muoneq": recipe(gs.muoneq),
+    "adamuon": recipe(gs.adamuon),
+    "namo": recipe(gs.namo),
+    "muonh": recipe(gs.muonh),
+    "adamh": recipe(gs.adamh),
+    "scion": recipe(gs.scion, radius=1.0),
     "soap": recipe(gs.soap),
     "soap(factors='kl')": recipe(gs.soap, factors="kl", refresh_every=1),
     "soap_muon": recipe(gs.soap_muon),
+    "kron": recipe(gs.kron),
     "shampoo": recipe(gs.shampoo),
     "asgo": recipe(gs.asgo),
     "mars_muon": recipe(gs.mars_muon),
     "mars_adamw": recipe(gs.mars_adamw),
     "ademamix": recipe(gs.ademamix),
 }
+
+
+def muon_in_8_bits(learning_rate, *, axes=None):
+    """Muon with a quantized momentum, AdamW for the vectors."""
+    direction = lambda axes: optax.chain(
+        gs.quantize_state(gs.momentum(), 3), gs.orthogonalize(axes=axes)
+    )
+    rate = gs.scale_by_learning_rate(learning_rate)
+    matrices = lambda axes: optax.chain(direction(axes), rate)
+    return gs.partition_by_role(matrices, optax.chain(gs.scale_by_adam(), rate), axes=axes)
+
+
 FORMS = {
+    "muon(8 bits)": recipe(muon_in_8_bits),
     "muon(zolotarev)": recipe(gs.muon, method="zolotarev"),
     "muon(halley)": recipe(gs.muon, method="halley"),
     "muon(svd)": recipe(gs.muon, method="svd"),

@@ -42,6 +42,11 @@ def test_a_technique_is_public_and_says_its_side(technique):
         ("soap", lambda m, n: 2 * m * n + 2 * m * m + 2 * n * n),
         ("normuon", lambda m, n: m * n + n),
         ("asgo", lambda m, n: m * n + 2 * m * m),
+        ("muoneq", lambda m, n: m * n),
+        ("adamuon", lambda m, n: 2 * m * n),
+        ("namo", lambda m, n: m * n + 1),
+        ("scion", lambda m, n: m * n),
+        ("kron", lambda m, n: m * n + m * m + n * n + 2),
         ("shampoo", lambda m, n: 3 * m * n + 2 * m * m + 2 * n * n),
         ("ademamix", lambda m, n: 3 * m * n),
     ],
@@ -60,6 +65,11 @@ def test_the_flops_are_those_of_the_formulas():
     assert 0.9 * own < refresh - plain < 1.1 * own
     assert BY_NAME["scale_by_shampoo"].flops(m, n)[0] == 4 * m * n * (m + n)
     assert BY_NAME["momentum"].flops(m, n) == (0, 0)
+    assert BY_NAME["scale_by_psgd"].flops(m, n)[0] == 2 * m * n * (m + n) + 2 * (m**3 + n**3)
+    own = 4 * m * n * (m + n) + 10 * (m**3 + n**3)
+    plain, fit = BY_NAME["scale_by_psgd"].flops(m, n)
+    assert own < fit - plain < 1.05 * own  # and two estimates of a norm a side
+    assert BY_NAME["quantize_state"].state == "m, and mn in 8 bits"
 
 
 def test_counts_that_are_no_polynomial_are_refused():

@@ -375,8 +375,8 @@ SMALL = {"kernel": jnp.zeros((6, 10)), "bias": jnp.zeros(10)}
 RECIPES = {
     name: getattr(gs, name)
     for name in (
-        "muon", "normuon", "soap", "soap_muon", "shampoo", "mars_muon", "mars_adamw", "ademamix",
-        "asgo"
+        "muon", "normuon", "muoneq", "adamuon", "namo", "muonh", "adamh", "scion", "kron",
+        "soap", "soap_muon", "shampoo", "mars_muon", "mars_adamw", "ademamix", "asgo",
     )
 }  # fmt: skip
 

@@ -52,6 +52,16 @@ def whole_stack(learning_rate=0.01):
 RECIPES += [clipped_muon, whole_stack]
 
 
+def muon_in_8_bits(learning_rate=0.01):
+    """Muon with a quantized momentum, in blocks of which no axis of the checks is a multiple."""
+    rate = gs.scale_by_learning_rate(learning_rate)
+    direction = optax.chain(gs.quantize_state(gs.momentum(), 5), gs.orthogonalize())
+    return gs.partition_by_role(optax.chain(direction, rate), optax.chain(gs.scale_by_adam(), rate))
+
+
+RECIPES.append(muon_in_8_bits)
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("standard_promotion")  # optax.MultiSteps and others need it
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.__name__)

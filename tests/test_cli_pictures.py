@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from gradsmith.observe.collectives import Collective
 
 import gradsmith as gs
 from gradsmith.cli.cost import cost
@@ -16,7 +17,6 @@ from gradsmith.cli.cost_page import cost_page
 from gradsmith.cli.describe import describe
 from gradsmith.cli.describe_page import describe_page
 from gradsmith.cli.loading import UsageError
-from gradsmith.observe.collectives import Collective
 from gradsmith.race.page.treemap import HEIGHT, WIDTH, Box, Leaf, squarified, treemap
 
 MINE = """

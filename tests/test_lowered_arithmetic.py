@@ -17,12 +17,22 @@ from gradsmith.catalogue import TECHNIQUES
 
 SHAPES = {"a": (24, 48), "b": (48, 24), "c": (24, 24)}
 PARAMS = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in SHAPES.items()}
-NARROW = {"muon", "normuon", "mars_muon", "orthogonalize", "polar_factor"}
 BOTH = {"soap_muon"}  # bases in full, the polar factor behind them narrow
-MULTIPLY = {
-    "soap", "soap(factors='kl')", "shampoo", "asgo", "scale_by_soap", "scale_by_shampoo",
-    "whiten_momentum",
+NARROW = {
+    "muon", "normuon", "muoneq", "adamuon", "namo", "muonh", "scion", "mars_muon",
+    "orthogonalize", "polar_factor", "scale_by_namo",
 }  # fmt: skip
+MULTIPLY = {
+    "kron",
+    "scale_by_psgd",
+    "soap",
+    "soap(factors='kl')",
+    "shampoo",
+    "asgo",
+    "scale_by_soap",
+    "scale_by_shampoo",
+    "whiten_momentum",
+}
 
 
 def update(tx):

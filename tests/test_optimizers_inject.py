@@ -24,8 +24,15 @@ NUMBERS = {
     "momentum": 0.875,
     "eps": 0.125,
     "neuron_decay": 0.75,
+    "entry_decay": 0.75,
+    "radius": 3.0,
+    "factor_rate": 0.25,
+    "factor_decay": 0.25,
+    "damping": 0.5,
+    "embedding_radius": 3.0,
+    "head_radius": 2.0,
     "gamma": 0.0625,
-    "b1": 0.875,
+    "b1": 0.5,
     "b2": 0.75,
     "b3": 0.9375,
     "alpha": 3.0,
@@ -113,7 +120,8 @@ def test_every_argument_is_a_number_or_fixed_or_no_number():
 
 @pytest.mark.parametrize(("name", "argument"), cases(NUMBERS))
 def test_an_injected_argument_gives_what_it_gives_as_a_number(name, argument):
-    arguments = {"learning_rate": 0.1, argument: NUMBERS[argument]}
+    number = 2 if (name, argument) == ("kron", "refresh_every") else NUMBERS[argument]
+    arguments = {"learning_rate": 0.1, argument: number}
     injected = inject(name, argument, **arguments)
     assert list(injected.init(tree(0)).hyperparams) == [argument]
     assert_the_same(run(injected), plain_run(name, **arguments))
@@ -136,10 +144,14 @@ def test_what_decides_shapes_or_the_program_is_refused_with_the_remedy(name, arg
     )
 
 
+NEED_PARAMS = {"muonh", "adamh"}
+
+
 @pytest.mark.parametrize("name", RECIPES)
 @pytest.mark.parametrize("with_params", [True, False], ids=["params", "no params"])
 def test_a_recipe_may_be_injected_as_it_is(name, with_params):
-    """All defaults become arrays; where nothing decays, nobody needs the parameters."""
+    """All defaults become arrays; where nothing decays, few need the parameters."""
+    with_params = with_params or name in NEED_PARAMS
     injected = optax.inject_hyperparams(RECIPES[name], hyperparam_dtype=jnp.float32)(0.1)
     assert_the_same(run(injected, with_params=with_params), plain_run(name))
 
@@ -158,7 +170,17 @@ def test_an_injected_recipe_takes_the_memory_of_a_plain_one(name):
     assert temporaries(injected) <= 1.02 * temporaries(RECIPES[name](0.1)) + 4096
 
 
-DECAYS = ("momentum", "neuron_decay", "b1", "b2", "b3", "adam_b1", "adam_b2")
+DECAYS = (
+    "momentum",
+    "neuron_decay",
+    "entry_decay",
+    "factor_decay",
+    "b1",
+    "b2",
+    "b3",
+    "adam_b1",
+    "adam_b2",
+)
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])

@@ -29,15 +29,17 @@ SURFACE = {
     "momentum", "MomentumState", "scale_by_adam", "scale_by_ademamix",
     "ademamix_warmup", "correct_by_mars", "scale_by_soap", "scale_by_shampoo", "graft",
     "per_block", "scale_by_neuron_rms", "normalize_neurons", "floor_update", "brake_radius",
-    "pin_radius", "hyperball", "trapezoid", "whiten_momentum",
+    "pin_radius", "hyperball", "scale_by_entry_rms", "scale_by_namo", "steepest_step",
+    "quantize_state", "scale_by_psgd", "trapezoid", "whiten_momentum",
     # what they keep
-    "AdemamixState", "AverageTailState", "AverageWeightsState", "EmaNesterovState", "GraftState",
-    "MarsState", "NeuronRmsState", "ShampooState", "SoapState", "WhitenMomentumState",
+    "AdemamixState", "AverageTailState", "AverageWeightsState", "EmaNesterovState",
+    "EntryRmsState", "GraftState", "MarsState", "NamoState", "NeuronRmsState", "PsgdState",
+    "QuantizedState", "ShampooState", "SoapState", "WhitenMomentumState",
     "decay_weights", "decay_weights_cautiously", "scale_by_learning_rate",
     "clip_qk", "qk_clip", "average_weights", "average_tail", "ema_nesterov", "eval_params",
     # optimizers
-    "muon", "normuon", "soap", "soap_muon", "shampoo", "asgo", "mars_muon", "mars_adamw",
-    "ademamix",
+    "muon", "normuon", "muoneq", "adamuon", "namo", "muonh", "adamh", "scion", "kron", "soap",
+    "soap_muon", "shampoo", "asgo", "mars_muon", "mars_adamw", "ademamix",
     # namespaces
     "matrix", "checks", "race",
 }  # fmt: skip

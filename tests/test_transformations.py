@@ -194,7 +194,8 @@ def test_two_halves_of_a_batch_go_as_the_batch(subject):
 def test_narrow_parameters_go_nearly_as_wide_ones(subject, dtype):
     """The state is float32 or wider, so that only the numbers that come and go are narrow.
 
-    The second step of SOAP-Muon is made of signs in a basis; near zero, rounding decides them.
+    Or 8 bits, where somebody asked for it, and then as narrow for all. The second step of SOAP-Muon
+    is made of signs in a basis; near zero, rounding decides them.
     """
     share = 0.4 if subject.make.func is gs.soap_muon else 0.2
     narrow = lambda tree: jax.tree.map(lambda x: x.astype(dtype), tree)
@@ -208,7 +209,7 @@ def test_narrow_parameters_go_nearly_as_wide_ones(subject, dtype):
             error = jnp.linalg.norm((found.astype(float) - wide[name]).ravel())
             assert error < share * jnp.linalg.norm(wide[name].ravel())
     kept = {x.dtype for x in jax.tree.leaves(state)}
-    assert kept <= {jnp.dtype(jnp.float32), jnp.dtype(jnp.int32)}
+    assert kept <= {jnp.dtype(jnp.float32), jnp.dtype(jnp.int32), jnp.dtype(jnp.int8)}
 
 
 @everywhere

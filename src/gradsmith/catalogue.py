@@ -24,17 +24,22 @@ from .transforms.average_tail import average_tail
 from .transforms.average_weights import average_weights
 from .transforms.brake_radius import brake_radius, pin_radius
 from .transforms.ema_nesterov import ema_nesterov
+from .transforms.entry_rms import scale_by_entry_rms
 from .transforms.floor_update import floor_update
 from .transforms.graft import graft
 from .transforms.hyperball import hyperball
 from .transforms.mars import correct_by_mars
 from .transforms.momentum import momentum
+from .transforms.namo import scale_by_namo
 from .transforms.neuron_rms import scale_by_neuron_rms
 from .transforms.normalize_neurons import normalize_neurons
 from .transforms.orthogonalize import orthogonalize, polar_factor
+from .transforms.psgd import scale_by_psgd
 from .transforms.qk_clip import qk_clip
+from .transforms.quantize_state import quantize_state
 from .transforms.shampoo import scale_by_shampoo
 from .transforms.soap import scale_by_soap
+from .transforms.steepest import steepest_step
 from .transforms.weight_decay import decay_weights, decay_weights_cautiously
 from .transforms.whiten_momentum import whiten_momentum
 
@@ -52,7 +57,7 @@ class Technique:
         documented: What the line is about is the first line of its docstring.
         whole: Whether it needs each matrix whole, so that a sharded one travels.
         tier: How good the evidence is: 1, replicated or in production; 2, one strong independent
-            source; 0, a part that everything is made of.
+            source; 3, that of its authors; 0, a part that everything is made of.
         paper: Where it is from.
     """
 
@@ -72,12 +77,18 @@ class Technique:
     @property
     def state(self) -> str:
         """The elements it keeps for a matrix `(m, n)`, `m < n`, but for counters."""
-        return _polynomial(self.state_elements)
+        narrow = _polynomial(lambda m, n: self.state_elements(m, n, narrow=True))
+        wide = _polynomial(self.state_elements)
+        return wide if narrow == "0" else f"{wide}, and {narrow} in 8 bits"
 
-    def state_elements(self, m: int, n: int) -> int:
-        """Count the elements of the state of one matrix; scalars are counters and left out."""
+    def state_elements(self, m: int, n: int, *, narrow: bool = False) -> int:
+        """Count the elements of the state of one matrix; scalars are counters and left out.
+
+        Those of 8 bits are counted apart, if `narrow`.
+        """
         state = jax.eval_shape(self.make().init, _matrix(m, n))
-        return sum(math.prod(x.shape) for x in jax.tree.leaves(state) if x.shape)
+        counted = [x for x in jax.tree.leaves(state) if (x.dtype == jnp.int8) == narrow]
+        return sum(math.prod(x.shape) for x in counted if x.shape)
 
     def flops(self, m: int, n: int) -> tuple[float, float]:
         """Count the flops of the products of a step: of one between refreshes, and of a refresh.
@@ -124,11 +135,18 @@ TECHNIQUES: tuple[Technique, ...] = (
     _optimizer(optimizers.soap, 1, "arXiv:2509.03378", factors="kl"),
     _optimizer(optimizers.normuon, 2, "arXiv:2510.05491"),
     _optimizer(optimizers.soap_muon, 2, RECORDS),
+    _optimizer(optimizers.muoneq, 2, "github.com/qlabs-eng/slowrun"),
+    _optimizer(optimizers.muonh, 2, RECORDS),
+    _optimizer(optimizers.adamh, 2, RECORDS),
+    _optimizer(optimizers.kron, 2, "arXiv:2402.04553"),
     _optimizer(optimizers.shampoo, 2, "arXiv:2309.06497"),
     _optimizer(optimizers.asgo, 2, "arXiv:2503.20762"),
     _optimizer(optimizers.mars_muon, 2, "arXiv:2510.21800"),
     _optimizer(optimizers.mars_adamw, 2, "arXiv:2411.10438", whole=False),
     _optimizer(optimizers.ademamix, 2, "arXiv:2409.03137", whole=False),
+    _optimizer(optimizers.scion, 3, "arXiv:2502.07529"),
+    _optimizer(optimizers.adamuon, 3, "arXiv:2507.11005"),
+    _optimizer(optimizers.namo, 3, "arXiv:2602.17080"),
     _part(momentum, 0, "kellerjordan.github.io/posts/muon"),
     _part(scale_by_adam, 0, "arXiv:1412.6980"),
     _part(orthogonalize, 1, "kellerjordan.github.io/posts/muon", whole=True),
@@ -141,6 +159,7 @@ TECHNIQUES: tuple[Technique, ...] = (
     _part(normalize_neurons, 2, "github.com/qlabs-eng/slowrun", lift=per_stack),
     _part(floor_update, 2, RECORDS, lift=per_stack),
     _part(brake_radius, 2, RECORDS, lift=per_stack),
+    _part(scale_by_psgd, 2, "arXiv:2402.04553", lift=per_stack),
     _part(scale_by_shampoo, 2, "arXiv:2309.06497", lift=per_stack),
     _part(
         graft,
@@ -157,6 +176,10 @@ TECHNIQUES: tuple[Technique, ...] = (
     _part(average_weights, 2, "arXiv:1703.01780", kind="displacement"),
     _part(average_tail, 2, RECORDS, kind="displacement", arguments=(2400,)),
     _part(ema_nesterov, 2, RECORDS, kind="displacement"),
+    _part(quantize_state, 3, "arXiv:2509.23106", arguments=(momentum(),)),
+    _part(steepest_step, 3, "arXiv:2502.07529", arguments=("sign",)),
+    _part(scale_by_entry_rms, 3, "arXiv:2507.11005", lift=per_stack),
+    _part(scale_by_namo, 3, "arXiv:2602.17080", lift=per_stack, arguments=(polar_factor(),)),
 )
 """All of them: the optimizers by evidence, then their parts."""
 

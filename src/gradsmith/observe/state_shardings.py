@@ -15,7 +15,8 @@ from ..layout.paths import longest_suffix
 def state_shardings(tx: optax.GradientTransformation, params: Any) -> Any:
     """Return the sharding of every array in the state of an optimizer.
 
-    Momentum and moments lie where their parameters lie; what a rule keeps lies with the owners of
+    Momentum and moments lie where their parameters lie, also what has a number for several of a
+    parameter's along one axis; what a rule keeps lies with the owners of
     the matrices; everything else is the same on all devices. Give it to `jax.jit`, which on a mesh
     of Auto axes would otherwise replicate all of it, and to Orbax, to restore onto another mesh.
 
@@ -67,7 +68,7 @@ def state_shapes(tx: optax.GradientTransformation, params: Any) -> tuple[Any, De
         for path, array in jax.tree_util.tree_leaves_with_path(state):
             ending = longest_suffix(path, of_params)
             shape, spec = ((), PartitionSpec()) if ending is None else of_params[ending]
-            spec = spec if shape == array.shape else PartitionSpec()
+            spec = _fitting(spec, shape, array.shape)
             spec = placed.get(id(array), spec)
             shardings.append(None if mesh is None else NamedSharding(mesh, spec))
         return state
@@ -82,6 +83,16 @@ def state_shapes(tx: optax.GradientTransformation, params: Any) -> tuple[Any, De
     there = zip(shapes, shardings, strict=True)
     shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding) for x, sharding in there]
     return jax.tree.unflatten(structure, shapes), log
+
+
+def _fitting(spec: PartitionSpec, shape: tuple, own: tuple) -> PartitionSpec:
+    """Return the split of a parameter for what is kept of it, along the axes that are as long."""
+    if own == shape:
+        return spec
+    if len(own) != len(shape):
+        return PartitionSpec()
+    axes = [*spec, *[None] * (len(shape) - len(spec))]
+    return PartitionSpec(*(a if x == y else None for a, x, y in zip(axes, shape, own, strict=True)))
 
 
 def mesh_of_params(params: Any) -> Mesh | AbstractMesh | None:

@@ -59,6 +59,7 @@ def by_role(
     learning_rate: ScalarOrSchedule,
     adam_share: float = 1.0,
     *,
+    has_rate: bool = False,
     weight_decay: ScalarOrSchedule | None = None,
     weight_decay_mask: Mask = None,
     adam_learning_rate: ScalarOrSchedule | None = None,
@@ -78,6 +79,8 @@ def by_role(
         direction: Makes the direction of the matrices, from their axes.
         learning_rate: That of the matrices.
         adam_share: By what that is multiplied for AdamW, if `adam_learning_rate` is not given.
+        has_rate: Whether `direction` applies the learning rate, and a decay if there is one, by
+            itself: it is then the whole step of the matrices.
         weight_decay: Decoupled, times the learning rate of the leaf. By default none, and `update`
             then needs no `params`.
         weight_decay_mask: What decays: a tree of bools, or a prefix of one, or a function of the
@@ -106,8 +109,13 @@ def by_role(
         adam = scale_by_adam(adam_b1, adam_b2, adam_eps)
         return stepped(adam, adam_learning_rate, decay, mask)
 
+    def matrices(axes: Axes) -> optax.GradientTransformation:
+        if has_rate:
+            return direction(axes)
+        return stepped(direction(axes), learning_rate, weight_decay, mask)
+
     return partition_by_role(
-        lambda axes: stepped(direction(axes), learning_rate, weight_decay, mask),
+        matrices,
         others=adamw(None if mask is None else adam_decay),  # the vectors
         embedding=adamw(adam_decay) if embedding is None else embedding,
         head=adamw(adam_decay) if head is None else head,

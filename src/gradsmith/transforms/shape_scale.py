@@ -61,13 +61,17 @@ def match_rms(target: ArrayLike = 0.2) -> optax.GradientTransformation:
     return _scale_by_shape(lambda m, n: target * math.sqrt(max(m, n)))
 
 
-def match_operator_norm() -> optax.GradientTransformation:
-    """Multiply by `sqrt(fan_out / fan_in)`: an RMS-to-RMS operator norm of 1 (a rule).
+def match_operator_norm(target: ArrayLike = 1.0) -> optax.GradientTransformation:
+    """Multiply by `target * sqrt(fan_out / fan_in)`: that RMS-to-RMS operator norm (a rule).
 
-    An input whose entries have RMS 1 then moves the output by at most RMS 1 a unit of learning
-    rate, at any width, so that learning rates carry over from a narrow model to a wide one.
+    An input whose entries have RMS 1 then moves the output by at most RMS `target` a unit of
+    learning rate, at any width, so that learning rates carry over from a narrow model to a wide
+    one.
 
     A direction: stands before the learning rate, inside `per_stack`.
+
+    Args:
+        target: The norm of an orthogonalized update; Scion's radius.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -80,7 +84,7 @@ def match_operator_norm() -> optax.GradientTransformation:
     References:
         Pethick et al., Scion, 2025, arXiv:2502.07529; the default of microsoft/dion.
     """
-    return _scale_by_shape(lambda m, n: math.sqrt(n / m))
+    return _scale_by_shape(lambda m, n: target * math.sqrt(n / m))
 
 
 def _scale_by_shape(scale: Callable[[int, int], ArrayLike]) -> optax.GradientTransformation:
