@@ -100,6 +100,15 @@ def test_parameters_on_an_abstract_mesh_are_compiled_on_devices_of_the_topology(
     assert "Estimated by the TPU compiler, not timed" in " ".join(str(told).split())
 
 
+def test_what_operands_are_rounded_to_is_told_with_its_share(installed):
+    rule = lambda x: jnp.matmul(jnp.matmul(x, x.T, precision="highest"), x) @ jnp.ones((64, 64))
+    told = gs.update_cost(gs.per_matrix(rule), {"w": jnp.ones((64, 64))}, on="v5e:2x4")
+    assert told.arithmetic == {"float32": told.flops / 3, "bfloat16": told.flops * 2 / 3}
+    assert re.search(r"bfloat16\s+67%", str(told))
+    alone = gs.update_cost(optax.sgd(0.1), PARAMS, on="v5e:2x4")
+    assert alone.arithmetic == {}
+
+
 def test_a_mesh_that_does_not_fit_is_refused_with_what_is_large_enough(installed):
     mesh = AbstractMesh((16,), ("fsdp",), axis_types=(AxisType.Explicit,))
     home = NamedSharding(mesh, P("fsdp"))

@@ -44,6 +44,19 @@ def test_a_loop_within_a_loop_multiplies():
     assert counts(outer, SQUARE).flops == 35 * PRODUCT
 
 
+def test_flops_are_told_apart_by_what_the_products_were_asked_for():
+    def f(x):
+        twice = lambda _, y: jnp.matmul(x, y, precision="high")
+        return jax.lax.fori_loop(0, 3, twice, x), jnp.matmul(x, x, precision="highest"), x @ x.T
+
+    one = 2 * 16**3
+    assert counts(f, jnp.ones((16, 16))).precisions == {
+        "high": 3 * one,
+        "highest": one,
+        "default": one,
+    }
+
+
 def test_a_loop_of_unknown_length_is_a_lower_bound():
     loop = lambda x: jax.lax.while_loop(lambda y: y.sum() < 9, lambda y: y @ y, x)
     assert counts(loop, SQUARE).flops == PRODUCT

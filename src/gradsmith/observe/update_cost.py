@@ -21,7 +21,7 @@ from ..xla.program.collectives import Collective
 from ..xla.program.counts import count
 from ..xla.program.cycles import Cycles, count_cycles
 from ..xla.targets import current_target
-from ..xla.topologies import compiling_for, devices_of, mesh_of
+from ..xla.topologies import ARITHMETIC_OF, compiling_for, devices_of, mesh_of
 from .state_shardings import bytes_on_device, mesh_of_params, state_shapes
 
 
@@ -50,6 +50,7 @@ class UpdateCost:
         arguments: There, the bytes of what the program gets.
         compile_seconds: There, how long the compiler took.
         cycles: There, what the compiler expects the program to take; nothing is timed.
+        arithmetic: There, the flops by what the operands of the products are rounded to.
     """
 
     mesh: dict[str, int]
@@ -67,13 +68,14 @@ class UpdateCost:
     arguments: int = 0
     compile_seconds: float = 0.0
     cycles: Cycles | None = None
+    arithmetic: dict[str, float] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> str:
         """Return all of it as JSON."""
         return json.dumps(dataclasses.asdict(self), indent=2)
 
     def __str__(self) -> str:
-        console = Console(width=100, color_system=None)
+        console = Console(width=100 if self.cycles is None else 140, color_system=None)
         with console.capture() as capture:
             console.print(self)
         return "\n".join(line.rstrip() for line in capture.get().splitlines())
@@ -185,8 +187,8 @@ def in_gflop(cost: UpdateCost) -> str:
 def cycles_table(costs: Sequence[tuple[str, UpdateCost]]) -> Table:
     """Return a table of costs on topologies, with one row for each."""
     table = Table(box=box.SIMPLE_HEAD, caption_justify="left")
-    titles = ("optimizer", "on", "Mcycles", "products", "Gflop", "received", "temporaries")
-    for title in (*titles, "arguments", "compile"):
+    titles = ("optimizer", "on", "Mcycles", "products", "Gflop", "operands", "received")
+    for title in (*titles, "temporaries", "arguments", "compile"):
         table.add_column(title, justify="left" if title in ("optimizer", "on") else "right")
     table.add_column("collectives")
     for name, cost in costs:
@@ -199,6 +201,7 @@ def cycles_table(costs: Sequence[tuple[str, UpdateCost]]) -> Table:
             f"{at_least(cycles.exact)}{cycles.all / 1e6:.3g}",
             f"{cycles.products / max(1, cycles.all):.0%}",
             in_gflop(cost),
+            _operands(cost),
             decimal(round(cost.received)),
             decimal(cost.temporaries),
             decimal(cost.arguments),
@@ -207,13 +210,22 @@ def cycles_table(costs: Sequence[tuple[str, UpdateCost]]) -> Table:
         )
     table.caption = (
         "For each device. Estimated by the TPU compiler, not timed; of collectives it tells no "
-        "cycles. Products are the share of kernels that hold one."
+        "cycles. Products are the share of kernels that hold one; operands, what theirs are rounded "
+        "to."
     )
     if not all(cost.flops_exact and (cost.cycles or Cycles()).exact for _, cost in costs):
         table.caption += (
             " A number after >= is a lower bound: a loop does not say how often it runs."
         )
     return table
+
+
+def _operands(cost: UpdateCost) -> str:
+    """Return what operands are rounded to, the most frequent first, with the shares of flops."""
+    most = sorted(cost.arithmetic.items(), key=lambda pair: -pair[1])
+    if len(most) < 2:
+        return "".join(name for name, _ in most)
+    return "\n".join(f"{name} {flops / cost.flops:.0%}" for name, flops in most)
 
 
 def why_bounds(costs: list[UpdateCost]) -> str:
@@ -268,6 +280,7 @@ def _on_topology(
         arguments=compiled.arguments,
         compile_seconds=compiled.seconds,
         cycles=count_cycles(compiled.text),
+        arithmetic={ARITHMETIC_OF[name]: flops for name, flops in counts.precisions.items()},
     )
 
 

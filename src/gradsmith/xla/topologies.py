@@ -24,6 +24,9 @@ _SHAPES = {
 TOPOLOGIES = tuple(f"{kind}:{shape}" for kind, shapes in _SHAPES.items() for shape in shapes)
 """Those that can be compiled for."""
 
+ARITHMETIC_OF = {"default": "bfloat16", "high": "bfloat16_3x", "highest": "float32"}
+"""What a TPU rounds the operands of a product to, by what the product was asked for."""
+
 
 class NoCompilerError(RuntimeError):
     """What compiles for a topology is not installed; the message says what to install."""

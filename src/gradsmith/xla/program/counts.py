@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from .collectives import Collective, collective
 from .loops import rounds
-from .products import product_flops, uncounted_call
+from .products import precision_of, product_flops, uncounted_call
 from .text import Instruction, computations
 
 _CALLED = re.compile(r"(?:calls|to_apply|body|true_computation|false_computation)=%?([\w.\-]+)")
@@ -24,12 +24,14 @@ class Counts:
 
     Attributes:
         flops: Of matrix products; everything else is left out.
+        precisions: The flops by what their products were asked for, as XLA calls it.
         collectives: By kind.
         loops_known: Whether the program says of every loop how many rounds it runs.
         uncounted: The functions that are called and may hold flops, which the text does not tell.
     """
 
     flops: float = 0.0
+    precisions: dict[str, float] = field(default_factory=dict)
     collectives: dict[str, Collective] = field(default_factory=dict)
     loops_known: bool = True
     uncounted: frozenset[str] = frozenset()
@@ -47,6 +49,7 @@ class Counts:
             collectives[kind] = Collective(kind, count, received)
         return Counts(
             self.flops + other.flops,
+            _sum(self.precisions, other.precisions),
             collectives,
             self.loops_known and other.loops_known,
             self.uncounted | other.uncounted,
@@ -57,7 +60,14 @@ class Counts:
             kind: replace(x, count=x.count * times, received=x.received * times)
             for kind, x in self.collectives.items()
         }
-        return replace(self, flops=self.flops * times, collectives=collectives)
+        precisions = {name: x * times for name, x in self.precisions.items()}
+        return replace(
+            self, flops=self.flops * times, precisions=precisions, collectives=collectives
+        )
+
+
+def _sum(a: dict[str, float], b: dict[str, float]) -> dict[str, float]:
+    return {name: a.get(name, 0.0) + b.get(name, 0.0) for name in a | b}
 
 
 def count(text: str) -> Counts:
@@ -76,7 +86,7 @@ def _count(name: str, program: dict, devices: int, known: dict[str, Counts]) -> 
     for instruction in program[name]:
         called = [_count(other, program, devices, known) for other in _called(instruction)]
         if (flops := product_flops(instruction, shapes)) is not None:
-            total += Counts(flops)
+            total += Counts(flops, {precision_of(instruction): flops})
         elif (found := collective(instruction, devices)) is not None:
             total += Counts(collectives={found.kind: found})
         elif (target := uncounted_call(instruction)) is not None:

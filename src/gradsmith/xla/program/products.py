@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from .text import Instruction, arrays
 
+_PRECISION = re.compile(r"operand_precision=\{(\w+)")
 _TARGET = re.compile(r'custom_call_target="([^"]*)"')
 _BY_CUBLAS = {"__cublas$gemm", "__cublas$lt$matmul", "__cublas$lt$matmul$f8"}
 _WITHOUT_FLOPS = {
@@ -46,6 +47,12 @@ def product_flops(instruction: Instruction, shapes: dict[str, str]) -> float | N
     axes = re.findall(r"\d+", contracted[1]) if contracted else []
     left = arrays(shapes[instruction.first_operand()])[0]
     return _flops(instruction.result, [left.shape[int(axis)] for axis in axes])
+
+
+def precision_of(instruction: Instruction) -> str:
+    """Return what the product was asked for: 'highest', 'high', or 'default'."""
+    found = _PRECISION.search(instruction.rest)
+    return "default" if found is None else found[1]
 
 
 def uncounted_call(instruction: Instruction) -> str | None:
