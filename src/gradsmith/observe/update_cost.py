@@ -210,8 +210,8 @@ def cycles_table(costs: Sequence[tuple[str, UpdateCost]]) -> Table:
         )
     table.caption = (
         "For each device. Estimated by the TPU compiler, not timed; of collectives it tells no "
-        "cycles. Products are the share of kernels that hold one; operands, what theirs are rounded "
-        "to."
+        "cycles. Products are the share of kernels that hold one. Operands are rounded to what is "
+        "named."
     )
     if not all(cost.flops_exact and (cost.cycles or Cycles()).exact for _, cost in costs):
         table.caption += (
