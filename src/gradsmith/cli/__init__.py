@@ -1,6 +1,7 @@
 """The `gradsmith` command: one typed function a subcommand, its docstring the help."""
 
 import functools
+import io
 import sys
 import traceback
 from collections.abc import Callable
@@ -14,6 +15,9 @@ from .loading import UsageError as UsageError
 
 def main() -> None:
     """Run the subcommand that the command line names; exit code 0, 1 (found wrong) or 2 (usage)."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # outside UTF-8 there may be no ✓
     if sys.argv[1:] == ["--version"]:
         print(f"gradsmith {__version__}")
         return
