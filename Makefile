@@ -8,7 +8,7 @@ READY = $(VENV)/.ready
 WORKERS ?= auto
 
 .PHONY: help setup race test test-slow test-newest test-clients test-tpu lint docs docs-serve \
-  package format lock clean
+  package test-package format lock clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list.
@@ -72,6 +72,9 @@ package: $(READY)  ## Build and check what is released, into dist/.
 	@rm -rf dist
 	@$(BIN)/python -m build --quiet
 	@$(BIN)/twine check --strict dist/*
+
+test-package: package  ## Install what is released in a clean environment, and test that.
+	@$(BIN)/python -m pytest tests/package_tests.py
 
 format: $(READY)  ## Mend style.
 	@$(BIN)/ruff check --fix

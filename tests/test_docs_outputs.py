@@ -89,8 +89,8 @@ def marked(block):
 @functools.cache
 def printed(command, folder):
     """What a person sees who types this into a terminal of 102 columns, without colours."""
-    env = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
-    env |= {"TERM": "xterm", "COLUMNS": "102", "NO_COLOR": "1"}
+    one_device = re.sub(r"--xla_force_host_platform_device_count=\d+", "", os.environ["XLA_FLAGS"])
+    env = os.environ | {"TERM": "xterm", "COLUMNS": "102", "NO_COLOR": "1", "XLA_FLAGS": one_device}
     env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"
     ours, theirs = pty.openpty()  # a table is as wide as its terminal
     with tempfile.TemporaryFile() as remarks:
