@@ -8,7 +8,7 @@ READY = $(VENV)/.ready
 WORKERS ?= auto
 
 .PHONY: help setup race test test-slow test-newest test-clients test-tpu lint docs docs-serve \
-  package format lock clean
+  package test-package format lock clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list.
@@ -36,10 +36,11 @@ test-slow: $(READY)  ## Run what `make test` leaves out.
 	@$(BIN)/python -m pytest -n $(WORKERS) -m "slow and not clients"
 
 # The command line and the diff call JAX through what the others test. Of the cases of one test, such as
-# those of each dtype, one in four shows whether the versions fit.
+# those of each dtype, one in four shows whether the versions fit. Pages quote what the versions of
+# constraints.txt print.
 test-newest: $(READY)  ## Run what depends on the versions of JAX and Optax; for a second Python.
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow and not clients" --every 4 \
-	  --ignore-glob='*/test_cli_*' --ignore-glob='*/test_checks_[dfr]*' \
+	  --ignore-glob='*/test_cli_*' --ignore-glob='*/test_docs_outputs.py' --ignore-glob='*/test_checks_[dfr]*' \
 	  --ignore-glob='*/test_race_[defhklpst]*'
 
 test-clients: $(READY)  ## Install the libraries of others that train with gradsmith, and test that.
@@ -71,6 +72,9 @@ package: $(READY)  ## Build and check what is released, into dist/.
 	@rm -rf dist
 	@$(BIN)/python -m build --quiet
 	@$(BIN)/twine check --strict dist/*
+
+test-package: package  ## Install what is released in a clean environment, and test that.
+	@$(BIN)/python -m pytest tests/package_tests.py
 
 format: $(READY)  ## Mend style.
 	@$(BIN)/ruff check --fix

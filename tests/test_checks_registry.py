@@ -47,6 +47,12 @@ def test_choosing_by_group_phase_and_name():
     assert [check.name for check in select(only=["bf16"])] == ["bf16"]
 
 
+def test_the_tier_must_leaves_out_the_advisory_checks_alone():
+    left_out = set(select("all")) - set(select("must"))
+    assert {check.tier for check in left_out} == {"advisory"}
+    assert {check.tier for check in select("must")} == {"must", "trait"}
+
+
 def test_what_a_check_needs_comes_with_it_and_before_it():
     names = [check.name for check in with_needs(select(only=["bf16"]))]
     assert names[-1] == "bf16"

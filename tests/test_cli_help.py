@@ -1,6 +1,8 @@
 """`--help` speaks in sentences, and shows nothing of Python."""
 
+import os
 import re
+import subprocess
 import sys
 
 import pytest
@@ -61,3 +63,17 @@ def test_a_command_gets_what_is_typed():
         return one + len(many) + 100 * on
 
     assert readable(command)(3, many=("a", "b")) == 105
+
+
+def test_a_reader_that_has_enough_is_no_fault():
+    command = "from gradsmith.cli import main; main()"
+    closed, pipe = os.pipe()
+    os.close(closed)
+    with os.fdopen(pipe, "w") as nobody_reads:
+        ended = subprocess.run(
+            [sys.executable, "-c", command, "race", "--help"],
+            stdout=nobody_reads,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert (ended.returncode, ended.stderr) == (0, "")

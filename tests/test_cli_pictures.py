@@ -18,6 +18,7 @@ from gradsmith.cli.describe import describe
 from gradsmith.cli.describe_page import describe_page
 from gradsmith.cli.loading import UsageError
 from gradsmith.race.page.treemap import HEIGHT, WIDTH, Box, Leaf, squarified, treemap
+from gradsmith.xla.program.collectives import Collective
 
 MINE = """
     import jax.numpy as jnp

@@ -73,6 +73,16 @@ def test_without_libtpu_it_says_how_to_install_it(monkeypatch):
         cost("optax.sgd", "gpt2", on="v5e:2x4")
 
 
+def test_a_compiler_that_another_process_has_is_named(monkeypatch):
+    def refuse(*args, **keywords):
+        raise jax.errors.JaxRuntimeError("ABORTED: ... libtpu multi-process lockfile ...")
+
+    monkeypatch.setattr(topologies.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(topologies.topologies, "get_topology_desc", refuse)
+    with pytest.raises(UsageError, match="set ALLOW_MULTIPLE_LIBTPU_LOAD=1"):
+        cost("optax.sgd", "gpt2", on="v5e:2x4")
+
+
 def test_tokens_are_for_tpus():
     with pytest.raises(UsageError, match=r"say which: --on v5e:2x4"):
         cost("optax.sgd", "gpt2", tokens=1000)

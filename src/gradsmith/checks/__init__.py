@@ -1,7 +1,7 @@
 """Tell anyone what is wrong with their optimizer.
 
-The checks import JAX and Optax only: a stranger's transformation is an equal guest. Start with
-`check_optimizer`; in pytest use `parametrize`; `docs/checks.md` lists every check.
+The checks import nothing else of gradsmith: a stranger's transformation is an equal guest. Start
+with `check_optimizer`; in pytest use `parametrize`; `docs/checks.md` lists every check.
 """
 
 from .check import Check as Check

@@ -53,4 +53,4 @@ def rewrite(text: str) -> str:
 
 if __name__ == "__main__":
     page = Path(sys.argv[1])
-    page.write_text(rewrite(page.read_text()))
+    page.write_text(rewrite(page.read_text(encoding="utf-8")), encoding="utf-8")

@@ -22,7 +22,7 @@ def parametrize(
 
     Args:
         *subjects: Subjects, factories or transformations, or one list of them.
-        tier: `must`, or `all` with the advisory checks.
+        tier: `must` and what a subject claims, or `all` with the advisory checks.
         only: Names of checks, groups or phases; default: all of them.
 
     Raises:
@@ -56,7 +56,13 @@ def parametrize(
     for subject in entries:
         require_declarable(subject)
     return pytest.mark.parametrize(
-        ("subject", "check"), [case(subject, check) for subject in entries for check in checks]
+        ("subject", "check"),
+        [
+            case(subject, check)
+            for subject in entries
+            for check in checks
+            if tier == "all" or check.tier != "trait" or check.name in {*subject.claims, *only}
+        ],
     )
 
 

@@ -34,7 +34,7 @@ def select(tier: Literal["must", "all"] = "all", only: Iterable[str] = ()) -> tu
     """Choose checks.
 
     Args:
-        tier: `must` leaves out the advisory and trait checks.
+        tier: `must` leaves out the advisory checks.
         only: Names of checks, groups or phases; default: all of them.
 
     Raises:
@@ -45,7 +45,7 @@ def select(tier: Literal["must", "all"] = "all", only: Iterable[str] = ()) -> tu
     return tuple(
         entry
         for entry in checks
-        if (tier == "all" or entry.tier == "must" or entry.name in only)
+        if (tier == "all" or entry.tier != "advisory" or entry.name in only)
         and (not only or not {entry.name, entry.group, entry.phase}.isdisjoint(only))
     )
 

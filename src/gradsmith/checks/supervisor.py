@@ -4,11 +4,12 @@ import dataclasses
 import json
 import os
 import pickle
-import select
+import queue
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import IO, Any
@@ -131,52 +132,66 @@ def _verdict_on(gone: _WorkerGone, check: Check, limit: float) -> Result:
 
 def _events(job: Job) -> Iterator[dict[str, Any]]:
     """Start a worker and yield what it tells; raise `_WorkerGone` when it does not finish."""
-    reading, writing = os.pipe()
     with tempfile.TemporaryFile() as noise:  # what the subject and the libraries say
         worker = subprocess.Popen(
-            [sys.executable, "-m", "gradsmith.checks.worker", str(writing)],
+            [sys.executable, "-m", "gradsmith.checks.worker"],
             stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
             stderr=noise,
-            pass_fds=(writing,),
             start_new_session=True,  # so that what a subject starts is ended with it
         )
-        os.close(writing)
         try:
             assert worker.stdin is not None
+            assert worker.stdout is not None
             worker.stdin.write(pickle.dumps(job))
             worker.stdin.close()
             finished = False
-            for line in _lines(reading, max(STARTUP, job.limit), job.limit + GRACE):
+            for line in _lines(worker.stdout, max(STARTUP, job.limit), job.limit + GRACE):
                 event = json.loads(line)
                 finished = finished or "metrics" in event or "unusable" in event
                 yield event
             if not finished:
                 raise _WorkerGone(_how_it_ended(worker.wait()) + _last_words(noise), hung=False)
         finally:
-            os.close(reading)
             if worker.poll() is None:
-                os.killpg(worker.pid, signal.SIGKILL)
+                _end(worker)
             worker.wait()
 
 
-def _lines(descriptor: int, startup: float, patience: float) -> Iterator[bytes]:
+def _end(worker: subprocess.Popen) -> None:
+    """End a worker, and what it has started, where the system has groups of processes."""
+    if hasattr(os, "killpg"):
+        os.killpg(worker.pid, signal.SIGKILL)
+    else:
+        worker.kill()
+
+
+def _lines(pipe: IO[bytes], startup: float, patience: float) -> Iterator[bytes]:
     """The lines that come; raise `_WorkerGone` when none comes for so many seconds.
 
     Args:
-        descriptor: Where they come from.
+        pipe: Where they come from; closed at its end.
         startup: How long the first one may take.
         patience: How long each other one may take.
     """
-    pending, wait = b"", startup
+    lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+
+    def read() -> None:  # in a thread: not every system can wait for a pipe and a time at once
+        with pipe:
+            for line in pipe:
+                lines.put(line)
+        lines.put(None)
+
+    threading.Thread(target=read, daemon=True).start()
+    wait = startup
     while True:
-        ready, _, _ = select.select([descriptor], [], [], wait)
-        if not ready:
-            raise _WorkerGone(f"took over {wait:g} s", hung=True)
-        chunk = os.read(descriptor, 65536)
-        if not chunk:
+        try:
+            line = lines.get(timeout=wait)
+        except queue.Empty:
+            raise _WorkerGone(f"took over {wait:g} s", hung=True) from None
+        if line is None:
             return
-        *complete_lines, pending = (pending + chunk).split(b"\n")
-        yield from complete_lines
+        yield line
         wait = patience
 
 

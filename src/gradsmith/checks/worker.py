@@ -1,7 +1,7 @@
-"""A process that runs checks for another: `python -m gradsmith.checks.worker FD`.
+"""A process that runs checks for another: `python -m gradsmith.checks.worker`.
 
-Reads a pickled `Job` from standard input and writes one JSON object a line to the file descriptor
-FD: `{"loaded": ...}` or `{"unusable": ...}`, then `{"started": name}` and `{"result": ...}` for
+Reads a pickled `Job` from standard input and writes one JSON object a line to what was its standard
+output: `{"loaded": ...}` or `{"unusable": ...}`, then `{"started": name}` and `{"result": ...}` for
 each check, at last `{"metrics": ...}`. What the subject prints goes to standard error.
 """
 
@@ -38,7 +38,7 @@ class Job(NamedTuple):
 
 def main() -> None:
     """Do the job on standard input."""
-    pipe = os.fdopen(int(sys.argv[1]), "w", buffering=1)
+    pipe = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
     os.dup2(2, 1)  # a subject may print below Python's sys.stdout, too
 
     worker = os.getpid()

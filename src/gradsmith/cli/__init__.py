@@ -1,6 +1,8 @@
 """The `gradsmith` command: one typed function a subcommand, its docstring the help."""
 
 import functools
+import io
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -14,6 +16,9 @@ from .loading import UsageError as UsageError
 
 def main() -> None:
     """Run the subcommand that the command line names; exit code 0, 1 (found wrong) or 2 (usage)."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # outside UTF-8 there may be no ✓
     if sys.argv[1:] == ["--version"]:
         print(f"gradsmith {__version__}")
         return
@@ -23,9 +28,13 @@ def main() -> None:
     shown = {name: readable(one) for name, one in commands.items()}
     try:
         code = tyro.extras.subcommand_cli_from_dict(shown, prog=prog, args=arguments)
+        sys.stdout.flush()
     except UsageError as error:
         print(f"gradsmith: {error}", file=sys.stderr)
         code = 2
+    except BrokenPipeError:  # whoever read the output, such as `head`, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that Python's last flush finds a reader
+        code = 0
     except Exception:  # a fault of ours: 1 would say that something is wrong with the optimizer
         traceback.print_exc()
         code = 2

@@ -212,7 +212,7 @@ def _simulated(devices: int, *request: Any) -> Costs:
                 f"the process that compiles ended with exit code {ended}; if memory ran out, ask "
                 "for fewer devices"
             )
-        told = json_.loads(answer.read_text())
+        told = json_.loads(answer.read_text(encoding="utf-8"))
     if "error" in told:
         raise UsageError(told["error"])
     return {name: _cost_of(fields) for name, fields in told["costs"].items()}
@@ -228,7 +228,7 @@ def answer(request: str, path: str) -> None:
         told = {"costs": {name: dataclasses.asdict(x) for name, x in costs.items()}}
     except UsageError as error:
         told = {"error": str(error)}
-    Path(path).write_text(json_.dumps(told))
+    Path(path).write_text(json_.dumps(told), encoding="utf-8")
 
 
 def _cost_of(fields: dict[str, Any]) -> UpdateCost:

@@ -58,7 +58,7 @@ def declared_in_file(spec: str) -> Declared:
 def _tables(file: Path) -> dict[str, Declared]:
     """Every table of the file, each of them looked through, so that no typing error is lost."""
     try:
-        said = tomllib.loads(file.read_text()).get("tool", {}).get("gradsmith", {})
+        said = tomllib.loads(file.read_text(encoding="utf-8")).get("tool", {}).get("gradsmith", {})
     except (OSError, ValueError) as error:
         raise UsageError(f"{file} cannot be read: {error}") from None
     if not isinstance(said, dict) or said.keys() - {"check"}:

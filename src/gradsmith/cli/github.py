@@ -34,7 +34,7 @@ def _place(spec: str) -> str:
         return ""
     lines = [
         node.lineno
-        for node in ast.walk(ast.parse(Path(path).read_text()))
+        for node in ast.walk(ast.parse(Path(path).read_text(encoding="utf-8")))
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name
     ]
     line = f",line={lines[0]}" if lines else ""

@@ -14,6 +14,6 @@ def write_json(path: Path | None, text: str) -> None:
     if path is None:
         return
     try:
-        path.write_text(text + "\n")
+        path.write_text(text + "\n", encoding="utf-8")
     except OSError as error:
         raise UsageError(f"--json {path}: {error.strerror}") from None

@@ -21,9 +21,13 @@ def new(name: Annotated[str, tyro.conf.Positional], /, out: Path = Path()) -> in
     if not name.isidentifier() or keyword.iskeyword(name):
         raise UsageError(f"{name!r} is no Python name; take one such as my_optimizer")
     path = out / f"{name}.py"
-    template = importlib.resources.files("gradsmith.cli").joinpath("new_template.py").read_text()
+    template = (
+        importlib.resources.files("gradsmith.cli")
+        .joinpath("new_template.py")
+        .read_text(encoding="utf-8")
+    )
     try:
-        with path.open("x") as file:
+        with path.open("x", encoding="utf-8") as file:
             file.write(template.replace("my_optimizer", name))
     except FileExistsError:
         raise UsageError(f"{path} exists; take another name, or move it away") from None

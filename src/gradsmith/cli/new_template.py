@@ -1,8 +1,8 @@
 """my_optimizer: give every output unit of a hidden matrix an update of length one.
 
-pytest my_optimizer.py                                    run its tests
-gradsmith check my_optimizer.py:my_optimizer              see what is wrong, and how to mend it
-gradsmith race adamw muon my_optimizer.py:my_optimizer    see whether it is any better
+Run its tests:    pytest my_optimizer.py
+See what is wrong, and how to mend it:    gradsmith check my_optimizer.py:my_optimizer
+See whether it is any better:    gradsmith race adamw muon my_optimizer.py:my_optimizer
 """
 
 import jax.numpy as jnp

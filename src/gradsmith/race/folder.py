@@ -162,7 +162,7 @@ def pinned(path: Path) -> dict[str, Any] | None:
     if not file.exists():
         return None
     try:
-        there = json.loads(file.read_text())
+        there = json.loads(file.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise RaceError(f"{file} is not readable ({error}): choose another folder") from error
     if not isinstance(there, dict) or not there.keys() >= set(PINNED):

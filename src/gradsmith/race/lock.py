@@ -1,6 +1,7 @@
 """One process at a time in the folder of a race, or one as each worker."""
 
 import contextlib
+import importlib.util
 import json
 import os
 import socket
@@ -10,6 +11,9 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from .errors import RaceError
+
+LOCKS = importlib.util.find_spec("fcntl") is not None
+"""Whether the system can lock a file; Windows cannot in this way."""
 
 
 class Holder(NamedTuple):
@@ -39,11 +43,12 @@ def locked(folder: Path, worker: int | None = None) -> Iterator[Callable[[str], 
     """Hold a folder alone, or as a worker beside others.
 
     The system lets go of it when the process ends, however. Gives a function that tells others
-    what the process is at.
+    what the process is at. Where files cannot be locked, nobody is kept away from a race of one
+    process.
 
     Raises:
         RaceError: Another process holds the folder, or is the same worker; says which one and since
-            when.
+            when. Or files cannot be locked, and there are workers.
 
     Examples:
         >>> import tempfile, pathlib
@@ -53,13 +58,18 @@ def locked(folder: Path, worker: int | None = None) -> Iterator[Callable[[str], 
         >>> holder.doing
         'muon'
     """
-    import fcntl  # not on Windows
-
     if worker is None:
         with claimed(folder, "") as tell:
             yield tell
+    elif not LOCKS:
+        raise RaceError(
+            "workers keep out of each other's way by locks of files, which this system does not "
+            "have: leave out --worker, or race in WSL or a container"
+        )
     else:
-        with (folder / ".lock").open("a+") as file:
+        import fcntl
+
+        with (folder / ".lock").open("a+", encoding="utf-8") as file:
             _hold(file, fcntl.LOCK_SH, folder, "")
             with claimed(folder, f"worker {worker}") as tell:
                 yield tell
@@ -68,9 +78,12 @@ def locked(folder: Path, worker: int | None = None) -> Iterator[Callable[[str], 
 @contextlib.contextmanager
 def claimed(folder: Path, name: str) -> Iterator[Callable[[str], None]]:
     """Hold one part of a folder, that of a worker or of a run; see `locked`."""
+    if not LOCKS:
+        yield lambda doing: None
+        return
     import fcntl
 
-    with lock_file(folder, name).open("a+") as file:
+    with lock_file(folder, name).open("a+", encoding="utf-8") as file:
         _hold(file, fcntl.LOCK_EX, folder, name)
         since = time.strftime("%Y-%m-%d %H:%M:%S")
 
@@ -85,12 +98,14 @@ def claimed(folder: Path, name: str) -> Iterator[Callable[[str], None]]:
 
 
 def holders(folder: Path) -> list[Holder]:
-    """Who races in a folder now."""
+    """Who races in a folder now; nobody is seen where files cannot be locked."""
+    if not LOCKS:
+        return []
     import fcntl
 
     found = []
     for path in sorted(folder.glob(".lock*")):
-        with path.open() as file:
+        with path.open(encoding="utf-8") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -123,6 +138,6 @@ def _hold(file: IO[str], kind: int, folder: Path, name: str) -> None:
 
 def _holder(path: Path) -> list[Holder]:
     try:
-        return [Holder(**json.loads(path.read_text()))]
+        return [Holder(**json.loads(path.read_text(encoding="utf-8")))]
     except (ValueError, TypeError):  # it is being written
         return []

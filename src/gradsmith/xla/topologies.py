@@ -29,7 +29,7 @@ ARITHMETIC_OF = {"default": "bfloat16", "high": "bfloat16_3x", "highest": "float
 
 
 class NoCompilerError(RuntimeError):
-    """What compiles for a topology is not installed; the message says what to install."""
+    """What compiles for a topology cannot be had; the message says what to do."""
 
 
 def devices_of(topology: str) -> Sequence[Any]:
@@ -37,7 +37,7 @@ def devices_of(topology: str) -> Sequence[Any]:
 
     Raises:
         ValueError: There is no such topology.
-        NoCompilerError: `libtpu` is not installed.
+        NoCompilerError: `libtpu` is not installed, or another process has it.
     """
     if topology not in TOPOLOGIES:
         raise ValueError(f"no topology is called {topology!r}; there are {', '.join(TOPOLOGIES)}")
@@ -48,7 +48,15 @@ def devices_of(topology: str) -> Sequence[Any]:
         )
     # Without it, libtpu asks a server of Google's cloud on which machine it runs.
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
-    return topologies.get_topology_desc(topology, platform=_PLATFORM).devices
+    try:
+        return topologies.get_topology_desc(topology, platform=_PLATFORM).devices
+    except jax.errors.JaxRuntimeError as error:
+        if "lockfile" not in str(error):
+            raise
+        raise NoCompilerError(
+            "another process has libtpu, which allows one at a time: wait for it, or, on a machine "
+            "without a TPU, set ALLOW_MULTIPLE_LIBTPU_LOAD=1"
+        ) from error
 
 
 @contextlib.contextmanager

@@ -1,0 +1,115 @@
+"""What `make package` built has everything, and works where the checkout is not."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DIST = ROOT / "dist"
+SOURCE = ROOT / "src"
+DATA = "gradsmith/race/data"
+
+
+def built(ending):
+    [archive] = DIST.glob(f"gradsmith-*{ending}")
+    return archive
+
+
+@pytest.fixture(scope="module")
+def wheel():
+    """The sizes of its files."""
+    with zipfile.ZipFile(built(".whl")) as archive:
+        return {file.filename: file.file_size for file in archive.infolist()}
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """A command in an environment that has the wheel, what it requires, and pytest."""
+    folder = tmp_path_factory.mktemp("clean")
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    env |= {"XLA_FLAGS": "", "PYTHONSAFEPATH": "1"}
+
+    def run(program, *arguments):
+        path = folder / "bin" / program
+        return subprocess.run(
+            [path, *arguments], cwd=folder, env=env, capture_output=True, text=True
+        )
+
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    with_versions = ["--constraint", str(ROOT / "constraints.txt")]
+    ended = run("pip", "install", "--quiet", *with_versions, str(built(".whl")), "pytest")
+    assert ended.returncode == 0, ended.stderr
+    return run
+
+
+def test_the_wheel_has_every_file_of_the_source(wheel):
+    files = {
+        path.relative_to(SOURCE).as_posix()
+        for path in SOURCE.rglob("*")
+        if path.is_file() and path.suffix not in (".pyc", ".pyi")
+    }
+    in_wheel = {name for name in wheel if ".dist-info/" not in name}
+    assert in_wheel == files
+
+
+def test_the_wheel_has_data_licences_and_types(wheel):
+    assert {
+        "gradsmith/py.typed",
+        "gradsmith/race/page/report.css",
+        "gradsmith/race/page/report.js",
+        f"{DATA}/LICENSES.md",
+        f"{DATA}/shakespeare.txt.xz",
+    } <= set(wheel)
+    ends = {name.partition(".dist-info/")[2] for name in wheel}
+    assert {"licenses/LICENSE", f"licenses/src/{DATA}/LICENSES.md", "entry_points.txt"} <= ends
+    assert not [name for name in wheel if "/tests/" in name or Path(name).name.startswith("test_")]
+
+
+def test_every_data_file_has_its_licence(wheel):
+    licences = (SOURCE / DATA / "LICENSES.md").read_text()
+    data = [Path(name).name for name in wheel if name.startswith(f"{DATA}/")]
+    for name in set(data) - {"LICENSES.md"}:
+        assert name in licences, name
+
+
+def test_the_archives_are_small():
+    assert built(".whl").stat().st_size < 8e6
+    assert built(".tar.gz").stat().st_size < 12e6
+
+
+def test_the_source_archive_has_what_builds_and_tests_it():
+    with tarfile.open(built(".tar.gz")) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {"pyproject.toml", "LICENSE", "README.md", "tests/conftest.py", "Makefile"} <= names
+    assert not [name for name in names if name.startswith((".venv", "runs", "docs/_build", "dist"))]
+
+
+def test_the_surface_of_what_is_installed(installed, tmp_path):
+    copy = shutil.copy(ROOT / "tests" / "test_surface.py", tmp_path)
+    where = installed("python", "-c", "import gradsmith; print(gradsmith.__file__)")
+    assert "site-packages" in where.stdout, where.stderr
+    # Plain, because pytest rewrites the modules of a plugin, which leaves names in them.
+    ended = installed("python", "-m", "pytest", "-q", "--assert=plain", str(copy))
+    assert ended.returncode == 0, ended.stdout
+
+
+def test_the_command_that_is_installed(installed):
+    version = built(".whl").name.split("-")[1]
+    assert installed("gradsmith", "--version").stdout == f"gradsmith {version}\n"
+    assert "muon" in installed("gradsmith", "list").stdout
+    checked = installed("gradsmith", "check", "optax.sgd", "--only", "abstract")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert "0 failed" in checked.stdout
+
+
+def test_without_the_extra_a_race_says_what_to_install(installed):
+    ended = installed("gradsmith", "race", "optax.sgd", "--task", "tabular")
+    assert ended.returncode == 2
+    assert "gradsmith[race]" in ended.stderr
+    assert "Traceback" not in ended.stderr
