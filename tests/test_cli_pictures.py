@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from gradsmith.observe.collectives import Collective
 
 import gradsmith as gs
 from gradsmith.cli.cost import cost

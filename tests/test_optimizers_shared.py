@@ -23,6 +23,8 @@ PARAMS = {
     "head": jnp.full((6, 9), 2.0),
 }
 MATRICES, VECTORS = ("kernel",), ("bias", "ln_scale")
+SPHERES = ("muonh", "adamh")  # their matrices keep their lengths, so that none decays
+OWN_HEAD = ("scion",)  # has a rule of its own for the head, at the rate of the matrices
 
 
 def first_updates(tx, params=PARAMS):
@@ -37,8 +39,8 @@ def decay_of(with_decay, without):
     return {name: float(jax.tree.leaves(part[name])[0]) for name in PARAMS}
 
 
-def test_there_are_six_recipes_for_matrices_and_two_for_everything():
-    assert len(FOR_MATRICES) == 6
+def test_there_are_fourteen_recipes_for_matrices_and_two_for_everything():
+    assert len(FOR_MATRICES) == 14
     assert set(ALL) - set(FOR_MATRICES) == {"mars_adamw", "ademamix"}
 
 
@@ -66,7 +68,8 @@ def test_vectors_do_not_decay_unless_the_mask_says_so(name):
     recipe = ALL[name]
     rates = decay_of(recipe(0.1, weight_decay=0.5), recipe(0.1))
     assert all(rates[leaf] == 0 for leaf in VECTORS)
-    assert all(rates[leaf] > 1e-3 for leaf in PARAMS if leaf not in VECTORS)
+    still = VECTORS + (MATRICES if name in SPHERES else ())
+    assert {leaf for leaf, rate in rates.items() if rate > 1e-3} == set(PARAMS) - set(still)
     only = lambda params: jax.tree_util.tree_map_with_path(
         lambda path, p: "bias" in str(path), params
     )
@@ -81,7 +84,8 @@ def test_adamws_decay_may_differ_from_that_of_the_matrices(name):
         recipe(0.1, adam_learning_rate=0.2, weight_decay=0.5, adam_weight_decay=0.25),
         recipe(0.1, adam_learning_rate=0.2),
     )
-    np.testing.assert_allclose([rates["kernel"], rates["head"]], [0.05, 0.05], rtol=1e-3)
+    expected = [0.0 if name in SPHERES else 0.05, 0.025 if name in OWN_HEAD else 0.05]
+    np.testing.assert_allclose([rates["kernel"], rates["head"]], expected, rtol=1e-3)
     rates = decay_of(recipe(0.1, adam_weight_decay=0.25), recipe(0.1))
     assert {leaf for leaf, rate in rates.items() if rate} == {"embedding", "head"}
 
@@ -97,8 +101,10 @@ def test_adamws_numbers_are_optaxs(name):
         weight_decay=0.5,
         **{f"adam_{k}": v for k, v in numbers.items()},
     )
-    theirs = optax.adamw(0.2, **numbers, weight_decay=0.5, mask={"bias": False, "head": True})
-    others = {leaf: PARAMS[leaf] for leaf in ("bias", "head")}
+    theirs = optax.adamw(
+        0.2, **numbers, weight_decay=0.5, mask=lambda tree: {k: k == "head" for k in tree}
+    )
+    others = {leaf: PARAMS[leaf] for leaf in ("bias", *([] if name in OWN_HEAD else ["head"]))}
     state, their_state = tx.init(PARAMS), theirs.init(others)
     update = jax.jit(tx.update)
     for step in range(3):
@@ -125,8 +131,8 @@ def test_learning_rates_may_be_scaled_by_pattern(name):
     scaled = first_updates(make(0.1, head=optax.sgd(1.0), lr_scales=scales))
     plain, slower = (first_updates(make(rate, head=optax.sgd(1.0))) for rate in (0.1, 0.05))
     assert_close = lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-5)
-    for leaf in ("kernel", "bias"):
-        assert_close(scaled[leaf], slower[leaf])
+    assert_close(scaled["bias"], slower["bias"])
+    assert_close(scaled["kernel"], plain["kernel"] / 2 if name in SPHERES else slower["kernel"])
     assert_close(scaled["head"], -0.25)
     assert_close(scaled["embedding"], plain["embedding"])
     with pytest.raises(ValueError, match=r"lr_scales=\{'haed': ...\}"):
@@ -137,10 +143,13 @@ def test_learning_rates_may_be_scaled_by_pattern(name):
     "name", [n for n, f in ALL.items() if "momentum_dtype" in inspect.signature(f).parameters]
 )
 def test_the_momentum_may_be_kept_in_bfloat16(name):
-    narrow = jax.eval_shape(ALL[name](0.1, momentum_dtype=jnp.bfloat16).init, PARAMS)
-    assert optax.tree.get(narrow, "momentum")["kernel"].dtype == jnp.bfloat16
-    wide = jax.eval_shape(ALL[name](0.1).init, PARAMS)
-    assert optax.tree.get(wide, "momentum")["kernel"].dtype == jnp.float32
+    def dtypes(**more):
+        state = jax.eval_shape(ALL[name](0.1, **more).init, PARAMS)
+        momenta = [kept for _, kept in optax.tree.get_all_with_path(state, "momentum")]
+        return {x.dtype for x in jax.tree.leaves(momenta)}
+
+    assert dtypes(momentum_dtype=jnp.bfloat16) == {jnp.dtype(jnp.bfloat16)}
+    assert dtypes() == {jnp.dtype(jnp.float32)}
 
 
 @pytest.mark.parametrize("name", ALL)

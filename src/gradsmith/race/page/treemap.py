@@ -128,7 +128,7 @@ def squarified(areas: Sequence[Number], box: Box) -> list[Box]:
 
     Examples:
         >>> [tuple(box) for box in squarified([2.0, 1.0, 1.0], Box(0, 0, 4, 2))]
-        [(0, 0, 2.0, 2.0), (2.0, 0, 2.0, 1.0), (2.0, 1.0, 2.0, 1.0)]
+        [(0, 0.0, 2.0, 2.0), (2.0, 0.0, 2.0, 1.0), (2.0, 1.0, 2.0, 1.0)]
     """
     found: list[Box] = []
     left = list(areas)
