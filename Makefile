@@ -6,6 +6,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 WORKERS ?= auto
+SHARE ?= 1/1
 
 .PHONY: help setup race test test-slow test-newest test-clients test-tpu lint docs docs-serve \
   package test-package format lock clean
@@ -33,13 +34,13 @@ test: $(READY)  ## Run the tests, docstrings and documentation pages.
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow and not clients"
 
 test-slow: $(READY)  ## Run what `make test` leaves out.
-	@$(BIN)/python -m pytest -n $(WORKERS) -m "slow and not clients"
+	@$(BIN)/python -m pytest -n $(WORKERS) -m "slow and not clients" --share $(SHARE)
 
 # The command line and the diff call JAX through what the others test. Of the cases of one test, such as
 # those of each dtype, one in four shows whether the versions fit. Pages quote what the versions of
 # constraints.txt print.
 test-newest: $(READY)  ## Run what depends on the versions of JAX and Optax; for a second Python.
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow and not clients" --every 4 \
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow and not clients" --share 1/4 \
 	  --ignore-glob='*/test_cli_*' --ignore-glob='*/test_docs_outputs.py' --ignore-glob='*/test_checks_[dfr]*' \
 	  --ignore-glob='*/test_race_[defhklpst]*'
 

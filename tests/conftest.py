@@ -34,17 +34,20 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 def pytest_addoption(parser):
     parser.addoption(
-        "--every", type=int, default=1, help="of the cases of each test, run the first of so many"
+        "--share", default="1/1", help="2/3 runs the second of three shares of the cases of a test"
     )
 
 
 def pytest_collection_modifyitems(config, items):
-    met = Counter()
-    for item in list(items):
-        test = (item.parent.nodeid, getattr(item, "originalname", item.name))
-        if met[test] % config.option.every:
-            items.remove(item)
-        met[test] += 1
+    """Leave out the cases of other shares; a test with few cases runs all of them."""
+    mine, shares = map(int, config.option.share.split("/"))
+    test = lambda item: (item.parent.nodeid, getattr(item, "originalname", item.name))
+    cases, met, kept = Counter(map(test, items)), Counter(), []
+    for item in items:
+        if cases[test(item)] <= shares or met[test(item)] % shares == mine - 1:
+            kept.append(item)
+        met[test(item)] += 1
+    items[:] = kept
 
 
 @pytest.fixture(scope="module", autouse=True)
