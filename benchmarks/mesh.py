@@ -31,6 +31,7 @@ from rich.console import Console
 from rich.table import Table
 
 import gradsmith as gs
+from gradsmith.xla.program.collectives import in_words
 
 MIB = 2**20
 LAYERS = 12
@@ -137,7 +138,7 @@ def main():
                     f"{cost.received / 1e6:.1f}",
                     mark(received, bar, f"{received:.3f}"),
                     mark(cost.temporaries, TEMPORARIES, f"{cost.temporaries / MIB:.0f}"),
-                    ", ".join(f"{x.count} {x.kind}" for x in cost.collectives),
+                    in_words(cost.collectives),
                 )
         if arguments.optax:
             params = parameters(layout, False, AxisType.Auto)
@@ -150,7 +151,7 @@ def main():
                 f"{cost.received / 1e6:.1f}",
                 f"{cost.received / cost.received_bound:.3f}",
                 f"{cost.temporaries / MIB:.0f}",
-                ", ".join(f"{x.count} {x.kind}" for x in cost.collectives),
+                in_words(cost.collectives),
             )
     Console(width=150).print(table)
     params = parameters("fsdp 2 x tensor 4", False, AxisType.Explicit)

@@ -20,6 +20,7 @@ from jax.sharding import AbstractMesh, AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import gradsmith as gs
+from gradsmith.xla.program.collectives import in_words
 
 ON = "v5e:2x4"
 MESH = AbstractMesh((8,), ("fsdp",), axis_types=(AxisType.Explicit,))
@@ -114,10 +115,7 @@ def main(names: list[str]) -> None:
         other = gs.update_cost(theirs(0.02), jax.tree.map(on_auto_axes, params), on=ON)
         assert mine.cycles is not None
         assert other.cycles is not None
-        collectives = [
-            ", ".join(f"{one.count} {one.kind}" for one in cost.collectives)
-            for cost in (mine, other)
-        ]
+        collectives = [in_words(cost.collectives) for cost in (mine, other)]
         told = f"   {collectives[0]}; other {collectives[1]}" if any(collectives) else ""
         print(
             f"{name:20}{mine.cycles.all / 1e6:9.3f}{mine.cycles.products / 1e6:10.3f}"

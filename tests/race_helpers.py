@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from gradsmith.race import Curve, Entry, Protocol, Race, Record, Task
+from gradsmith.race import Curve, Display, Entry, Protocol, Race, Record, Task
 
 CENTRE = np.array([1.0, -2.0, 0.5], np.float32)
 SGD = Entry("sgd", optax.sgd)
@@ -73,3 +73,30 @@ def race(*names, rates=(0.01, 0.1, 1.0), seeds=2, extensions=0, **task) -> Race:
 def single(entry, rate=0.1, **task) -> Race:
     """Race one entry at one rate: a run to tune, and a run to report."""
     return Race(parabola(**task), (entry,), (rate,), Protocol(seeds=1))
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing in a race catches it."""
+
+
+class KillAfter(Display):
+    """Kills the race at the n-th point of a curve, and counts the points."""
+
+    def __init__(self, points: int | None = None):
+        self.points = points
+        self.seen = 0
+
+    def advance(self, step, loss, seconds):
+        self.seen += 1
+        if self.seen == self.points:
+            raise Killed
+
+
+class Remarks(Display):
+    """Keeps what is remarked."""
+
+    def __init__(self):
+        self.remarks = []
+
+    def remark(self, text):
+        self.remarks.append(text)

@@ -8,6 +8,7 @@ import pytest
 from matrix_oracles import gaussian, polar, unchecked_annotations
 
 import gradsmith as gs
+from gradsmith.transforms import steepest
 
 
 def once(tx, tree):
@@ -137,3 +138,13 @@ def test_what_is_wrong_is_refused():
         gs.steepest_step("in", -1.0)
     with pytest.raises(ValueError, match="nothing says which matrices there are"):
         gs.scion(0.1).init({"head": jnp.ones((2, 3, 4))})
+
+
+def test_leaves_of_one_shape_are_traced_once(monkeypatch):
+    traced = []
+    wide = steepest.wide_dtype
+    monkeypatch.setattr(steepest, "wide_dtype", lambda dtype: traced.append(dtype) or wide(dtype))
+    tx = gs.steepest_step("in")
+    tree = {f"table_{n}": jnp.ones((3, 5)) for n in range(4)}
+    jax.make_jaxpr(tx.update)(tree, tx.init(tree))
+    assert len(traced) == 1

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from race_helpers import CENTRE, SGD, factors, parabola, race, single
+from race_helpers import CENTRE, SGD, KillAfter, Killed, Remarks, factors, parabola, race, single
 
 from gradsmith.race import Display, Entry, Protocol, Race, run_race
 from gradsmith.race.folder import Folder
@@ -160,33 +160,6 @@ def test_aliases_of_optax_race_whatever_arguments_their_update_wants(
         factory = functools.partial(build, **key)
         _, record = run_race(single(Entry("it", factory)), tmp_path)
     assert record.validation_loss < record.curve.validation_loss[0]
-
-
-class Killed(BaseException):
-    """Stands for a kill: nothing in a race catches it."""
-
-
-class KillAfter(Display):
-    """Kills the race at the n-th point of a curve, and counts the points."""
-
-    def __init__(self, points: int | None = None):
-        self.points = points
-        self.seen = 0
-
-    def advance(self, step, loss, seconds):
-        self.seen += 1
-        if self.seen == self.points:
-            raise Killed
-
-
-class Remarks(Display):
-    """Keeps what is remarked."""
-
-    def __init__(self):
-        self.remarks = []
-
-    def remark(self, text):
-        self.remarks.append(text)
 
 
 class OddState(NamedTuple):

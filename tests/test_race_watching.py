@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from race_helpers import CENTRE, SGD, factors, parabola, single
+from race_helpers import CENTRE, SGD, KillAfter, Killed, Remarks, factors, parabola, single
 
 import gradsmith as gs
 from gradsmith.race import Display, Entry, Protocol, Race, Stream, Worker, run_race
@@ -37,32 +37,6 @@ memories = functools.partial(
         gs.Reading(before, lambda step: {x.path: x.update for x in step.leaves}, keeps_before=True),
     ],
 )
-
-
-class Killed(BaseException):
-    """Stands for a kill."""
-
-
-class KillAt(Display):
-    """Kills at the n-th point of a curve."""
-
-    def __init__(self, point):
-        self.left = point
-
-    def advance(self, step, loss, seconds):
-        self.left -= 1
-        if not self.left:
-            raise Killed
-
-
-class Remarks(Display):
-    """Keeps what is remarked."""
-
-    def __init__(self):
-        self.said = []
-
-    def remark(self, text):
-        self.said.append(text)
 
 
 def outcome(records):
@@ -120,10 +94,10 @@ def test_records_are_the_same_to_the_bit_without(watched, tmp_path):
 
 def test_a_run_that_is_killed_anywhere_leaves_the_same_readings(watched, tmp_path):
     with pytest.raises(Killed):
-        run_race(noisy_race(), tmp_path, KillAt(8 * 2 + 6), 0.0, watch=memories)
+        run_race(noisy_race(), tmp_path, KillAfter(8 * 2 + 6), 0.0, watch=memories)
     assert files(tmp_path) == {}
     with pytest.raises(Killed):
-        run_race(noisy_race(), tmp_path, KillAt(8 + 2), 0.0, watch=memories)
+        run_race(noisy_race(), tmp_path, KillAfter(8 + 2), 0.0, watch=memories)
     assert len(files(tmp_path)) == 1
     run_race(noisy_race(), tmp_path, Display(), watch=memories)
     assert files(tmp_path) == files(watched[0])
@@ -131,7 +105,7 @@ def test_a_run_that_is_killed_anywhere_leaves_the_same_readings(watched, tmp_pat
 
 def test_workers_leave_the_readings_of_one_process(watched, tmp_path):
     with pytest.raises(Killed):  # tuning, alone, so that nobody waits
-        run_race(noisy_race(), tmp_path, KillAt(8 * 2 + 1))
+        run_race(noisy_race(), tmp_path, KillAfter(8 * 2 + 1))
     for worker in (1, 2):
         run_race(noisy_race(), tmp_path, Display(), executor=Worker(worker, 2), watch=memories)
     assert files(tmp_path) == files(watched[0])
@@ -166,7 +140,7 @@ def test_an_optimizer_that_cannot_be_watched_races_all_the_same(tmp_path):
 
     heard = Remarks()
     records = run_race(single(SGD), tmp_path, heard, watch=broken)
-    assert heard.said == ["nothing is read inside sgd: ValueError: it is opaque"]
+    assert heard.remarks == ["nothing is read inside sgd: ValueError: it is opaque"]
     assert [record.seed for record in records] == [-1, 0]
     assert files(tmp_path) == {}
 

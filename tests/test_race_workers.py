@@ -6,7 +6,7 @@ import queue
 import threading
 
 import pytest
-from race_helpers import race
+from race_helpers import KillAfter, Killed, race
 
 from gradsmith.race import Display, Protocol, RaceError, Worker, run_race
 from gradsmith.race.lock import holders, locked
@@ -79,22 +79,6 @@ def together(*functions):
     return results
 
 
-class Killed(BaseException):
-    """Stands for a kill."""
-
-
-class KillAt(Display):
-    """Kills at the n-th point of a curve."""
-
-    def __init__(self, point):
-        self.left = point
-
-    def advance(self, step, loss, seconds):
-        self.left -= 1
-        if not self.left:
-            raise Killed
-
-
 class Waiting(Display):
     """Says when it is remarked that the worker waits."""
 
@@ -108,9 +92,9 @@ class Waiting(Display):
 
 def test_a_worker_that_died_is_waited_for_and_takes_its_run_up(prepared, alone, tmp_path):
     with pytest.raises(Killed):
-        work(prepared, tmp_path, 2, KillAt(9), count=2)  # in its second run
+        work(prepared, tmp_path, 2, KillAfter(9), count=2)  # in its second run
     (other,) = (tmp_path / "checkpoints").iterdir()
-    heard, points = Waiting(), KillAt(0)
+    heard, points = Waiting(), KillAfter()
 
     def again():
         assert heard.event.wait(600)
@@ -120,20 +104,20 @@ def test_a_worker_that_died_is_waited_for_and_takes_its_run_up(prepared, alone, 
     together(again, lambda: work(prepared, tmp_path, 1, heard, 2))
     assert outcome(run_race(prepared, tmp_path, Display())) == alone
     ran = len(read_records(tmp_path / "records-2.jsonl"))
-    assert -points.left == 6 * (ran - 1) - 2  # without the first run, and two points of the second
+    assert points.seen == 6 * (ran - 1) - 2  # without the first run, and two points of the second
 
 
 def test_a_race_begun_by_workers_is_taken_up_by_as_many_others_or_by_one(prepared, alone, tmp_path):
     for worker in (1, 3):
         with pytest.raises(Killed):
-            work(prepared, tmp_path, worker, KillAt(3))
+            work(prepared, tmp_path, worker, KillAfter(3))
     assert outcome(run_race(prepared, tmp_path, Display())) == alone
 
 
 def test_the_report_is_not_waited_for(prepared, alone, tmp_path):
     folder = tmp_path / "race"
     with pytest.raises(Killed):  # all of tuning: two entries, two trials and two of an extension
-        run_race(prepared, folder, KillAt(8 * 6 + 1))
+        run_race(prepared, folder, KillAfter(8 * 6 + 1))
     records = work(prepared, folder, 1, count=2)
     assert outcome(records) == [*alone[:8], *alone[8::2]]
 
@@ -172,7 +156,7 @@ def test_whoever_looks_at_a_lock_keeps_nobody_out(tmp_path):
 
 def test_a_worker_of_another_race_is_refused(prepared, tmp_path):
     with pytest.raises(Killed):
-        work(prepared, tmp_path, 1, KillAt(1))
+        work(prepared, tmp_path, 1, KillAfter(1))
     other = dataclasses.replace(ASKED, rates=(0.01, 0.03))
     with pytest.raises(RaceError, match="belongs to another race"):
         work(prepare(other), tmp_path, 2)

@@ -11,6 +11,8 @@ from ..observe.update_cost import UpdateCost, in_gflop, why_bounds
 from ..race.page.document import document
 from ..race.page.markup import items, table
 from ..race.page.svg import WIDTH, figure, number, scale
+from ..sites.shards import mesh_in_words
+from ..xla.program.collectives import in_words
 
 HIGH = 36  # of a bar with its words
 
@@ -34,7 +36,7 @@ def cost_page(costs: Mapping[str, UpdateCost], model: str, description: Descript
         description: Of the first one, for its buckets.
     """
     names, first = list(costs), next(iter(costs.values()))
-    mesh = ", ".join(f"{axis}={size}" for axis, size in first.mesh.items()) or "one device"
+    mesh = mesh_in_words(first.mesh) or "one device"
     figures = [
         _figure(
             "flops", "Flops of matrix products", _flops(costs), "mark: those of one device, divided"
@@ -126,7 +128,7 @@ def _numbers(costs: Mapping[str, UpdateCost]) -> str:
             bound,
             decimal(cost.temporaries),
             decimal(cost.state),
-            ", ".join(f"{one.count} {one.kind}" for one in cost.collectives) or "none",
+            in_words(cost.collectives) or "none",
         ]
         for name, cost in costs.items()
     ]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rich.filesize import decimal
 
-from ..observe.description import COLUMNS, Description, LeafDescription
+from ..observe.description import COLUMNS, Description, LeafDescription, how_many
 from ..race.page.document import document
 from ..race.page.markup import folded, items, table
 from ..race.page.treemap import Leaf, treemap
@@ -66,10 +66,7 @@ def _total(leaves: Sequence[LeafDescription], who: str) -> str:
     own = [leaf for leaf in leaves if leaf.optimizer == who]
     params = sum(math.prod(leaf.shape) for leaf in own)
     state = decimal(sum(leaf.state_bytes for leaf in own))
-    return (
-        f"{who}: {len(own)} {'leaf' if len(own) == 1 else 'leaves'}, {params:,} parameters, "
-        f"{state} of state"
-    )
+    return f"{who}: {how_many(len(own), 'leaf', 'leaves')}, {params:,} parameters, {state} of state"
 
 
 def _words(leaf: LeafDescription) -> str:

@@ -11,6 +11,7 @@ from jaxtyping import PyTree
 
 import gradsmith
 
+from ..observe.description import how_many
 from ..race import Entry, Task, entry
 from ..race.entries import RATE_NAMES, rate_parameter
 from ..race.space import RATE, first
@@ -98,7 +99,7 @@ def routing(tx: optax.GradientTransformation, params: PyTree) -> str:
     for leaf in gradsmith.describe(tx, params).leaves:
         groups.setdefault(leaf.optimizer, []).append(leaf.role)
     return "; ".join(
-        f"{len(roles)} {'leaf' if len(roles) == 1 else 'leaves'}"
+        how_many(len(roles), "leaf", "leaves")
         + (f" ({', '.join(dict.fromkeys(roles))})" if any(roles) else "")
         + f" to {optimizer}"
         for optimizer, roles in groups.items()

@@ -11,6 +11,8 @@ from rich.filesize import decimal
 from rich.measure import Measurement
 from rich.table import Table
 
+from ..sites.shards import mesh_in_words
+
 
 @dataclasses.dataclass(frozen=True)
 class LeafDescription:
@@ -74,9 +76,9 @@ class Description:
         state = self.shared_state_bytes + sum(leaf.state_bytes for leaf in self.leaves)
         buckets = {bucket for leaf in self.leaves for bucket in leaf.buckets}
         return (
-            f"{len(self.leaves)} lea{'f' if len(self.leaves) == 1 else 'ves'}, "
+            f"{how_many(len(self.leaves), 'leaf', 'leaves')}, "
             f"{params:,} parameter{'s' * (params != 1)}, "
-            f"{len(buckets)} bucket{'s' * (len(buckets) != 1)}; "
+            f"{how_many(len(buckets), 'bucket', 'buckets')}; "
             f"state {decimal(state)}, {decimal(self.shared_state_bytes)} of it in counters"
             + self._on_mesh()
         )
@@ -121,11 +123,16 @@ class Description:
         if not self.mesh:
             return ""
         replicated = self.shared_state_bytes + sum(leaf.replicated_bytes for leaf in self.leaves)
-        mesh = ", ".join(f"{axis}={size}" for axis, size in self.mesh.items())
+        mesh = mesh_in_words(self.mesh)
         return (
             f"; on each device of {mesh} {decimal(self.device_state_bytes)}, "
             f"{decimal(replicated)} of it replicated"
         )
+
+
+def how_many(count: int, one: str, several: str) -> str:
+    """Return a number with its noun."""
+    return f"{count} {one if count == 1 else several}"
 
 
 def _buckets(leaf: LeafDescription) -> str:

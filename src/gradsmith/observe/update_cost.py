@@ -17,7 +17,8 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from ..layout.paths import arrays, path_name
-from ..xla.program.collectives import Collective
+from ..sites.shards import mesh_in_words
+from ..xla.program.collectives import Collective, in_words
 from ..xla.program.counts import count
 from ..xla.program.cycles import Cycles, count_cycles
 from ..xla.targets import current_target
@@ -157,7 +158,6 @@ def cost_table(costs: dict[str, UpdateCost]) -> Table:
     first = next(iter(costs.values()))
     for name, cost in costs.items():
         of = lambda part, whole: f"{part / whole:.2f}" if whole else "-"
-        kinds = ", ".join(f"{x.count} {x.kind}" for x in cost.collectives)
         table.add_row(
             name,
             in_gflop(cost),
@@ -166,9 +166,9 @@ def cost_table(costs: dict[str, UpdateCost]) -> Table:
             of(cost.received, first.received_bound),
             decimal(cost.temporaries),
             decimal(cost.state),
-            kinds or "none",
+            in_words(cost.collectives) or "none",
         )
-    mesh = ", ".join(f"{axis}={size}" for axis, size in first.mesh.items()) or "one device"
+    mesh = mesh_in_words(first.mesh) or "one device"
     table.caption = (
         f"For each device of {mesh}; parameters {decimal(first.params)}. Flops are those of matrix "
         f"products; ideal is one device's, divided. Bound is each matrix of the first optimizer "
@@ -194,10 +194,9 @@ def cycles_table(costs: Sequence[tuple[str, UpdateCost]]) -> Table:
     for name, cost in costs:
         cycles = cost.cycles or Cycles()
         at_least = lambda exact: "" if exact else ">= "
-        mesh = "".join(f", {axis}={size}" for axis, size in cost.mesh.items())
         table.add_row(
             name,
-            cost.on + mesh,
+            ", ".join(filter(None, (cost.on, mesh_in_words(cost.mesh)))),
             f"{at_least(cycles.exact)}{cycles.all / 1e6:.3g}",
             f"{cycles.products / max(1, cycles.all):.0%}",
             in_gflop(cost),
@@ -206,7 +205,7 @@ def cycles_table(costs: Sequence[tuple[str, UpdateCost]]) -> Table:
             decimal(cost.temporaries),
             decimal(cost.arguments),
             f"{cost.compile_seconds:.0f} s",
-            ", ".join(f"{x.count} {x.kind}" for x in cost.collectives) or "none",
+            in_words(cost.collectives) or "none",
         )
     table.caption = (
         "For each device. Estimated by the TPU compiler, not timed; of collectives it tells no "

@@ -5,18 +5,16 @@ from typing import Unpack
 import optax
 from jax.typing import ArrayLike, DTypeLike
 
-from ..layout.declare import Axes
 from ..lift.per_stack import per_stack
 from ..matrix.polar.plan import Method
 from ..sites.placement import Placement
 from ..transforms.arguments import ScalarOrSchedule
 from ..transforms.entry_rms import scale_by_entry_rms
-from ..transforms.momentum import momentum as momentum_of
 from ..transforms.namo import scale_by_namo
 from ..transforms.orthogonalize import polar_factor
 from ..transforms.shape_scale import match_rms
 from ..xla.arithmetic import Precision
-from .shared import Shared, by_role, takes_shared
+from .shared import Shared, behind_momentum, by_role, takes_shared
 
 
 @takes_shared
@@ -64,13 +62,7 @@ def adamuon(
         polar_factor(method, precision=precision),
         scale_by_entry_rms(entry_decay),
     )
-
-    def direction(axes: Axes) -> optax.GradientTransformation:
-        return optax.chain(
-            momentum_of(momentum, dtype=momentum_dtype),
-            per_stack(rule, axes=axes, placement=placement),
-        )
-
+    direction = behind_momentum(rule, momentum, momentum_dtype, placement)
     return by_role(direction, learning_rate, **shared)
 
 

@@ -5,18 +5,15 @@ from typing import Unpack
 import optax
 from jax.typing import ArrayLike, DTypeLike
 
-from ..layout.declare import Axes
-from ..lift.per_stack import per_stack
 from ..matrix.polar.plan import Method
 from ..sites.placement import Placement
 from ..transforms.arguments import ScalarOrSchedule
-from ..transforms.momentum import momentum as momentum_of
 from ..transforms.normalize_neurons import normalize_neurons
 from ..transforms.orthogonalize import polar_factor
 from ..transforms.shape_scale import scale_by_aspect_ratio
 from ..xla.arithmetic import Precision
 from .muon import ADAM_SHARE
-from .shared import Shared, by_role, takes_shared
+from .shared import Shared, behind_momentum, by_role, takes_shared
 
 
 @takes_shared
@@ -59,11 +56,5 @@ def muoneq(
     rule = optax.chain(
         normalize_neurons(), polar_factor(method, precision=precision), scale_by_aspect_ratio()
     )
-
-    def direction(axes: Axes) -> optax.GradientTransformation:
-        return optax.chain(
-            momentum_of(momentum, dtype=momentum_dtype),
-            per_stack(rule, axes=axes, placement=placement),
-        )
-
+    direction = behind_momentum(rule, momentum, momentum_dtype, placement)
     return by_role(direction, learning_rate, ADAM_SHARE, **shared)

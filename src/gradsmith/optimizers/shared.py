@@ -6,15 +6,18 @@ from typing import Any, TypedDict, TypeVar
 
 import jax
 import optax
-from jax.typing import ArrayLike
+from jax.typing import ArrayLike, DTypeLike
 
 from ..layout.conventions import role_by_name
 from ..layout.declare import Axes
 from ..layout.paths import leaves_with_path
 from ..layout.roles import RoleOverrides
 from ..lift.partition_by_role import partition_by_role
+from ..lift.per_stack import per_stack
+from ..sites.placement import Placement
 from ..transforms.adam import scale_by_adam
 from ..transforms.arguments import ScalarOrSchedule
+from ..transforms.momentum import momentum as momentum_of
 from ..transforms.sides import scale_by_learning_rate
 from ..transforms.weight_decay import Mask, decay_weights
 
@@ -134,6 +137,22 @@ def stepped(
     """Go along a direction, with decoupled weight decay."""
     decay = optax.identity() if weight_decay is None else decay_weights(weight_decay, mask)
     return optax.chain(direction, decay, scale_by_learning_rate(learning_rate))
+
+
+def behind_momentum(
+    rule: optax.GradientTransformation,
+    momentum: ArrayLike,
+    dtype: DTypeLike | None,
+    placement: Placement,
+) -> Callable[[Axes], optax.GradientTransformation]:
+    """Return the direction of a rule for stacks behind Keller Jordan's momentum, for `by_role`."""
+
+    def direction(axes: Axes) -> optax.GradientTransformation:
+        return optax.chain(
+            momentum_of(momentum, dtype=dtype), per_stack(rule, axes=axes, placement=placement)
+        )
+
+    return direction
 
 
 def no_vectors(params: Any) -> Any:

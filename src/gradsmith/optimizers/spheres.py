@@ -12,11 +12,10 @@ from ..sites.placement import Placement
 from ..transforms.adam import scale_by_adam
 from ..transforms.arguments import ScalarOrSchedule
 from ..transforms.hyperball import hyperball
-from ..transforms.momentum import momentum as momentum_of
 from ..transforms.orthogonalize import polar_factor
 from ..xla.arithmetic import Precision
 from .muon import ADAM_SHARE
-from .shared import Shared, by_role, takes_shared
+from .shared import Shared, behind_momentum, by_role, takes_shared
 
 
 @takes_shared
@@ -59,13 +58,7 @@ def muonh(
         modded-nanogpt, optimization track, record 5, https://github.com/KellerJordan/modded-nanogpt
     """
     rule = optax.chain(polar_factor(method, precision=precision), hyperball(learning_rate))
-
-    def step(axes: Axes) -> optax.GradientTransformation:
-        return optax.chain(
-            momentum_of(momentum, dtype=momentum_dtype),
-            per_stack(rule, axes=axes, placement=placement),
-        )
-
+    step = behind_momentum(rule, momentum, momentum_dtype, placement)
     return by_role(step, learning_rate, ADAM_SHARE, has_rate=True, **shared)
 
 

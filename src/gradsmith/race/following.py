@@ -7,7 +7,7 @@ from pathlib import Path
 from .display import Display
 from .folder import pinned
 from .lock import Holder, holders
-from .protocol import jobs
+from .protocol import jobs, run_of
 from .told import Told, told_so_far
 
 SECONDS = 1.0  # between two looks
@@ -39,13 +39,13 @@ def follow(
         wait(SECONDS)
     now = told_so_far(path)
     display.begin(now.race, now.records)
-    shown = set(map(_run, now.records))
+    shown = set(map(run_of, now.records))
     while True:
         racing = holders(path)  # before the records, so that none comes after the last look
         now = told_so_far(path)
         for record in now.records:
-            if _run(record) not in shown:
-                shown.add(_run(record))
+            if run_of(record) not in shown:
+                shown.add(run_of(record))
                 display.finish(record)
         display.elsewhere(_doing(racing))
         left = len(jobs(now.race, now.records))
@@ -56,7 +56,3 @@ def follow(
 
 def _doing(racing: Sequence[Holder]) -> list[str]:
     return [holder.doing for holder in racing if holder.doing]
-
-
-def _run(record) -> tuple[str, int, int]:
-    return record.entry, record.trial, record.seed

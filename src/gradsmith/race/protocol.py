@@ -34,6 +34,11 @@ class Run(NamedTuple):
     seed: int
 
 
+def run_of(record: Record) -> Run:
+    """The run that a record tells of."""
+    return Run(record.entry, record.trial, record.seed)
+
+
 @dataclasses.dataclass(frozen=True)
 class Protocol:
     """How a race is held, the same for every entry.
@@ -165,7 +170,7 @@ def all_trials(race: Race, records: Iterable[Record]) -> dict[str, list[Settings
     """The trials of each entry as far as they are known, those of extensions at the end."""
     records = list(records)
     known = {entry.name: race.first_trials(entry) for entry in race.entries}
-    finished = {Run(record.entry, record.trial, record.seed) for record in records}
+    finished = {run_of(record) for record in records}
     if not race._can_be_extended():
         return known
     for _ in range(race.protocol.extensions):
@@ -259,7 +264,7 @@ def jobs(race: Race, records: Iterable[Record]) -> list[Job]:
     The entries alternate, so that a machine that is busy for a while disturbs all alike.
     """
     records = list(records)
-    finished = {Run(record.entry, record.trial, record.seed) for record in records}
+    finished = {run_of(record) for record in records}
     known = all_trials(race, records)
     runs = _tuning(race, known)
     if finished.issuperset(runs):  # who diverged everywhere has no best trial to report

@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -227,4 +227,9 @@ def _same(one: Mesh | AbstractMesh, other: Mesh | AbstractMesh) -> bool:
 
 
 def _show(mesh: Mesh | AbstractMesh) -> str:
-    return ", ".join(f"{axis}={size}" for axis, size in mesh.shape.items())
+    return mesh_in_words(mesh.shape)
+
+
+def mesh_in_words(sizes: Mapping[str, int]) -> str:
+    """Return the axes of a mesh with their sizes: 'data=2, fsdp=4'."""
+    return ", ".join(f"{axis}={size}" for axis, size in sizes.items())

@@ -1,5 +1,6 @@
 """Scion's norms for embeddings and heads: the step of norm one that goes down fastest."""
 
+import functools
 import math
 from typing import Any, Literal
 
@@ -70,11 +71,13 @@ def steepest_step(
 
     def update_fn(updates: Any, state: Any, params: Any = None) -> Any:
         del params
+        step_along = functools.cache(  # one function for all leaves of the same axes
+            lambda rows, columns: trace_once(lambda x: step(x, rows, columns))
+        )
         steps = []
         for leaf in matrix_leaves(axes, updates):
             _, rows, columns = leaf.axes.sides(leaf.array.ndim)
-            run = trace_once(lambda x, rows=rows, columns=columns: step(x, rows, columns))
-            steps.append(run(leaf.array))
+            steps.append(step_along(rows, columns)(leaf.array))
         return jax.tree.unflatten(jax.tree.structure(updates), steps), state
 
     def step(x: Array, rows: tuple[int, ...], columns: tuple[int, ...]) -> Array:

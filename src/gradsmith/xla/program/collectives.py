@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from .text import Instruction, arrays
@@ -33,6 +34,11 @@ class Collective:
     kind: str
     count: int
     received: float
+
+
+def in_words(collectives: Iterable[Collective]) -> str:
+    """Return how many there are of each kind: '4 all-to-all, 1 all-gather'."""
+    return ", ".join(f"{one.count} {one.kind}" for one in collectives)
 
 
 def collective(instruction: Instruction, devices: int) -> Collective | None:
