@@ -3,12 +3,12 @@
 gradsmith race --seeds 5 --extensions 0 --rates 0.0025 0.005 0.01 0.02 0.04 0.08
     --out runs/five_seeds adamw muon normuon soap
     benchmarks/five_seeds.py:muon_within_a_third
-python benchmarks/five_seeds.py runs/five_seeds
+python benchmarks/five_seeds.py runs/five_seeds muon
 
-The second command reads the records of the first. Of the best trial of each entry, it prints
-the first point of the curve, a mean over the seeds, that is at or below AdamW's mean final loss;
-the same of each seed alone; and the mean difference of the final losses to Muon's, seed by seed,
-with its standard error.
+The second command reads the records of the first, or of any race with an `adamw` in it. Of the best
+trial of each entry, it prints the first point of the curve, a mean over the seeds, that is at or below
+AdamW's mean final loss; the same of each seed alone; the mean difference of the final losses to those of
+the entry that is named, seed by seed, with its standard error.
 """
 
 import math
@@ -42,19 +42,22 @@ def first_below(steps: list[int], losses: list[float], target: float) -> float:
     return next((s for s, loss in zip(steps, losses, strict=True) if loss <= target), math.inf)
 
 
-def main(folder: Path) -> None:
-    runs = reported(read_records(folder / "records.jsonl"))
+def main(folder: Path, baseline: str) -> None:
+    paths = sorted(folder.glob("records*.jsonl"))
+    runs = reported([record for path in paths for record in read_records(path)])
     steps = runs["adamw"][0].curve.step
     curves = {name: [run.curve.validation_loss for run in own] for name, own in runs.items()}
     means = {
         name: [statistics.mean(losses) for losses in zip(*own, strict=True)]
         for name, own in curves.items()
     }
-    table = Table("entry", "rate", "final loss", "steps", "of AdamW's", "each seed", "minus muon's")
+    table = Table(
+        "entry", "rate", "final loss", "steps", "of AdamW's", "each seed", f"minus {baseline}'s"
+    )
     for name, own in curves.items():
         reached = first_below(steps, means[name], means["adamw"][-1])
         alone = [first_below(steps, c, a[-1]) for c, a in zip(own, curves["adamw"], strict=True)]
-        behind = [c[-1] - m[-1] for c, m in zip(own, curves["muon"], strict=True)]
+        behind = [c[-1] - m[-1] for c, m in zip(own, curves[baseline], strict=True)]
         error = statistics.stdev(behind) / math.sqrt(len(behind))
         table.add_row(
             name,
@@ -69,4 +72,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2])

@@ -36,6 +36,7 @@ from .optimizers import adamh as adamh
 from .optimizers import adamuon as adamuon
 from .optimizers import ademamix as ademamix
 from .optimizers import asgo as asgo
+from .optimizers import forge as forge
 from .optimizers import kron as kron
 from .optimizers import mars_adamw as mars_adamw
 from .optimizers import mars_muon as mars_muon

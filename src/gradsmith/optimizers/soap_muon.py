@@ -1,10 +1,12 @@
 """SOAP-Muon: Muon, whose momentum is whitened in SOAP's basis before it is orthogonalized."""
 
+from collections.abc import Callable
 from typing import Unpack
 
 import optax
 from jax.typing import ArrayLike
 
+from ..layout.declare import Axes
 from ..lift.per_stack import per_stack
 from ..matrix.polar.plan import Method
 from ..sites.placement import Placement
@@ -68,6 +70,33 @@ def soap_muon(
         modded-nanogpt, optimization track, records 14 to 46.
         https://github.com/KellerJordan/modded-nanogpt
     """
+    direction = whitened_muon(
+        momentum,
+        b2,
+        eps,
+        refresh_every=refresh_every,
+        sides=sides,
+        max_side=max_side,
+        method=method,
+        precision=precision,
+        placement=placement,
+    )
+    return by_role(direction, learning_rate, ADAM_SHARE, **shared)
+
+
+def whitened_muon(
+    momentum: ScalarOrSchedule,
+    b2: ArrayLike = 0.9,
+    eps: ArrayLike = 1e-8,
+    *,
+    refresh_every: ArrayLike,
+    sides: Sides,
+    max_side: int | None = None,
+    method: Method | None = None,
+    precision: Precision | None,
+    placement: Placement,
+) -> Callable[[Axes], optax.GradientTransformation]:
+    """Return the direction of Muon behind a whitened momentum, for `by_role`."""
     rule = optax.chain(
         whiten_momentum(
             momentum, b2, eps, refresh_every=refresh_every, sides=sides, max_side=max_side
@@ -75,5 +104,4 @@ def soap_muon(
         polar_factor(method, precision=precision),
         scale_by_aspect_ratio(),
     )
-    direction = lambda axes: per_stack(rule, axes=axes, placement=placement)
-    return by_role(direction, learning_rate, ADAM_SHARE, **shared)
+    return lambda axes: per_stack(rule, axes=axes, placement=placement)
