@@ -5,10 +5,10 @@ gradsmith race --seeds 5 --extensions 0 --rates 0.0025 0.005 0.01 0.02 0.04 0.08
     benchmarks/five_seeds.py:muon_within_a_third
 python benchmarks/five_seeds.py runs/five_seeds muon
 
-The second command reads the records of the first, or of any race with an `adamw` in it. Of the best
-trial of each entry, it prints the first point of the curve, a mean over the seeds, that is at or below
-AdamW's mean final loss; the same of each seed alone; the mean difference of the final losses to those of
-the entry that is named, seed by seed, with its standard error.
+The second command reads the records of the first, or of any race with an `adamw` in it. Of the
+best trial of each entry, it prints the first point of the curve, a mean over the seeds, that is at
+or below AdamW's mean final loss; the same of each seed alone; and the mean difference of the final
+losses to those of the entry that is named, seed by seed, with its standard error.
 """
 
 import math

@@ -2,9 +2,8 @@
 
 python benchmarks/forge.py FOLDER          # race them on Shakespeare, for five seeds; half an hour
 
-prints the command line of the race and runs it; killed, the same command goes on. Then it prints, of
-each entry, the mean difference of the final losses to those of `forge`, seed by seed, with its
-standard error, and the first point of the mean curve at or below the final loss of AdamW.
+prints the command line of the race and runs it; killed, the same command goes on. Then it prints
+what `benchmarks/five_seeds.py` does, with differences to `forge`.
 """
 
 import shlex

@@ -43,6 +43,7 @@ RECIPES = {
     "soap": recipe(gs.soap),
     "soap(factors='kl')": recipe(gs.soap, factors="kl", refresh_every=1),
     "soap_muon": recipe(gs.soap_muon),
+    "forge": recipe(gs.forge, refresh_every=2),
     "kron": recipe(gs.kron),
     "shampoo": recipe(gs.shampoo),
     "asgo": recipe(gs.asgo),

@@ -46,6 +46,7 @@ def test_a_technique_is_public_and_says_its_side(technique):
         ("adamuon", lambda m, n: 2 * m * n),
         ("namo", lambda m, n: m * n + 1),
         ("scion", lambda m, n: m * n),
+        ("forge", lambda m, n: 2 * m * n + 2 * m * m),
         ("kron", lambda m, n: m * n + m * m + n * n + 2),
         ("shampoo", lambda m, n: 3 * m * n + 2 * m * m + 2 * n * n),
         ("ademamix", lambda m, n: 3 * m * n),

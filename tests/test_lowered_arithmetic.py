@@ -17,7 +17,7 @@ from gradsmith.catalogue import TECHNIQUES
 
 SHAPES = {"a": (24, 48), "b": (48, 24), "c": (24, 24)}
 PARAMS = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in SHAPES.items()}
-BOTH = {"soap_muon"}  # bases in full, the polar factor behind them narrow
+BOTH = {"soap_muon", "forge"}  # bases in full, the polar factor behind them narrow
 NARROW = {
     "muon", "normuon", "muoneq", "adamuon", "namo", "muonh", "scion", "mars_muon",
     "orthogonalize", "polar_factor", "scale_by_namo",

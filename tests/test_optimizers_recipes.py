@@ -19,6 +19,7 @@ RECIPES = {
     "soap": lambda rate, **more: gs.soap(rate, refresh_every=2, **more),
     "kl_soap": lambda rate, **more: gs.soap(rate, factors="kl", refresh_every=2, **more),
     "soap_muon": lambda rate, **more: gs.soap_muon(rate, refresh_every=2, **more),
+    "forge": lambda rate, **more: gs.forge(rate, refresh_every=2, **more),
     "shampoo": lambda rate, **more: gs.shampoo(rate, refresh_every=2, max_block=5, **more),
     "asgo": lambda rate, **more: gs.asgo(rate, refresh_every=2, **more),
     "mars_muon": lambda rate, **more: gs.mars_muon(rate, **more),

@@ -39,7 +39,7 @@ SURFACE = {
     "clip_qk", "qk_clip", "average_weights", "average_tail", "ema_nesterov", "eval_params",
     # optimizers
     "muon", "normuon", "muoneq", "adamuon", "namo", "muonh", "adamh", "scion", "kron", "soap",
-    "soap_muon", "shampoo", "asgo", "mars_muon", "mars_adamw", "ademamix",
+    "soap_muon", "forge", "shampoo", "asgo", "mars_muon", "mars_adamw", "ademamix",
     # namespaces
     "matrix", "checks", "race",
 }  # fmt: skip

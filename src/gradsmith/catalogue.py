@@ -135,6 +135,7 @@ TECHNIQUES: tuple[Technique, ...] = (
     _optimizer(optimizers.soap, 1, "arXiv:2509.03378", factors="kl"),
     _optimizer(optimizers.normuon, 2, "arXiv:2510.05491"),
     _optimizer(optimizers.soap_muon, 2, RECORDS),
+    _optimizer(optimizers.forge, 3, RECORDS),
     _optimizer(optimizers.muoneq, 2, "github.com/qlabs-eng/slowrun"),
     _optimizer(optimizers.muonh, 2, RECORDS),
     _optimizer(optimizers.adamh, 2, RECORDS),

@@ -18,7 +18,7 @@ from .task import Task
 
 
 def autoencoder(
-    width: int = 128, code: int = 8, batch: int = 128, steps: int = 1500, target: float = 0.017
+    width: int = 128, code: int = 8, batch: int = 128, steps: int = 1500, target: float = 0.019
 ) -> Task:
     """Reproduce 14 x 14 grey values through a code of a few numbers.
 

@@ -21,7 +21,7 @@ def fashion_patches(
     heads: int = 2,
     batch: int = 32,
     steps: int = 300,
-    target: float = 0.8,
+    target: float = 0.92,
 ) -> Task:
     """Tell ten kinds of garments on 14 x 14 grey values with a small transformer of patches.
 

@@ -33,7 +33,7 @@ def lora(
     context: int = 64,
     batch: int = 16,
     steps: int = 150,
-    target: float = 2.3,
+    target: float = 2.1,
     validation_windows: int = 128,
 ) -> Task:
     """Adapt a frozen decoder of Shakespeare to his plays in capital letters.
