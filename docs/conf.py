@@ -27,7 +27,6 @@ sphinx_gallery_conf = {
     "abort_on_example_error": True,
 }
 exclude_patterns = ["_build"]
-suppress_warnings = ["myst.xref_missing"]  # links to files outside docs/, a test opens each
 
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
