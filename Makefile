@@ -3,13 +3,14 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+OPTAX ?= git+https://github.com/google-deepmind/optax
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 WORKERS ?= auto
 SHARE ?= 1/1
 
-.PHONY: help setup race test test-slow test-newest test-clients test-tpu lint docs docs-serve \
-  package test-package format lock clean
+.PHONY: help setup race test test-slow test-newest test-head test-clients test-tpu lint docs docs-links \
+  docs-serve package test-package format lock clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list.
@@ -45,6 +46,12 @@ test-newest: $(READY)  ## Run what depends on the versions of JAX and Optax; for
 	  --ignore-glob='*/test_cli_*' --ignore-glob='*/test_docs_outputs.py' --ignore-glob='*/test_checks_[dfr]*' \
 	  --ignore-glob='*/test_race_[defhklpst]*'
 
+# constraints.txt does not know that commit, so it gets an environment of its own.
+test-head:  ## Run the same with the newest commit of Optax.
+	@$(MAKE) --no-print-directory VENV=$(VENV)-head setup
+	@$(VENV)-head/bin/python -m pip install --quiet --disable-pip-version-check --upgrade '$(OPTAX)'
+	@$(MAKE) --no-print-directory VENV=$(VENV)-head test-newest
+
 test-clients: $(READY)  ## Install the libraries of others that train with gradsmith, and test that.
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 	  --constraint constraints.txt --editable '.[clients,cluster]'
@@ -67,6 +74,9 @@ docs: $(READY)  ## Build the site into docs/_build; a warning is an error.
 	@$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going $(SPHINX) docs docs/_build
 	@echo "docs/_build/index.html"
 
+docs-links: $(READY)  ## Follow every link of the site to other sites.
+	@$(BIN)/sphinx-build --quiet -D plot_gallery=0 -b linkcheck docs docs/_build/links
+
 docs-serve: docs  ## Build the site and serve it.
 	@$(BIN)/python -m http.server --directory docs/_build 8000
 
@@ -87,4 +97,4 @@ lock: $(READY)  ## Write constraints.txt anew, with the newest versions for ever
 	  --upgrade --no-header --no-annotate --quiet --output-file constraints.txt
 
 clean:  ## Remove the environment and all results.
-	rm -rf $(VENV) runs docs/_build docs/generated docs/gallery
+	rm -rf $(VENV) $(VENV)-head runs docs/_build docs/generated docs/gallery

@@ -20,14 +20,16 @@ sphinx_gallery_conf = {
     "gallery_dirs": "gallery",
     "filename_pattern": "plot_",
     "ignore_pattern": "small_race",
+    "within_subsection_order": "ExampleTitleSortKey",
+    "thumbnail_size": (675, 240),  # the form of the figures
     "download_all_examples": False,
+    "show_signature": False,
     "show_memory": False,
     "min_reported_time": 10_000,  # the times of a busy machine say nothing
     "write_computation_times": False,
     "abort_on_example_error": True,
 }
 exclude_patterns = ["_build"]
-suppress_warnings = ["myst.xref_missing"]  # links to files outside docs/, a test opens each
 
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
@@ -42,6 +44,8 @@ copybutton_exclude = ".linenos, .gp, .go"
 
 html_theme = "pydata_sphinx_theme"
 html_title = "gradsmith"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_show_sourcelink = False
 html_theme_options = {
     "navigation_with_keys": True,

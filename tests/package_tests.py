@@ -1,6 +1,7 @@
 """What `make package` built has everything, and works where the checkout is not."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+LINK = re.compile(r"\]\((.*?)\)")
 ROOT = Path(__file__).parents[1]
 DIST = ROOT / "dist"
 SOURCE = ROOT / "src"
@@ -69,6 +71,25 @@ def test_the_wheel_has_data_licences_and_types(wheel):
     ends = {name.partition(".dist-info/")[2] for name in wheel}
     assert {"licenses/LICENSE", f"licenses/src/{DATA}/LICENSES.md", "entry_points.txt"} <= ends
     assert not [name for name in wheel if "/tests/" in name or Path(name).name.startswith("test_")]
+
+
+def test_the_links_of_the_readme_lead_somewhere_from_pypi():
+    with zipfile.ZipFile(built(".whl")) as archive:
+        [name] = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        _, _, page = archive.read(name).decode().partition("\n\n")
+    readme = (ROOT / "README.md").read_text()
+    assert LINK.sub("", page) == LINK.sub("", readme)
+    tag = "v" + built(".whl").name.split("-")[1]
+    files = f"https://github.com/gradsmith/gradsmith/blob/{tag}/"
+    pictures = f"https://raw.githubusercontent.com/gradsmith/gradsmith/{tag}/"
+    ours = 0
+    for there, here in zip(LINK.findall(page), LINK.findall(readme), strict=True):
+        if here.startswith("https://"):
+            assert there == here
+        else:
+            ours += 1
+            assert there == (pictures if here.endswith(".png") else files) + here
+    assert ours > 10
 
 
 def test_every_data_file_has_its_licence(wheel):

@@ -173,6 +173,14 @@ def test_every_page_that_quotes_is_compared():
     }
 
 
+def test_every_command_that_stands_with_its_output_is_compared():
+    for page in PAGES:
+        lines = page.read_text().splitlines()
+        for mark, line in zip(["", *lines], lines, strict=False):
+            if re.match(r" *\$ gradsmith", line):
+                assert MARK.match(mark) or mark.startswith("<!-- tests/test_docs_race.py"), line
+
+
 def test_the_fault_is_the_one_that_the_tutorial_shows():
     shown = re.search(
         r"```text\n(.*?)```", (ROOT / "docs/tutorials/check_report.md").read_text(), re.S

@@ -19,15 +19,15 @@ AVERAGED, UNSHIFTED = "averaged_params", "unshifted_params"
 def eval_params(state: Any, params: Any) -> Any:
     """Return the parameters to evaluate: those that are trained, unless the state knows better.
 
-    An optimizer that averages its weights along the way, or takes gradients at a shifted point,
-    keeps in its state what leads from the parameters to those that are meant: `average_weights`,
+    Some optimizers average their weights, or take gradients at a shifted point. Their state has
+    what leads from the parameters to those that are meant. Such are `average_weights`,
     `average_tail`, `ema_nesterov`, and `optax.contrib.schedule_free`. They are found anywhere in
     the state: in chains, partitions and masks, under `optax.MultiSteps` or
-    `optax.inject_hyperparams`. Where nothing of the kind is in the state, `params` come back.
+    `optax.inject_hyperparams`. If there is none in the state, the result is `params`.
 
-    A part of your own is found by a method: `averaged_params(params)` where it keeps an average,
-    `unshifted_params(params)` where the parameters are a shifted point. What stands last in a chain
-    is read first. A state that was restored as dicts has lost its methods: restore it into the form
+    A part of your own is found by a method: `averaged_params(params)` if it keeps an average,
+    `unshifted_params(params)` if the parameters are a shifted point. What stands last in a chain
+    is read first. A state that was restored as dicts has lost its methods. Restore it into the form
     that `init` gives.
 
     Shapes, dtypes and shardings are those of `params`. Costs a copy of the parameters, and no
@@ -39,7 +39,7 @@ def eval_params(state: Any, params: Any) -> Any:
 
     Raises:
         ValueError: The state has two averages, one part inside another, or an average behind a
-            shift, which then is an average of shifted points. The paths are named.
+            shift, which would average shifted points. The message names the paths.
 
     Examples:
         >>> import jax.numpy as jnp, optax

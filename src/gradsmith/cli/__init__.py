@@ -12,6 +12,7 @@ import tyro
 from .._version import __version__
 from .help import readable
 from .loading import UsageError as UsageError
+from .unknown import refuse_unknown
 
 
 def main() -> None:
@@ -27,6 +28,9 @@ def main() -> None:
         commands, prog, arguments = _folder_commands(), "gradsmith race", arguments[1:]
     shown = {name: readable(one) for name, one in commands.items()}
     try:
+        if command := commands.get(next(iter(arguments), "")):
+            typed = f"{prog} {arguments[0]}".removeprefix("gradsmith ")
+            refuse_unknown(typed, command, arguments[1:])
         code = tyro.extras.subcommand_cli_from_dict(shown, prog=prog, args=arguments)
         sys.stdout.flush()
     except UsageError as error:

@@ -41,7 +41,8 @@ def check(
             is said of it here may stand in `pyproject.toml`, or in a `Subject`: `file.py:SUBJECT`.
         arg: An argument of the factory, `name=value`; may be repeated.
         params: `file.py:name` of the parameters of your model, or of a function that makes them.
-            They are checked abstractly: any size will do. Up to 2 MiB they are computed with.
+            They are checked abstractly, so the model may have any size. With up to 2 MiB it also
+            takes the place of the small tree in the other checks.
         mesh: The axes that they are split over, `fsdp=4,tensor=2`.
         trait: What excuses it from checks, such as `needs_params`; may be repeated.
         claim: A check that it is held to beyond the rest, `name` or `name=value`; may be repeated.

@@ -24,7 +24,7 @@ def describe(
 ) -> int:
     """Show role, axes, bucket, optimizer and state of every leaf of a model.
 
-    Nothing is allocated: the parameters are made abstractly, so any size will do.
+    Nothing is allocated: the parameters are made abstractly, so the model may have any size.
 
     Args:
         optimizer: A name such as `muon`, or `file.py:name` of a transformation or a factory of one.

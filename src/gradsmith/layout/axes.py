@@ -24,12 +24,12 @@ StackShape = tuple[int, int, int]
 class MatrixAxes:
     """The axes of a leaf that make its matrices, named as in `jax.nn.initializers`.
 
-    Several axes on one side are flattened in the order given: `in_axis=(0, 1)` of a kernel
-    `(heads, head_dim, out)` makes `fan_in = heads * head_dim`. Lists and NumPy integers become
-    tuples and integers.
+    Several axes on one side are flattened in the order given: for a kernel
+    `(heads, head_dim, out)`, `in_axis=(0, 1)` makes `fan_in = heads * head_dim`. Lists and NumPy
+    integers become tuples and integers.
 
-    A cut makes several matrices of one: each block of `cut_axis` is a matrix of its own, and a
-    rule, shape scales included, sees the shape of the block. A few leaves and their axes:
+    A cut makes several matrices of one: each block of `cut_axis` is a matrix of its own. Rules and
+    shape scales see the shape of the block. A few leaves and their axes:
 
     | leaf | shape | axes |
     |---|---|---|

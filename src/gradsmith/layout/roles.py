@@ -59,8 +59,8 @@ def roles(
 ) -> dict[str, Role]:
     """Return the role of every leaf by its path, each with its reason.
 
-    Reads what frameworks write beside their arrays: names of axes in Flax and Penzai, the classes
-    of Equinox modules and NNX variables. What it returns may be given as `roles=` to an optimizer.
+    It reads what frameworks write beside their arrays: names of axes in Flax and Penzai, and the
+    classes of Equinox modules and NNX variables. Give the result to an optimizer as `roles=`.
 
     Args:
         params: The parameters; shapes are enough (`jax.eval_shape`).
@@ -69,7 +69,7 @@ def roles(
 
     Raises:
         ValueError: Leaves of rank 3 or more are neither named nor declared, or a fused leaf is not
-            cut; the message has lines that settle all of them. Or a pattern is found in no path.
+            cut; the message has the lines to write. Or a pattern is found in no path.
 
     Examples:
         >>> import jax.numpy as jnp

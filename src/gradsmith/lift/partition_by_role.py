@@ -30,9 +30,9 @@ def partition_by_role(
 ) -> optax.GradientTransformationExtraArgs:
     """Optimize hidden matrices by one transformation and everything else by others.
 
-    Nothing is sent anywhere silently: leaves of rank 3 or more that nobody declared are an error
-    that names them, and `describe` shows who got what and why. None, `optax.MaskedNode` and what is
-    no array, such as the functions in an Equinox module, are left alone.
+    Nothing is decided silently. Leaves of rank 3 or more that nobody declared are an error
+    that names them, and `describe` shows who got what and why. It leaves alone None,
+    `optax.MaskedNode` and what is no array, such as the functions in an Equinox module.
 
     Args:
         matrices: The transformation of the hidden matrices; or a function of `axes` that returns
@@ -44,11 +44,11 @@ def partition_by_role(
             by the number of the first pattern that is found in its path, and so is the learning
             rate of the transformation that made them, weight decay included.
         axes: Which axes of which leaf are fan-in, fan-out and stack, as for `per_stack`.
-        roles: `{pattern: role or axes}`, regular expressions searched in the path, where names and
-            ranks tell the wrong thing. A role is 'matrix', 'vector', 'embedding', 'head', or
-            'frozen': never updated, and without state. `MatrixAxes` make a matrix of these axes;
-            a transformation that was built without them learns them only through a function of
-            `axes`. What `roles(params)` returns may stand here as it is.
+        roles: `{pattern: role or axes}` for leaves of which names and ranks tell the wrong thing.
+            Patterns are regular expressions, searched in the path. A role is 'matrix', 'vector',
+            'embedding', 'head', or 'frozen': never updated, and without state. `MatrixAxes` make
+            a matrix of these axes; then `matrices` must be a function of `axes`, or it does not
+            learn them. What `roles(params)` returns may stand here too.
 
     Raises:
         ValueError: A number in `lr_scales` is negative; at `init`, for leaves whose role is

@@ -41,12 +41,12 @@ def per_gram(
 ) -> optax.GradientTransformationExtraArgs:
     """Make a function of Gram matrices a transformation of any tree of parameters.
 
-    For every matrix `X`, the rule gets the smaller of `X X^H` and `X^H X` as one of a stack of all
-    of that size, and returns as many `Q`; the update becomes `Q X`, or `X Q^H`. The matrices are
+    The rule gets a stack of Gram matrices of one size: of every matrix `X` the smaller of `X X^H`
+    and `X^H X`. It returns as many `Q`, and the update becomes `Q X`, or `X Q^H`. The matrices are
     neither gathered nor transposed, and the arithmetic is float32 or better.
 
-    `None` and `optax.MaskedNode` pass through. Costs the two products with `X`, `4 m^2 n` flops a
-    matrix for `m <= n`, beside the rule. Where the target computes in parts, temporaries are one
+    `None` and `optax.MaskedNode` pass through. Beside the rule it costs the two products with `X`,
+    `4 m^2 n` flops a matrix for `m <= n`. If the target computes in parts, temporaries are one
     part of the matrices or the largest leaf, and the Gram matrices of one size after the other.
 
     Args:
@@ -54,16 +54,16 @@ def per_gram(
             `optax.GradientTransformation` whose parameter is one such array. A function gets all
             Gram matrices of one size. A transformation keeps a state for each shape of matrices,
             where `(m, n)` and `(n, m)` are one.
-        scale_free: Says that `rule(c R) = rule(R) / sqrt(c)`, as inverse roots do. Every matrix is
-            then divided by its largest entry first, and neither 1e-30 nor 1e30 is too small or too
-            large to be squared.
-        length: A number in the units of the matrices, such as an eps beside their norm. A function
-            gets it as a second argument `(k, 1, 1)`, divided by what each matrix was divided by.
-        postprocess: A rule without state for what comes out, such as a shape scale. It gets the
-            stack `(k, fan_in, fan_out)` of one leaf after the other; nothing is gathered.
+        scale_free: Says that `rule(c R) = rule(R) / sqrt(c)`, as for inverse roots. Then every
+            matrix is first divided by its largest entry, so that 1e-30 and 1e30 can be squared.
+        length: A number in the units of the matrices, such as an eps that is added to their norm.
+            A function gets it as a second argument `(k, 1, 1)`, divided by the same numbers as
+            the matrices.
+        postprocess: A rule without state that changes the result, such as a shape scale. It gets
+            the stack `(k, fan_in, fan_out)` of one leaf after the other; nothing is gathered.
         axes: As for `per_stack`.
-        placement: As for `per_stack`. On a mesh the matrices themselves travel to their owners,
-            those of `(n, m)` transposed and together with those of `(m, n)`. One that is alone of
+        placement: As for `per_stack`. On a mesh the matrices themselves travel to their owners.
+            Those of `(n, m)` travel transposed, with those of `(m, n)`. A matrix that is alone of
             its size and whole along its short side stays: its Gram matrix is summed from pieces.
         chunk_bytes: How many bytes of Gram matrices a function gets at once; more come in chunks.
             By default as the target says, `Target.chunk_bytes`. A transformation gets all at once.

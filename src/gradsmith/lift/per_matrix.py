@@ -23,10 +23,10 @@ def per_matrix(
     """Make what you wrote for one matrix a transformation of any tree of parameters.
 
     `step` runs under `jax.vmap` over the matrices of a bucket. Its state may be any tree: counters,
-    None, dicts, `(m, m)` factors; each matrix has its own. Two things follow from `vmap`. A
-    `lax.cond` whose predicate differs between matrices computes both branches, every time: where
-    the branch is worth skipping, write a rule with one scalar counter for `per_stack`. And a random
-    key that `init` makes is the same for every matrix: fold something of the matrix into it.
+    None, dicts, `(m, m)` factors. Each matrix has its own. Two things follow from `vmap`. First, a
+    `lax.cond` whose predicate differs between matrices computes both branches every time. If that
+    costs too much, write a rule with one scalar counter for `per_stack`. Second, a random key that
+    `init` makes is the same for every matrix. Fold something of the matrix into it.
 
     Args:
         step: A function `(m, n) -> (m, n)` of one update, `m` being fan-in and `n` fan-out; or an

@@ -27,10 +27,10 @@ def per_stack(
     A rule is an ordinary `optax.GradientTransformation` whose parameter is one array `(k, m, n)`:
     `k` matrices of `fan_in = m` rows and `fan_out = n` columns. All leaves whose matrices have one
     shape meet in one such array. The rule gets the stacked `params` if `update` got any, and extra
-    arguments as they come. A chain of rules is a rule.
+    arguments as they come. `optax.chain` makes one rule of several.
 
-    On a mesh every device owns some of the matrices, and their state. `rule` must treat each matrix
-    by itself: what it keeps for all of them, such as a counter, must not depend on them.
+    On a mesh every device owns some of the matrices, and their state. So `rule` must treat each
+    matrix by itself. What it keeps for all of them, such as a counter, must not depend on them.
 
     `None` and `optax.MaskedNode` pass through. Costs a copy of the updates each way.
 
@@ -38,10 +38,10 @@ def per_stack(
         rule: What happens to a stack of matrices.
         axes: Which axes of which leaf are fan-in, fan-out and stack, and where it is cut: one
             `MatrixAxes`, a tree or prefix of them, or a function of path and leaf that returns one.
-            None is what the names tell: `(in, out)` at rank 2, `(out, in)` for a `weight`.
-        placement: Where matrices are computed on a mesh: 'owners' gives each device whole matrices
-            of its own, and to `rule` these alone; 'replicated' gives every device all. `Owners`
-            has options, and is needed on a mesh of Auto axes.
+            By default names and rank tell: `(in, out)` at rank 2, `(out, in)` for a `weight`.
+        placement: Where matrices are computed on a mesh. 'owners' gives each device whole matrices
+            of its own, and `rule` sees only these. 'replicated' gives every device all matrices.
+            `Owners` has options, and is needed on a mesh of Auto axes.
 
     Raises:
         ValueError: At `init`, where a leaf is no matrix, or has axes that nobody declared.

@@ -19,13 +19,13 @@ def follow_basis(
 ) -> tuple[Inexact[Array, "*stack n n"], Int[Array, "*stack n"]]:
     """Turn an old basis into, or towards, the eigenbasis of `a`.
 
-    Sorts the columns of `basis` by their Rayleigh quotients `q^H a q`, largest first. Then 'qr' is
-    one step of orthogonal iteration: multiplies them by `a` and makes the products orthonormal,
-    each by those before it. Repeated for a fixed `a` it converges to the eigenbasis, the subspace
-    of the first `i` vectors by `lambda_(i+1) / lambda_i` a step, and the eigenbasis stays where it
-    is. It costs as three products of `n x n` matrices, `5 n^3` flops. 'qr_unsorted' is the same
-    without the sorting: every column keeps its place. 'eigh' is exact, and a full decomposition
-    that is hardly parallel.
+    'qr' sorts the columns of `basis` by their Rayleigh quotients `q^H a q`, largest first. Then it
+    makes one step of orthogonal iteration: it multiplies them by `a` and makes the products
+    orthonormal, each by those before it. Repeated for a fixed `a` it converges to the eigenbasis:
+    the subspace of the first `i` vectors by the factor `lambda_(i+1) / lambda_i` a step. The
+    eigenbasis itself does not change. A step costs `5 n^3` flops, about three products of `n x n`
+    matrices. 'qr_unsorted' is the same without the sorting: every column keeps its place. 'eigh' is
+    exact. It is a full decomposition, which is hardly parallel.
 
     Args:
         a: Symmetric or Hermitian positive semidefinite matrices; float32 or wider.

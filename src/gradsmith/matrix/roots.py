@@ -25,12 +25,12 @@ def inverse_root(
     """Return `(a + eps |a| I)^(-1/p)` of every matrix of `a`; the root of zero is zero.
 
     The ridge is relative, so that the root of `c a` is `c^(-1/p)` times that of `a` at any scale.
-    'eigh' takes `|a|` to be the largest eigenvalue, lifts the spectrum by what round-off made
-    negative, and is a full decomposition. 'newton' takes the Frobenius norm and is the coupled
-    Newton iteration, matrix products alone: `2 + log2(p)` a step, some `log(1 / eps) + 6` steps;
-    it needs `eps` well above the round-off of the dtype.
+    'eigh' is a full decomposition. Its `|a|` is the largest eigenvalue, and it lifts the spectrum
+    by what round-off made negative. 'newton' is the coupled Newton iteration, of matrix products
+    alone: `2 + log2(p)` in a step, and about `log(1 / eps) + 6` steps. Its `|a|` is the Frobenius
+    norm, and its `eps` must be well above the round-off of the dtype.
 
-    The derivative of both is exact where eigenvalues are equal, too, and takes a decomposition.
+    The derivative of both is exact, also where eigenvalues are equal. It takes a decomposition.
 
     Args:
         a: Symmetric or Hermitian matrices, any number of leading axes; float32 or wider.

@@ -20,17 +20,17 @@ from .state_shardings import bytes_on_device, mesh_of_params, state_shapes
 def describe(tx: optax.GradientTransformation, params: Any) -> Description:
     """Return a table of every leaf: role and why, axes, bucket, who optimizes it, state bytes.
 
-    Works for any chain: runs `tx.init` on abstract values, so a model of any size costs no memory.
-    Roles and buckets are those that `partition_by_role` and `per_stack` really decide; a leaf that
-    neither meets shows the state that other transformations keep for it. Parts of gradsmith that
-    stand on the wrong side of a `gradsmith.scale_by_learning_rate` are remarked on.
+    It works for any chain. It runs `tx.init` on abstract values, so a model of any size costs no
+    memory. Roles and buckets are those that `partition_by_role` and `per_stack` really decide. A
+    leaf that neither of them sees shows the state that other transformations keep for it. A remark
+    names parts of gradsmith on the wrong side of a `gradsmith.scale_by_learning_rate`.
 
-    An optimizer is told as `group: parts`: the groups of `optax.partition`, the parts that keep a
-    state for the leaf, and, where the leaf joins a bucket, the rules that see its matrices. A rule
-    has the name of the function that makes it.
+    An optimizer is written as `group: parts`: the groups of `optax.partition`, the parts that keep
+    a state for the leaf, and the rules that see its matrices, if it joins a bucket. A rule has the
+    name of the function that makes it.
 
-    Where parameters lie on a mesh, it says what each device holds and what all of them hold, if the
-    state is placed by `state_shardings`.
+    If parameters lie on a mesh, the table says what each device holds and what all of them hold,
+    for a state that `state_shardings` has placed.
 
     Args:
         tx: The whole optimizer.

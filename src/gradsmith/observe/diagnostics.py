@@ -14,13 +14,13 @@ from ..xla.dtypes import wide_dtype
 def diagnostics(state: Any) -> dict[str, Array]:
     """Return the counters of a state, and the root mean square of every array in it.
 
-    For any chain, however it is nested. A name is the path of the array without what chains and
-    wrappers add: the group of a partition, the part of the state, and the leaf; or the bucket,
-    where a rule keeps it. The values are scalars, so the dict can be returned from a jitted step.
+    It works for any chain, also a nested one. A name is the path of the array without what chains
+    and wrappers add: the group of a partition, the part of the state, and the leaf, or the bucket
+    if a rule keeps it. The values are scalars, so a jitted step can return the dict.
     Costs one pass over the state; on a mesh, one sum over the devices for each array.
 
-    Of a bucket, places that hold a matrix once more are left out, so that the numbers do not depend
-    on the mesh.
+    On a mesh some places of a bucket hold copies of matrices. They are left out, so that the
+    numbers do not depend on the mesh.
 
     Args:
         state: The state of any Optax transformation.

@@ -52,17 +52,17 @@ def fit_state(
 ) -> StateFit:
     """Return the state of `tx` for `params`, made of a stored state.
 
-    For a checkpoint of another mesh, and for a chain that has changed since. Arrays are matched by
-    path. What a rule keeps for a bucket has as many matrices as divide evenly among the owners,
-    the first ones twice; they are cut to the number of matrices and filled anew. Everything that
-    fits is kept to the bit.
+    Use it for a checkpoint of another mesh, and for a chain that has changed since. Arrays are
+    matched by path. What a rule keeps for a bucket has as many places as divide evenly among the
+    owners, so the first matrices may stand twice. These arrays are cut to the number of matrices
+    and filled anew. Everything that fits is kept to the bit.
 
     Args:
         tx: The optimizer of today.
         params: Its parameters, on the mesh of today if there is one.
         stored: The stored state: as it was, or as Orbax restores it without a target, in dicts and
-            lists; NumPy arrays will do.
-        allow_incomplete: Keep what fits, where not everything does. The result says what is new,
+            lists. NumPy arrays are enough.
+        allow_incomplete: Keep what fits, if not everything does. The result says what is new,
             missing, reshaped and converted.
 
     Raises:

@@ -15,10 +15,11 @@ from ..layout.paths import longest_suffix
 def state_shardings(tx: optax.GradientTransformation, params: Any) -> Any:
     """Return the sharding of every array in the state of an optimizer.
 
-    Momentum and moments lie where their parameters lie, also what has a number for several of a
-    parameter's along one axis; what a rule keeps lies with the owners of
-    the matrices; everything else is the same on all devices. Give it to `jax.jit`, which on a mesh
-    of Auto axes would otherwise replicate all of it, and to Orbax, to restore onto another mesh.
+    Momentum and moments lie where their parameters lie. So do arrays that have one number for
+    several numbers of a parameter along one axis. What a rule keeps lies with the owners of the
+    matrices. Everything else is the same on all devices. Give the shardings to `jax.jit`, which on
+    a mesh of Auto axes would otherwise replicate all of it, and to Orbax, to restore onto another
+    mesh.
 
     Nothing is allocated: `tx.init` runs on abstract values.
 

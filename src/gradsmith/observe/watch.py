@@ -52,17 +52,16 @@ def watch(
 ) -> optax.GradientTransformationExtraArgs:
     """Do what `tx` does, and read what it does to the model in every so many steps.
 
-    Updates are those of `tx` to the bit. In the steps between two readings nothing is computed but
-    whether a reading is due; the step before one keeps what it compares with. Under `jax.vmap` over
+    Updates are those of `tx` to the bit. Steps between two readings only compute whether a reading
+    is due. The step before a reading keeps what the reading compares with. Under `jax.vmap` over
     states the counters differ for the compiler, and every step computes everything. State: a few
-    numbers a matrix, and a sketch of about a thousand. `update_cost` tells the cost of a step that
-    is read: what is more than that of `tx`, divided by `every`, is the mean.
+    numbers for each matrix, and a sample of about a thousand. `update_cost` tells the cost of a
+    step that is read. Subtract that of `tx` and divide by `every` for the mean.
 
-    A matrix of a stack has numbers of its own. Which axes make a matrix is what `axes` says, or
-    else what a rule of `tx` takes, or else what the names tell; a leaf whose axes nobody tells is
-    read as a vector. On a mesh XLA splits the work as the leaves are; inside `jax.shard_map` a
-    reading is the mean over devices of what each sees. Of an `update` without params, what needs
-    them is NaN.
+    Each matrix of a stack has numbers of its own. `axes` says which axes make a matrix, or else a
+    rule of `tx`, or else the names. A leaf whose axes nobody tells is read as a vector. On a mesh
+    XLA splits the work as the leaves are split. Inside `jax.shard_map` a reading is the mean over
+    devices of what each sees. If `update` gets no params, readings that need them are NaN.
 
     Args:
         tx: Any Optax transformation: a whole optimizer, or a part of a chain.
@@ -143,9 +142,9 @@ def watch(
 def readings(state: Any) -> dict[str, Array]:
     """Return what `watch` has read last, by path and reading, and the number of that step.
 
-    The dict is flat and its arrays are small: a number for a leaf of one matrix, `(k,)` where it
-    has several, `(8,)` or `(k, 8)` for a spectrum. It can be returned from a jitted step. Before
-    the first reading, `step` is 0 and so are all others. Of several `watch`, names begin with the
+    The dict is flat, and its arrays are small: a number for a leaf of one matrix, `(k,)` for a leaf
+    of several, `(8,)` or `(k, 8)` for a spectrum. A jitted step can return it. Before the first
+    reading, `step` is 0, and so are all others. If there are several `watch`, names begin with the
     path of each in the state.
 
     Args:

@@ -29,8 +29,9 @@ def soap(
 ) -> optax.GradientTransformationExtraArgs:
     """SOAP, or KL-SOAP, for the hidden matrices, AdamW for everything else.
 
-    State and cost are those of `scale_by_soap`; nothing but matrix products. Where gradients have
-    low rank, runs that differ by round-off part; `scale_by_soap` says how to keep them together.
+    State and cost are those of `scale_by_soap`; it takes matrix products only. If gradients have
+    low rank, two runs that differ by round-off soon differ by whole updates. `scale_by_soap` says
+    how to keep them together.
 
     Args:
         learning_rate: That of all leaves, a number or a schedule, on AdamW's scale; typically

@@ -28,11 +28,11 @@ def run_race(
 ) -> list[Record]:
     """Run what is missing of a race, and return the records of all of it.
 
-    Every finished run is a line of `records.jsonl` in the folder; the run under way leaves a
-    checkpoint there every `checkpoint_seconds`. Killed at any moment, the same call goes on, and
-    the records are those of an uninterrupted race, `timing` apart, wherever the device computes
-    the same thing twice (CPUs do). "The same" is told by the programs that are run, with their
-    constants, and by the data: records of anything else are refused, not reused.
+    Every finished run is a line of `records.jsonl` in the folder. The run under way leaves a
+    checkpoint there every `checkpoint_seconds`. After a kill at any moment, the same call continues
+    the race. The records are those of an uninterrupted race, except for `timing`, if the device
+    computes the same thing twice (CPUs do). The programs that run, with their constants, and the
+    data tell whether a race is the same. Records of another race are an error.
 
     All that a stage runs is compiled before its first run, each program once.
 

@@ -98,8 +98,8 @@ def race_widths(
 ) -> Widths:
     """Measure both, in races of one entry: each width in a folder of its own.
 
-    Killed, the same call goes on, as `run_race` does. The learning rate of the coordinate check is
-    the middle one of the rates. The loss is that on the selection data.
+    After a kill the same call continues, as `run_race` does. The coordinate check takes the middle
+    one of the rates. The loss is that on the selection data.
 
     Args:
         make_task: From a width to the task.

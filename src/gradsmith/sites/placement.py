@@ -28,8 +28,8 @@ class Owners:
             `jit` do not tell: a tree, or a prefix of one, of `PartitionSpec` or `NamedSharding`; or
             a function of path and leaf. Not needed where axes are Explicit.
         transfer_dtype: The dtype in which floating-point numbers travel, such as `jnp.bfloat16`,
-            where it is narrower than their own. Halves the traffic of float32; an update is rounded
-            twice.
+            if it is narrower than their own. It halves the traffic of float32. An update is then
+            rounded twice.
 
     Raises:
         ValueError: `transfer_dtype` is no floating-point dtype.

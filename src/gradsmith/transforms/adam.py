@@ -23,10 +23,11 @@ def scale_by_adam(
 ) -> optax.GradientTransformation:
     """Divide the mean of the gradients by the root of their mean square.
 
-    Equal to `optax.scale_by_adam` in float32, with the same state and the same defaults. Unlike it,
-    keeps its moments and computes in float32 where parameters are narrower: in float16 Optax's eps
-    is zero and a zero gradient gives NaN, in bfloat16 an injected `b2` of 0.999 is 1. And it never
-    relies on implicit promotion, so it runs under strict dtypes.
+    In float32 it equals `optax.scale_by_adam`, with the same state and the same defaults. If the
+    parameters are narrower, it keeps its moments and computes in float32. There Optax's Adam has
+    two faults: in float16 its eps is zero, so that a zero gradient gives NaN, and in bfloat16 an
+    injected `b2` of 0.999 is 1. Ours also runs under strict dtypes, as it promotes nothing
+    implicitly.
 
     A direction: stands before the learning rate. State: two copies of the parameters.
 
@@ -35,8 +36,8 @@ def scale_by_adam(
         b2: The part of the mean square that survives a step.
         eps: Added to the root. A zero gradient gives a zero update also where this is zero.
         eps_root: Added to the mean square under the root.
-        debias: Whether both are divided by what they lack in the first steps. Without it the first
-            step is `(1 - b1) / sqrt(1 - b2)` times as long.
+        debias: Whether both are divided by `1 - b^t` of their decay, as they start at zero. Without
+            it the first step is `(1 - b1) / sqrt(1 - b2)` times as long.
 
     Raises:
         ValueError: A decay is outside `[0, 1)`, or `eps` or `eps_root` is negative.

@@ -43,8 +43,8 @@ def average_tail(
     `average_weights` the first weights keep the part `decay^k` after `k` more steps.
 
     A displacement: stands after the learning rate, behind everything that changes a step, before
-    `ema_nesterov`. Within `optax.masked` the other leaves are evaluated as they are. State: one
-    copy of the parameters, in float32 where they are narrower.
+    `ema_nesterov`. Inside `optax.masked`, `eval_params` leaves the other leaves as they are. State:
+    one copy of the parameters, in float32 where they are narrower.
 
     Args:
         start: After how many steps the average begins.

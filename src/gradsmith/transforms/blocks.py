@@ -12,10 +12,10 @@ def per_block(
 ) -> optax.GradientTransformationExtraArgs:
     """Let a rule see blocks of at most `max_side` a side, as if each were a matrix (a rule).
 
-    A side is cut into as few blocks of one size as will do, the last filled up with zeros. What a
-    rule keeps for `m x m` it then keeps for `m / max_side` blocks of `max_side x max_side`, and
-    what it does to a matrix it does to each block: the blocks of a polar factor are not the polar
-    factors of the blocks. A shape scale belongs outside, where it sees the true shape.
+    A side is cut into the fewest possible blocks of one size. The last block is filled up with
+    zeros. What a rule would keep for `m x m` it then keeps for `m / max_side` blocks of
+    `max_side x max_side`. The result is another one: the polar factors of the blocks are not the
+    blocks of the polar factor. A shape scale belongs outside, where it sees the true shape.
 
     A direction: stands before the learning rate, inside `per_stack`.
 

@@ -21,7 +21,7 @@ def brake_radius(outward: ScalarOrSchedule = 0.5) -> optax.GradientTransformatio
 
     Args:
         outward: What remains of the outward part: 1 changes nothing, 0 takes all of it away.
-            Weights shorter than 1e-6 are braked less, so that those that start at zero can grow.
+            The brake is weaker on weights shorter than 1e-6, so that weights can grow from zero.
 
     Raises:
         ValueError: The number is negative, or `update` gets no params.
@@ -64,9 +64,9 @@ def pin_radius(decay: ScalarOrSchedule = 0.0) -> optax.GradientTransformation:
     in float32. Weights of zero get the length 1e-8 in their first step, and grow from there.
 
     Args:
-        decay: A cautious decay that no pin undoes: the part that is then taken of those weights
-            which the step, before it is pinned, moves towards zero. A number or a schedule, and
-            not multiplied by the learning rate: give `lambda step: 0.025 * rate(step)`.
+        decay: A cautious decay behind the pin. It takes this part of those weights that the step,
+            before it is pinned, moves towards zero. A number or a schedule. It is not multiplied
+            by the learning rate: give `lambda step: 0.025 * rate(step)`.
 
     Raises:
         ValueError: The decay is outside `[0, 1)`, or `update` gets no params.

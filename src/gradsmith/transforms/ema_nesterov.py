@@ -48,9 +48,8 @@ def ema_nesterov(
 
     Args:
         decay: The part of the mean that survives a step.
-        ahead: The `a` of the parameters, a number or a schedule of the number of steps that they
-            have behind them. 0 trains as without it. 0.3 in the records, while a run is not near
-            its end.
+        ahead: The `a` of the parameters, a number or a schedule of the number of steps so far. With
+            0 this changes nothing. The records have 0.3 until a run comes near its end.
 
     Raises:
         ValueError: The decay is outside `[0, 1)`, or `ahead` is negative.

@@ -25,9 +25,9 @@ def scale_by_entry_rms(
 ) -> optax.GradientTransformation:
     """Divide every entry by its running root mean square, and give the matrix an RMS (a rule).
 
-    Meant to stand behind the polar factor of a sign. The entries of the update then have a root
-    mean square of exactly `target`, that of a typical AdamW update, so that AdamW's learning rates
-    carry over. The first update is `target` times a sign. A matrix of zeros stays.
+    It belongs behind the polar factor of a sign. The entries of the update then have a root
+    mean square of exactly `target`. A typical AdamW update has the same, so that AdamW's learning
+    rates carry over. The first update is `target` times a sign. A matrix of zeros stays zero.
 
     A direction: stands before the learning rate, inside `per_stack`; no shape scale beside it.
     State: one copy of the matrices. No bias correction: the fixed RMS cancels it.

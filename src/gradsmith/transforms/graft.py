@@ -21,9 +21,9 @@ def graft(
 ) -> optax.GradientTransformationExtraArgs:
     """Give each matrix of one rule's update the Frobenius norm of another's (a rule).
 
-    Both see the same gradients. So a direction whose size means little, such as Shampoo's, takes
-    steps as long as Adam's and can use Adam's learning rate. Where the direction is zero, so is
-    the update.
+    Both see the same gradients. The size of some directions means little, such as Shampoo's. At
+    the length of Adam's steps they can use Adam's learning rate. If the direction is zero, the
+    update is zero.
 
     A direction: stands before the learning rate, inside `per_stack`. State and cost: both.
 

@@ -27,12 +27,12 @@ def correct_by_mars(
 ) -> optax.GradientTransformation:
     """Add `gamma decay / (1 - decay)` times the change of the gradient, then clip each leaf's norm.
 
-    With a momentum of that `decay` behind it, this is variance reduction: the part of the momentum
-    that the new gradient contradicts is forgotten faster. The first gradient changed from zero.
+    With a momentum of that `decay` behind it, this is variance reduction: the momentum forgets
+    faster what the new gradient contradicts. The gradient before the first one counts as zero.
 
     A direction: stands first in a chain, before the momentum. State: one copy of the gradients. The
-    norm is of a leaf; where a leaf is a stack of matrices, `per_matrix(correct_by_mars())` clips
-    each of them.
+    norm is that of a whole leaf. If a leaf is a stack of matrices, `per_matrix(correct_by_mars())`
+    clips each of them.
 
     Args:
         gamma: How much of the correction is used.

@@ -1,9 +1,9 @@
 """Momentum, by the name of its convention.
 
-With `w = 1` for the heavy ball and `w = 1 - decay` for the moving average, all of them keep
-`m <- decay m + w g`; the direction is `m`, or with Nesterov's look-ahead `decay m + w g`. At a
-constant decay the two families differ by the factor `1 - decay`, which an orthogonalized update
-does not see; under a scheduled decay they are different optimizers.
+All of them keep `m <- decay m + w g`, with `w = 1` for the heavy ball and `w = 1 - decay` for the
+moving average. The direction is `m`, or with Nesterov's look-ahead `decay m + w g`. At a constant
+decay the two families differ by the factor `1 - decay`, which does not change an orthogonalized
+update. Under a scheduled decay they are different optimizers.
 """
 
 from typing import Any, Literal, NamedTuple, get_args
@@ -61,8 +61,9 @@ def momentum(
             the number of steps so far. Nesterov's look-ahead takes that of the same step.
         kind: The convention.
         dtype: What the momentum is kept in; by default the dtype of the parameters, or float32
-            where that is narrower. bfloat16 halves the state, and an average of bfloat16 numbers
-            stops moving: what is less than a 256th of it is lost. The arithmetic is float32.
+            where that is narrower. bfloat16 halves the state. But an average of bfloat16 numbers
+            loses every change of less than a 256th of it, so it may stop. The arithmetic is
+            float32.
 
     Raises:
         ValueError: No convention has that name, the decay is out of range, or a schedule is given

@@ -33,12 +33,12 @@ def scale_by_namo(
     """Scale the direction of the momentum by Adam's quotient of two norms (a rule).
 
     With the momentum `M` and `v <- b2 v + (1 - b2) |G|^2`, the update is the direction of `M` times
-    `|M| / (1 - b1^t)` over `sqrt(v / (1 - b2^t))`. Where gradients agree that is about 1; where
-    they are mostly noise, they cancel in `M` and the steps become short.
+    `|M| / (1 - b1^t)` over `sqrt(v / (1 - b2^t))`. If gradients agree, this factor is about 1. If
+    they are mostly noise, they cancel in `M`, and the steps become short.
 
     In the paper the decay is scaled too: put `decay_weights` at the end of `direction` for that.
-    The authors' code also limits the step by numbers with the learning rate in them, which act only
-    on steps that are far too long; here they are left out.
+    The authors' code also limits the step, by numbers with the learning rate in them. They act only
+    on steps that are far too long, and are left out here.
 
     A direction: stands before the learning rate, inside `per_stack`, first: it sees the gradient.
     State: one copy of the matrices, one number a matrix, and what `direction` keeps.

@@ -26,10 +26,10 @@ def scale_by_neuron_rms(
 ) -> optax.GradientTransformation:
     """Give neurons equal parts of an update over time, and keep its norm (a rule).
 
-    Divides each neuron's part by its running root mean square, then restores the Frobenius norm.
-    Meant to stand behind `orthogonalize`. A neuron is an output unit, a column of `(m, n)`. Where
-    `m >= n` the columns of an exact polar factor have norm 1 already, and nothing happens: 'out'
-    acts on layers that widen, and on what Newton-Schulz leaves uneven.
+    It divides each neuron's part by its running root mean square, then restores the Frobenius norm.
+    It belongs behind `orthogonalize`. A neuron is an output unit, a column of `(m, n)`. If
+    `m >= n`, the columns of an exact polar factor have norm 1 already, and nothing happens. So
+    'out' acts on layers that widen, and on what Newton-Schulz leaves uneven.
 
     A direction: stands before the learning rate, inside `per_stack`, before a shape scale. State:
     one number a neuron. No bias correction: restoring the norm cancels it.

@@ -9,9 +9,9 @@ from .lengths import NEURON, over_length
 def normalize_neurons() -> optax.GradientTransformation:
     """Give every neuron's part of the momentum the length one (a rule).
 
-    A neuron is an output unit, a column of `(m, n)`. Meant to stand between the momentum and the
+    A neuron is an output unit, a column of `(m, n)`. This belongs between the momentum and the
     polar factor, which then no longer sees that some neurons have larger gradients than others. It
-    changes nothing where the columns are orthogonal. A column of zeros stays.
+    changes nothing if the columns are orthogonal. A column of zeros stays zero.
 
     A direction: stands before the learning rate, inside `per_stack`. Keeps no state.
 

@@ -46,14 +46,14 @@ def orthogonalize(
 ) -> optax.GradientTransformationExtraArgs:
     """Give every matrix of a tree singular values of about 1, in the cheapest way.
 
-    Where the method is a function of Gram matrices alone, that is `per_gram`: the matrices are not
-    gathered, and those of one short side meet whatever their other side. Otherwise, for 'svd', for
-    schedules of many steps and for narrow arithmetic, which has to return to the matrix on its way,
-    it is `per_stack` of the rule `polar_factor`. The two roads differ by rounding; see
+    If the method is a function of Gram matrices alone, this is a `per_gram`. Then the matrices are
+    not gathered, and all Gram matrices of one size are computed together. Otherwise it is
+    `per_stack` of the rule `polar_factor`: for 'svd', for schedules of many steps, and for narrow
+    arithmetic, which has to return to the matrix on its way. The two ways differ by rounding; see
     `gradsmith.matrix.gram_newton_schulz`.
 
-    A direction: stands before the learning rate. No state. All leaves are matrices, or stacks of
-    them: `partition_by_role` sends the others elsewhere.
+    A direction: stands before the learning rate. No state. All leaves must be matrices, or stacks
+    of them: `partition_by_role` gives the others to another transformation.
 
     Args:
         method: How; see `gradsmith.matrix.orthogonalize`, also for the next six.
@@ -155,8 +155,8 @@ def polar_factor(
 ) -> optax.GradientTransformation:
     """Give every matrix of a stack singular values of about 1 (a rule).
 
-    For the inside of `per_stack`, among other rules. Alone, `orthogonalize` is the same in a
-    cheaper form.
+    Use it inside `per_stack`, among other rules. If there are no others, `orthogonalize` does the
+    same in a cheaper form.
 
     A direction: stands before the learning rate, inside `per_stack`. No state. Costs are those of
     `gradsmith.matrix.orthogonalize`.

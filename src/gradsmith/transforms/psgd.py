@@ -50,10 +50,11 @@ def scale_by_psgd(
     average: the entries of `X` then have a root mean square of 1. Nothing is inverted or
     decomposed. For a constant gradient the update becomes `sqrt(n)` times its polar factor.
 
-    The authors' code is random in three places, and this is not. Noise in the gradient, which keeps
-    directions without gradient from growing for ever, enters by its expectation; norms are
-    estimated from a fixed vector; whether the factors are fitted is a cadence. So a run does not
-    depend on the mesh, the order of the matrices, or a key. A gradient of zero changes no factor.
+    The authors' code is random in three places, and this is not. The noise in the gradient, which
+    keeps directions without gradient from growing for ever, is replaced by its expectation. Norms
+    are estimated from a fixed vector. The factors are fitted every `refresh_every` steps. So a run
+    does not depend on the mesh, the order of the matrices, or a key. A gradient of zero changes no
+    factor.
 
     A direction: stands before the learning rate, inside `per_stack`. State for `(m, n)`: the
     momentum, `m^2 + n^2` and two numbers. Costs `2 m n (m + n) + 2 (m^3 + n^3)` flops to apply,

@@ -33,9 +33,9 @@ def clip_qk(
             `sqrt(head_dim)`, before the softmax, and over all devices. Of as many axes as the
             weights, 1 where it is not the axis of heads: `(heads, 1)` for a kernel
             `(d, heads, head_dim)`; missing leading axes count as 1.
-        exponent: 0.5 for both, usually. Where queries share a key, give the key its group's maximum
-            and so the queries; where a part is shared by all heads (the rotary key of MLA), leave
-            that part alone and give its queries 1.
+        exponent: 0.5 for both, usually. If several queries share a key, give the maximum of the
+            group to the key and to all its queries. If all heads share a part (the rotary key of
+            MLA), leave that part alone, and give its queries the exponent 1.
         threshold: The largest logit that is left alone.
 
     Examples:
@@ -74,8 +74,8 @@ def qk_clip(
         threshold: The largest logit that is left alone.
 
     Raises:
-        ValueError: The threshold is not positive; at `init`, where a pattern matches no parameter;
-            at `update`, without `params`, or where a matched weight has no logits.
+        ValueError: The threshold is not positive; at `init`, if a pattern matches no parameter;
+            at `update`, without `params`, or if a matched weight has no logits.
 
     Examples:
         >>> import jax.numpy as jnp, optax

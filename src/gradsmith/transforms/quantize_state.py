@@ -33,21 +33,22 @@ def quantize_state(
 ) -> optax.GradientTransformationExtraArgs:
     """Keep the state of a momentum in 8 bits, as Muon needs no more of it.
 
-    Before a step the state is made float again, and after it rounded: every block of up to `block`
+    Before a step the state is made float again, and after it rounded. Every block of up to `block`
     numbers is divided by its largest absolute value `M`, and kept in steps of `M / 127`. Blocks lie
-    along the last axis of each array: where a mesh splits a block, one maximum travels, and
-    otherwise nothing.
+    along the last axis of each array. If a mesh splits a block, one maximum travels; nothing else
+    does.
 
     State: `1 + 4 / b` bytes for a number of 4, `b` the length of a block: `block`, or the last axis
     where that is shorter. Costs two passes over the state.
 
-    One rounding is off by up to `M / 254`. A momentum carries it on: with `decay`, what is kept is
-    off by up to `M / 254 / (1 - decay)`, `M` the largest of all steps, and what comes out by
-    `decay` times that. For 0.95 that is `0.079 M`. The bound is reached: where gradients do not
-    change, a number stays where it is as soon as a step moves it by less than `M / 254`. The noise
+    One rounding is wrong by up to `M / 254`. A momentum adds these errors up. With `decay`, what is
+    kept is wrong by up to `M / 254 / (1 - decay)`, where `M` is the largest of all steps. For 0.95
+    that is `0.079 M`, and `decay` times that in what comes out. The bound is reached: if gradients
+    do not change, a number stops as soon as a step would move it by less than `M / 254`. The noise
     of gradients moves it on. An orthogonalized update needs only directions that are larger.
 
-    Not for a mean square, such as Adam's: its small numbers become zero, and are divided by.
+    Do not use it for a mean square, such as Adam's: its small numbers become zero, and Adam divides
+    by them.
 
     A direction: stands before the learning rate, where `tx` stands. `tx` may be a rule.
 

@@ -39,14 +39,14 @@ def scale_by_shampoo(
 ) -> optax.GradientTransformation:
     """Multiply the mean gradient by inverse roots of two covariances, `L^-1/4 M R^-1/4` (a rule).
 
-    `L <- b2 L + (1 - b2) G G^H`, `R` likewise with `G^H G`. Every `refresh_every` steps their
-    roots are taken anew, before they are used. With one side the root is `-1/2`:
-    `sides="smaller"` is one-sided Shampoo, or ASGO. Without memory, `b1 = b2 = 0`, both are the
-    polar factor.
+    `L <- b2 L + (1 - b2) G G^H`, and `R` in the same way with `G^H G`. Every `refresh_every` steps
+    their roots are computed again, before they are used. With one side the root is `-1/2`:
+    `sides="smaller"` is one-sided Shampoo, or ASGO. Without memory, `b1 = b2 = 0`, both forms are
+    the polar factor.
 
-    A direction: stands before the learning rate, inside `per_stack`; usually within `graft`, since
-    its length depends on the memory. State for `(m, n)`: `m n + 2 m^2 + 2 n^2`, or twice the square
-    of the one side. Costs `4 m n (m + n)` flops a step, and the roots.
+    A direction: stands before the learning rate, inside `per_stack`. Usually it stands inside
+    `graft`, because its length depends on the memory. State for `(m, n)`: `m n + 2 m^2 + 2 n^2`, or
+    twice the square of the one side. Costs `4 m n (m + n)` flops a step, and the roots.
 
     Args:
         b1: The part of the mean gradient that survives a step.
@@ -57,8 +57,8 @@ def scale_by_shampoo(
         refresh_every: The number of steps between roots. The first are within the first step.
         root: 'eigh' or 'newton'; see `gradsmith.matrix.inverse_root`.
         sides: 'both', 'fan_in', 'fan_out', or the 'smaller' alone.
-        max_side: A side longer than this is left alone; where both are, so is the mean gradient.
-            By default 10,000.
+        max_side: A side longer than this gets no factor. If both are longer, the update is the mean
+            gradient. By default 10,000.
 
     Raises:
         ValueError: An argument is out of its range.

@@ -60,15 +60,16 @@ def scale_by_soap(
     """Run Adam in the slowly rotating eigenbasis of the gradients' covariance (a rule).
 
     With `G' = Q^H G P`, Adam's moments of `G'`, and its direction `N`, the update is `Q N P^H`.
-    Then `L <- d L + (1 - d) G G^H` and `R` likewise with `G^H G`; every `refresh_every` steps `Q`
-    and `P` follow their eigenvectors, the mean is rotated with them, the mean square permuted.
+    Then `L <- d L + (1 - d) G G^H`, and `R` in the same way with `G^H G`. Every `refresh_every`
+    steps `Q` and `P` follow their eigenvectors, the mean is rotated with them, and the mean square
+    is permuted.
 
-    Directions that no gradient has had yet have no eigenbasis: the longer side of a matrix has such
-    in the first steps, and every side where gradients have low rank. Round-off chooses a basis for
-    them. So two runs that differ by round-off soon differ by whole updates, here as in the authors'
-    code. There are two ways to keep such runs together. `sides="smaller"` gives the longer side no
-    basis; it helps where gradients have full rank. `factors="kl"` starts from the identity; it
-    helps as long as `factor_decay^t` is more than round-off.
+    Directions that no gradient has had yet have no eigenbasis. The longer side of a matrix has such
+    directions in the first steps; every side has them if gradients have low rank. Round-off chooses
+    a basis for them. So two runs that differ by round-off soon differ by whole updates, here as in
+    the authors' code. There are two ways to keep such runs together. `sides="smaller"` gives the
+    longer side no basis; it helps if gradients have full rank. `factors="kl"` starts from the
+    identity; it helps as long as `factor_decay^t` is more than round-off.
 
     A direction: stands before the learning rate, inside `per_stack`. State for `(m, n)`: `2 m n`
     of Adam and `2 m^2 + 2 n^2`. Costs `6 m n (m + n)` flops a step, a sixth less where large
@@ -93,7 +94,7 @@ def scale_by_soap(
             eigenvalues to 0.1, as in the modded-nanogpt records.
         debias: Whether Adam's moments are divided by what they lack in the first steps.
         sides: 'both', 'fan_in', 'fan_out', or the 'smaller' alone; the others keep their basis.
-        max_side: A side longer than this keeps its basis; where both do, this is Adam. By default
+        max_side: A side longer than this keeps its basis. If both do, this is Adam. By default
             10,000.
 
     Raises:

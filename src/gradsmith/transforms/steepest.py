@@ -34,10 +34,10 @@ def steepest_step(
     | `out` | every column over its norm, over `sqrt(m)` | RowNorm | heads |
     | `sign` | the sign of every entry, over `m` | Sign | heads |
 
-    The fourth of them, the spectral norm, is `orthogonalize` with `match_operator_norm`. A row or
-    column of zeros stays.
+    The fourth norm, the spectral one, is `orthogonalize` with `match_operator_norm`. A row or
+    column of zeros stays zero.
 
-    A direction: stands before the learning rate. No state. Nothing travels on a mesh but sums.
+    A direction: stands before the learning rate. No state. On a mesh only sums travel.
 
     Args:
         norm: One of the three.

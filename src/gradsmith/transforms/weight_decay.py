@@ -25,8 +25,8 @@ def decay_weights(rate: ScalarOrSchedule, mask: Mask = None) -> optax.GradientTr
     A direction: stands just before the learning rate. A concrete rate of zero needs no `params`.
 
     Args:
-        rate: The decay; not negative. A schedule is called with the number of steps so far, and is
-            multiplied by the learning rate of the step all the same.
+        rate: The decay; not negative. A schedule is called with the number of steps so far. It too
+            is multiplied by the learning rate of the step.
         mask: Which weights decay: a tree of bools, or a prefix of one, or a function of the
             parameters that returns it. By default all.
 
@@ -55,7 +55,7 @@ def decay_weights_cautiously(
 ) -> optax.GradientTransformation:
     """Add `rate * params` where that goes the way of the direction, and nothing elsewhere.
 
-    A weight decays only where the step moves it towards zero anyway, or not at all: where
+    A weight decays only if the step moves it towards zero anyway, or does not move it: if
     `update * weight >= 0`. So no decay works against the loss.
 
     A direction: stands just before the learning rate, after everything that can change a sign.

@@ -69,8 +69,8 @@ def whiten_momentum(
     `u`. Nothing is debiased. Meant to stand before `polar_factor`, which takes no notice of
     lengths.
 
-    It is the momentum alone where a matrix has no basis, and orthogonalizes as Muon where all
-    gradients are diagonal, or one square matrix.
+    Without a basis the result is the momentum. If all gradients are diagonal, or are one square
+    matrix, the orthogonalized result is Muon's.
 
     A direction: stands before the learning rate, inside `per_stack`. State for `(m, n)`: `2 m n`
     and `2 m^2 + 2 n^2`. Costs `6 m n (m + n)` flops a step and `5 (m^3 + n^3)` a refresh.
@@ -89,7 +89,7 @@ def whiten_momentum(
             and `c` lies between them, by the cosines of `u`, `s` and the gradient. The records do
             this for the projections of attention.
         sides: 'both', 'fan_in', 'fan_out', or the 'smaller' alone; the others keep their basis.
-        max_side: A side longer than this keeps its basis; where both do, this is the momentum. By
+        max_side: A side longer than this keeps its basis. If both do, this is the momentum. By
             default 10,000.
 
     Raises:

@@ -110,14 +110,14 @@ _said = jax.make_user_context(default_value=None)
 
 
 def target(which: str | Target) -> contextlib.AbstractContextManager[None]:
-    """Say what is compiled for, where that is not the default backend.
+    """Say what is compiled for, if that is not the default backend.
 
-    A context manager, for exporting, lowering and pricing programs for other machines, and for
-    tests. Without it, the target is the platform of the ambient mesh, else that of
+    This is a context manager. Use it to export, lower and price programs for other machines, and
+    in tests. Without it, the target is the platform of the ambient mesh, else that of
     `jax.default_device`, else the default backend.
 
-    The target counts while a function is traced. `jax.jit` keeps a program for each, so that the
-    same function may be called inside and outside. Results differ by rounding only.
+    The target counts while a function is traced. `jax.jit` keeps a program for each target, so
+    you may call the same function inside and outside. Results differ by rounding only.
 
     Args:
         which: 'cpu', 'gpu' ('cuda', 'rocm'), 'tpu' or 'tpu v5e'; or a `Target` with numbers of your

@@ -61,11 +61,11 @@ def gram_newton_schulz(
     The result is that of `newton_schulz` up to rounding: within 1e-5 for well-conditioned float32
     matrices and five steps, and 1e-3 for matrices of low rank.
 
-    Costs `4 m^2 n` flops a matrix for each start, and `8 m^3` a step less `6 m^3` a start, for
-    `m <= n`: for five steps and `n = 4 m` it is half of `newton_schulz`, for squares a quarter
-    more. Where the target computes large products of symmetric matrices by blocks
-    (`Target.blocks_from`), these cost three quarters of that. float16 and
-    bfloat16 are computed in float32; this form in plain half precision does not work.
+    Costs for `m <= n` and each matrix: `4 m^2 n` flops for each start, and `8 m^3` for each step,
+    less `6 m^3` for each start. With five steps and `n = 4 m` that is half of `newton_schulz`; for
+    squares it is a quarter more. If the target computes large products of symmetric matrices by
+    blocks (`Target.blocks_from`), these cost three quarters of that. float16 and bfloat16 are
+    computed in float32; this form in plain half precision does not work.
 
     Args:
         x: Matrices `(m, n)`, any number of leading axes, real or complex.

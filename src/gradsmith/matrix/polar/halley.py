@@ -30,7 +30,7 @@ def halley(
     Args:
         x: Matrices `(m, n)`, any number of leading axes, real or complex.
         steps: How many.
-        lower: The smallest singular value that shall come near 1.
+        lower: The smallest singular value that should come near 1.
 
     Returns:
         Matrices of the shape and dtype of `x`.

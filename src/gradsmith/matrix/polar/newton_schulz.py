@@ -22,9 +22,9 @@ def newton_schulz(
 ) -> Inexact[Array, "*stack m n"]:
     """Approximate the polar factor of every matrix of `x` with matrix products alone.
 
-    Keeps the singular vectors and moves every singular value above `1e-3 ||x||_F` into the band of
-    the schedule, around 1; zero stays zero. The transpose of `x` gives the transpose of the result,
-    and with `eps=0` any positive multiple of `x` gives the same result, from 1e-30 to 1e30.
+    It keeps the singular vectors, and moves every singular value above `1e-3 ||x||_F` into the band
+    of the schedule, around 1. Zero stays zero. The transpose of `x` gives the transpose of the
+    result. With `eps=0` any positive multiple of `x` gives the same result, from 1e-30 to 1e30.
 
     Costs `4 m^2 n + 2 m^3` flops a matrix and step for `m <= n`: it iterates on the short side.
     float16 and bfloat16 are computed in float32, in which a rounding error of the input grows by
@@ -34,10 +34,10 @@ def newton_schulz(
         x: Matrices `(m, n)`, any number of leading axes, real or complex.
         coefficients: The name of a schedule in `gradsmith.matrix.SCHEDULES`, or a `Schedule`.
         steps: How many steps, where the schedule leaves a choice; default as published.
-        normalizer: What a matrix is divided by at first; the bound on its norm that the schedule
-            is made for, unless you say 'frobenius', 'schatten4', 'schatten8' or 'aol'. The Schatten
-            norms are tighter, worth about one step. 'aol' scales every row by itself and gives
-            another matrix than the polar factor unless the rows are orthogonal.
+        normalizer: The bound on its norm that a matrix is divided by at first: 'frobenius',
+            'schatten4', 'schatten8' or 'aol'. By default the one that the schedule is made for.
+            The Schatten norms are tighter, which is worth about one step. 'aol' scales every row
+            by itself. Unless the rows are orthogonal, the result is then no polar factor of `x`.
         eps: Added to that norm. The published codes add 1e-7 or 1e-8, which shrinks the
             update of matrices whose norm is not far above it.
 

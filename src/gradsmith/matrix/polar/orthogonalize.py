@@ -25,8 +25,8 @@ def orthogonalize(
 ) -> Inexact[Array, "*stack m n"]:
     """Return the polar factor of every matrix of `x`: its nearest matrix with singular values 1.
 
-    By default Keller Jordan's five Newton-Schulz steps, in whichever of their two forms takes fewer
-    flops; with `max_error`, whatever is cheapest to that accuracy. `explain` says what. Narrow
+    The default is Keller Jordan's five Newton-Schulz steps, in the form that takes fewer flops.
+    With `max_error` it is the cheapest method of that accuracy. `explain` says which. Narrow
     arithmetic moves no singular value out of the band of its schedule by more than 0.03, at any
     scale from 1e-30 to 1e30.
 
@@ -83,7 +83,7 @@ def explain(
 ) -> Plan:
     """Return what `orthogonalize` would do with the same arguments, why, and its flops.
 
-    Only shape and dtype of `x` matter, so it may be a shape, which is then of float32.
+    Only shape and dtype of `x` matter, so `x` may be a shape, which then means float32.
 
     Raises:
         ValueError: As for `orthogonalize`.

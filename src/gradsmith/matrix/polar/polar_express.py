@@ -17,18 +17,19 @@ def polar_express(
 ) -> Schedule:
     """Return the quintic schedule that keeps all of `[lower, 1]` closest to 1.
 
-    Each step is the minimax polynomial on the interval that the steps before it left; no other odd
+    Each step is the minimax polynomial on the interval that the steps before it left. No other odd
     composition is better. Without cushion and safety its band is exactly `[s, 2 - s]` with `s` the
-    image of `lower`, but one rounding error above 1 it diverges, so both are on by default.
+    image of `lower`. But then one rounding error above 1 makes it diverge, so both are on by
+    default.
 
     Costs some milliseconds on the host; the coefficients are constants of whatever is compiled.
 
     Args:
         steps: How many.
-        lower: The smallest singular value, over the Frobenius norm, that shall come near 1.
+        lower: The smallest singular value, over the Frobenius norm, that should come near 1.
         cushion: No step is optimized for an interval whose ends differ by more than the factor
-            `1 / cushion`; it is centred again on the true one. Keeps the slope, and with it the
-            growth of rounding errors, moderate.
+            `1 / cushion`; it is centred again on the true interval. This limits the slope, and so
+            the growth of rounding errors.
         safety: The iteration starts from `x / (safety ||x||_F)`, and every step but the last leaves
             as much room above the interval it was made for.
 

@@ -25,7 +25,7 @@ class Rational(PolarMethod):
 
     Attributes:
         steps: How many; of `zolotarev`, how many terms.
-        lower: The smallest singular value that shall come near 1.
+        lower: The smallest singular value that should come near 1.
         dtype: What it is computed in: float32, or wider.
         arithmetic: Full.
     """

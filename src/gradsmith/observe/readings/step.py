@@ -120,8 +120,8 @@ class WatchedStep:
 class Reading:
     """What is read of a step.
 
-    A function of a `WatchedStep` that returns arrays by name may be given to `gradsmith.watch` as
-    it is. This adds a memory for one that compares with another step.
+    A function of a `WatchedStep` that returns arrays by name is a reading already: give it to
+    `gradsmith.watch`. `Reading` adds a memory, to compare with another step.
 
     Attributes:
         read: Returns arrays by name; a name begins with the path of its leaf.
