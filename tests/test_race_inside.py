@@ -143,3 +143,27 @@ def test_nothing_finite_is_nothing_to_draw(tmp_path):
     chosen = next(one.trial for one in records if one.seed == 0)
     (folder / "readings.jsonl").write_text(line("a", chosen, 0, **{"w/x": None}))
     assert "Inside" not in write_report(folder).read_text()
+
+
+def test_an_outlier_of_either_sign_asks_for_colours_by_the_logarithm(tmp_path):
+    asked, records = made(("a", "b"), seeds=1)
+    folder = write(tmp_path / "race", asked, records)
+    rates = [0.01 * (1 + number / 10) for number in range(10)]
+    with (folder / "readings.jsonl").open("w") as file:
+        for one in (one for one in records if one.seed == 0):
+            for step in (1, 2):
+                own = [*rates, 300.0 if one.entry == "a" else -0.002 * step]
+                values = {f"w{n}/effective_rate": value for n, value in enumerate(own)}
+                file.write(line(one.entry, one.trial, 0, step, **values))
+    page = write_report(folder).read_text()
+    (caption,) = re.findall('class="inside">.*?<figcaption>(.*?)</figcaption>', page)
+    scale = r"colours by the logarithm, but evenly from -0\.0\d+ to 0\.0\d+"
+    assert re.match(rf"effective rate \({scale}", caption)
+    (words,) = re.findall('<desc id="r1-inside-0-words">(.*?)</desc>', page)
+    assert words.startswith(caption)
+    (middle,) = re.search(
+        r'y="35">-4.0e-3</text><text class="tick" [^>]*>300</text>'
+        r'<text class="tick"[^>]*text-anchor="middle">([^<]*)</text>',
+        page,
+    ).groups()
+    assert 0 < float(middle) < 30  # evenly it would be 150

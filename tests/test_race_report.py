@@ -46,8 +46,8 @@ def tables(text):
         yield (
             html.unescape(caption),
             [
-                [html.unescape(cell) for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", line)]
-                for line in re.findall(r"<tr>(.*?)</tr>", body)
+                [html.unescape(cell) for cell in re.split(r"<t[hd][^>]*>", line)[1:]]
+                for line in body.split("<tr>")[1:]
             ],
         )
 
@@ -84,9 +84,14 @@ def test_the_script_gets_the_numbers_of_the_records(folder, text):
     assert data["names"] == list(NAMES)
     assert [shown["kind"] for shown in data["curves"]] == ["validation", "training"]
     for shown, kind in zip(data["curves"], ("validation", "training"), strict=True):
-        assert shown["lines"] == json.loads(json.dumps([
-            line._asdict() for line in curves(one.race, one.records, kind).lines
-        ]))  # fmt: skip
+        lines = curves(one.race, one.records, kind).lines
+        for mine, line in zip(shown["lines"], lines, strict=True):
+            assert (mine["entry"], mine["tuning"]) == (line.entry, line.tuning)
+            for name in ("middle", "low", "high"):
+                expected = np.array(getattr(line, name), float)
+                np.testing.assert_allclose(np.array(mine[name], float), expected, rtol=1e-5)
+            for axis, at in line.x.items():
+                np.testing.assert_allclose(mine["x"][axis], at, rtol=1e-5)
 
 
 def test_the_report_loads_nothing(text):
@@ -200,13 +205,13 @@ def readings(one, number):
     return "".join(lines)
 
 
-def test_six_entries_at_five_seeds_fit_in_400_kilobytes(tmp_path):
+def test_six_entries_at_five_seeds_are_well_below_400_kilobytes(tmp_path):
     names = ("adamw", "muon", "soap", "shampoo", "normuon", "mars_muon")
     race, records = made(names, seeds=5)
     folder = write(tmp_path / "six", race, records)
     for number, one in enumerate(one for one in records if one.seed == 0):
         (folder / f"readings-{number}.jsonl").write_text(readings(one, number))
-    assert len(page([told(folder)]).encode()) < 400_000
+    assert len(page([told(folder)]).encode()) < 300_000
 
 
 def damage(folder, name, text):

@@ -8,7 +8,8 @@ from collections.abc import Container, Mapping
 from ..protocol import best_trial
 from ..readings import SPECTRUM, Reading, read_readings
 from ..records import duration, in_digits
-from ..series import finite, over_a_decade
+from ..series import finite
+from ..shades import shades
 from ..told import Told
 from .heat import DIVERGING, SEQUENCE, Map, heat_maps
 from .markup import folded, items, table
@@ -91,9 +92,10 @@ def _run(trial: int, seed: int) -> str:
 def _reading(place: str, reading: str, own: dict[str, Layers], named: dict[str, str]) -> str:
     title = _title(reading)
     values = [v for layers in own.values() for one in layers.values() for v in finite(one.value)]
-    logarithmic = over_a_decade(values)
-    ends = (min(values), max(values))
-    maps = [Map(name, layers, ends, logarithmic, SEQUENCE) for name, layers in own.items()]
+    common = shades(values)
+    logarithmic = common.even_to == 0
+    maps = [Map(name, layers, common, SEQUENCE) for name, layers in own.items()]
+    coloured = [common.in_words()]
     silent = nearly_zero(own)
     said = [f"{name}: nearly 0 in all layers, where others have {most}" for name, most in silent]
     said += [
@@ -107,12 +109,15 @@ def _reading(place: str, reading: str, own: dict[str, Layers], named: dict[str, 
         apart = difference(first, second, logarithmic)
         values = [abs(v) for layer in apart.values() for v in finite(layer.value)]
         if values and max(values) > 0:
-            span = (-max(values), max(values))
+            both = shades([*values, *(-v for v in values)])
             sign = "log10 of the ratio" if logarithmic else "difference"
-            maps.append(Map(f"{one} - {other}", apart, span, False, DIVERGING))
+            maps.append(Map(f"{one} - {other}", apart, both, DIVERGING))
+            coloured.append(both.in_words().replace("colours", "those of the difference"))
             said.append(_parting(f"{sign} of {one} and {other}", apart, max(values)))
     axis = "number" if SPECTRUM in reading else "step"
-    words = " ".join([f"{title}, a layer a row.", *map(_range, maps)])
+    told = ", ".join(filter(None, coloured))
+    caption = f"{title} ({told})" if told else title
+    words = " ".join([f"{caption}, a layer a row.", *map(_range, maps)])
     layers = list(dict.fromkeys(layer for of_entry in own.values() for layer in of_entry))
     numbers = table(
         ["layer", *own],
@@ -121,7 +126,7 @@ def _reading(place: str, reading: str, own: dict[str, Layers], named: dict[str, 
     )
     return (
         f'<figure class="inside">{heat_maps(place, maps, axis, title, words, named)}'
-        f"<figcaption>{html.escape(title)}</figcaption>{items(said)}"
+        f"<figcaption>{html.escape(caption)}</figcaption>{items(said)}"
         f"{folded(f'{title} in numbers', numbers)}</figure>"
     )
 
@@ -225,7 +230,8 @@ def _title(reading: str) -> str:
 
 
 def _last(one: Reading | None) -> str:
-    return "" if one is None else _digits(one.value[-1])
+    value = None if one is None else one.value[-1]
+    return "" if one is None else "none" if value is None else f"{value:.3g}"
 
 
 def _digits(value: float | None) -> str:
