@@ -5,12 +5,16 @@ import re
 import struct
 import zlib
 
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from race_folders import made, write
 
+import gradsmith as gs
 from gradsmith.race import write_report
 from gradsmith.race.page.heat import png
+from gradsmith.race.page.meanings import meaning
 from gradsmith.race.readings import Reading, read_readings
 
 LAYERS = ("embedding", "up", "down", "query", "head")
@@ -73,9 +77,7 @@ def page(tmp_path):
 def test_a_layer_that_is_ten_times_too_small_is_named(page):
     assert "<li>b: query is far from the other layers, at -3.760 where their median" in page
     assert "a: query is far" not in page
-    assert (
-        "the difference of a and b is at most 1.000, and half of that first at 200 in query" in page
-    )
+    assert "a and b part first in query, at step 200; their difference comes to 1.000" in page
 
 
 def test_maps_say_their_range_in_words(page):
@@ -167,3 +169,12 @@ def test_an_outlier_of_either_sign_asks_for_colours_by_the_logarithm(tmp_path):
         page,
     ).groups()
     assert 0 < float(middle) < 30  # evenly it would be 150
+
+
+def test_every_reading_of_watch_is_told_what_it_means():
+    params = {"up": jnp.ones((4, 8)), "bias": jnp.ones(8)}
+    for tx in (gs.muon(0.02), gs.soap(0.01), optax.adam(0.01)):
+        state = gs.watch(tx).init(params)
+        names = {name.rpartition("/")[2] for name in gs.readings(state)} - {"step"}
+        assert len(names) > 10
+        assert all(map(meaning, names)), names
