@@ -84,14 +84,9 @@ def test_the_script_gets_the_numbers_of_the_records(folder, text):
     assert data["names"] == list(NAMES)
     assert [shown["kind"] for shown in data["curves"]] == ["validation", "training"]
     for shown, kind in zip(data["curves"], ("validation", "training"), strict=True):
-        lines = curves(one.race, one.records, kind).lines
-        for mine, line in zip(shown["lines"], lines, strict=True):
-            assert (mine["entry"], mine["tuning"]) == (line.entry, line.tuning)
-            for name in ("middle", "low", "high"):
-                expected = np.array(getattr(line, name), float)
-                np.testing.assert_allclose(np.array(mine[name], float), expected, rtol=1e-5)
-            for axis, at in line.x.items():
-                np.testing.assert_allclose(mine["x"][axis], at, rtol=1e-5)
+        assert shown["lines"] == json.loads(json.dumps([
+            line._asdict() for line in curves(one.race, one.records, kind).lines
+        ]))  # fmt: skip
 
 
 def test_the_report_loads_nothing(text):

@@ -188,12 +188,12 @@ def _norm(shown: Shades):
     """The same colours by matplotlib."""
     from matplotlib import colors
 
-    ends = {"vmin": shown.low, "vmax": shown.high}
-    if math.isinf(shown.even_to):
-        return colors.Normalize(**ends)
-    if shown.even_to == 0:
-        return colors.LogNorm(**ends)
-    return colors.AsinhNorm(linear_width=shown.even_to, **ends)
+    low, high, even_to = shown
+    if math.isinf(even_to):
+        return colors.Normalize(low, high)
+    if even_to == 0:
+        return colors.LogNorm(low, high)
+    return colors.AsinhNorm(even_to, vmin=low, vmax=high)
 
 
 def _numbers(values: Sequence[float | None]) -> list[float]:

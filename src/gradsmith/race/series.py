@@ -234,18 +234,9 @@ def as_json(shown: Curves) -> dict[str, Any]:
     return {
         "target": shown.target,
         "logarithmic": shown.logarithmic,
-        "lines": [_short(line._asdict()) for line in shown.lines],
+        "lines": [line._asdict() for line in shown.lines],
         "kind": shown.kind,
     }
-
-
-def _short(value: Any) -> Any:
-    """The same with numbers of six digits, of which nobody sees more."""
-    if isinstance(value, dict):
-        return {name: _short(one) for name, one in value.items()}
-    if isinstance(value, list):
-        return list(map(_short, value))
-    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def over_a_decade(values: Iterable[float]) -> bool:
