@@ -10,7 +10,7 @@ import pytest
 from gradsmith.cli import _commands, _folder_commands, main
 from gradsmith.cli.help import readable
 
-COMMANDS = [[name] for name in _commands()] + [["race", name] for name in _folder_commands()]
+COMMANDS = [[], *[[name] for name in _commands()], *[["race", name] for name in _folder_commands()]]
 
 
 @pytest.fixture
@@ -30,13 +30,26 @@ def told(monkeypatch, capfd):
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_nothing_of_python_is_shown(told, command):
     text = told(*command)
-    for leftover in ("None", "STR", "INT", "FLOAT", "(default: )", "''", "False", "True", "[["):
+    for leftover in (
+        "(required)",
+        " OPTIONS]",
+        "[-h]",
+        "None",
+        "STR",
+        "INT",
+        "FLOAT",
+        "(default: )",
+        "''",
+        "False",
+        "True",
+        "[[",
+    ):
         assert leftover not in text
     off = re.findall(r"--no-[\w-]+", text)
     assert off == (["--no-watch"] if command == ["race"] else [])
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+@pytest.mark.parametrize("command", COMMANDS[1:], ids=" ".join)
 def test_every_argument_has_its_text(told, command):
     commands = _folder_commands() if len(command) == 2 else _commands()
     text = re.sub(r"[│╭╮╰╯─\s]", "", told(*command))
@@ -77,3 +90,8 @@ def test_a_reader_that_has_enough_is_no_fault():
             text=True,
         )
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_no_line_is_wider_than_the_terminal(told, command):
+    assert max(map(len, told(*command).splitlines())) <= 80

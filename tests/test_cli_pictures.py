@@ -1,5 +1,6 @@
 """`describe --html` and `cost --html` draw the numbers that the tables have."""
 
+import dataclasses
 import re
 import xml.etree.ElementTree as ElementTree
 from typing import Any
@@ -16,8 +17,10 @@ from gradsmith.cli.cost_page import cost_page
 from gradsmith.cli.describe import describe
 from gradsmith.cli.describe_page import describe_page
 from gradsmith.cli.loading import UsageError
+from gradsmith.observe.bucket_cost import BucketCost
 from gradsmith.race.page.treemap import HEIGHT, WIDTH, Box, Leaf, squarified, treemap
 from gradsmith.xla.program.collectives import Collective
+from gradsmith.xla.program.cycles import Cycles
 
 MINE = """
     import jax.numpy as jnp
@@ -81,7 +84,7 @@ def test_who_optimizes_what_is_told_in_a_map_a_list_and_a_table():
     assert hues["blocks/0/up"] == hues["blocks/2/up"] != hues["blocks/0/bias"]
     assert "matrices: momentum, orthogonalized: 3 leaves, 384 parameters, 1.5 kB of state" in page
     for leaf in description.leaves:
-        assert f'<th scope="row">{leaf.path}</th>' in page
+        assert f'<th scope="row">{leaf.path}<td>' in page
     assert description.summary() in page
 
 
@@ -102,20 +105,53 @@ def test_remarks_stand_on_top():
 def made_cost(flops, received):
     one = gs.update_cost(gs.per_matrix(lambda x: x), {"w": jax.ShapeDtypeStruct((4, 4), "f4")})
     kinds = (Collective("all-to-all", 2, received),) if received else ()
-    return type(one)(**{**vars(one), "flops": flops, "collectives": kinds, "received": received})
+    changed = {"flops": flops, "collectives": kinds, "received": received, "buckets": ()}
+    return type(one)(**{**vars(one), **changed})
 
 
 def test_bars_are_as_long_as_the_numbers():
     costs = {"one": made_cost(4e9, 1e6), "other": made_cost(1e9, 0.0)}
     page = cost_page(costs, "mine", gs.describe(gs.muon(0.02), PARAMS))
     found = {svg.find("title").text: svg for svg in svgs(page)}
-    assert len(found) == 5
+    assert len(found) == 5  # nothing by bucket but the state: these costs know none
+    assert "No operation of the compiled program of one tells a bucket" in page
     lengths = lambda title: [float(x.get("width")) for x in found[title].iter("rect")]
     longest, shorter = lengths("Flops of matrix products")
     assert longest == pytest.approx(4 * shorter, rel=1e-2)
     assert lengths("Bytes received")[1] == 0
     assert "one, all-to-all: 1.0 MB in 2." in found["Bytes received"].find("desc").text
     assert "embedding: adam: 2.6 kB." in found["State of one by bucket"].find("desc").text
+
+
+def test_flops_and_collectives_are_drawn_by_bucket():
+    kinds = (Collective("all-to-all", 2, 3e6),)
+    buckets = (
+        BucketCost("6x8x16", 3e9, 3e6, kinds),
+        BucketCost("6x8x16+2x8x8", 6e9, 0.0, ()),
+        BucketCost("", 0.0, 1e6, (Collective("all-gather", 1, 1e6),)),
+    )
+    costs = {"one": dataclasses.replace(made_cost(9e9, 4e6), buckets=buckets)}
+    page = cost_page(costs, "mine", gs.describe(gs.muon(0.02), PARAMS))
+    found = {svg.find("title").text: svg for svg in svgs(page)}
+    words = lambda title: found[title].find("desc").text
+    assert words("Flops of one by bucket") == (
+        "Flops of one by bucket. 6x8x16: 3 Gflop. 6x8x16 + 2x8x8: 6 Gflop."
+    )
+    assert words("Bytes one receives by bucket") == (
+        "Bytes one receives by bucket. 6x8x16: 3.0 MB in 2 all-to-all. "
+        "no bucket told: 1.0 MB in 1 all-gather."
+    )
+    widths = [float(x.get("width")) for x in found["Bytes one receives by bucket"].iter("rect")]
+    assert widths[0] == pytest.approx(3 * widths[1], rel=1e-2)
+
+
+def test_a_page_for_tpus_has_cycles_and_no_bounds():
+    one = dataclasses.replace(made_cost(4e9, 1e6), cycles=Cycles(8_000_000, 6_000_000))
+    one = dataclasses.replace(one, flops_bound=0.0, received_bound=0.0, on="v5e:2x4")
+    page = cost_page({"one for v5e:2x4": one}, "mine", gs.describe(gs.muon(0.02), PARAMS))
+    assert "one for v5e:2x4: 8 million, 75% with products." in page
+    assert "(mark:" not in page
+    assert "<td>-<td>" in page
 
 
 def test_the_commands_write_the_pages_beside_what_they_print(tmp_path, monkeypatch, capfd):
@@ -129,7 +165,5 @@ def test_the_commands_write_the_pages_beside_what_they_print(tmp_path, monkeypat
     assert "muon on mine.py:params" in page.read_text()
     assert cost("muon", "mine.py:params", alone=True, html=page) == 0
     assert "Cost of muon on mine.py:params" in page.read_text()
-    with pytest.raises(UsageError, match="leave --on out"):
-        cost("muon", "mine.py:params", on="v5e:2x4", html=page)
     with pytest.raises(UsageError, match="cannot write"):
         describe("muon", "mine.py:params", html=tmp_path / "none" / "page.html")

@@ -121,3 +121,45 @@ def test_what_is_no_array_is_left_out():
     params = {"kernel": jax.ShapeDtypeStruct((8, 16), jnp.float32)}
     tx = gs.per_matrix(lambda x: x @ (x.T @ x))
     assert gs.update_cost(tx, {**params, "act": jax.nn.relu}) == gs.update_cost(tx, params)
+
+
+def test_flops_and_bytes_are_told_by_bucket():
+    """Sixteen matrices of 16 x 32, sixteen of 8 x 8: two of each for each of eight devices."""
+    shapes = {f"{m}x{n}_{i}": (m, n) for i in range(16) for m, n in ((16, 32), (8, 8))}
+    cost = gs.update_cost(per_gram(lambda grams: grams @ grams), spread(P("x"), shapes=shapes))
+    found = {one.name: one for one in cost.buckets}
+    assert set(found) == {"16x16x32", "16x8x8"}
+    assert found["16x16x32"].flops == 2 * (2 * 16 * 16 * 32 + 2 * 16**3 + 2 * 16 * 16 * 32)
+    assert found["16x8x8"].flops == 2 * 3 * 2 * 8**3
+    assert found["16x16x32"].received == 2 * 2 * BYTES / 8 * 7 / 8
+    assert found["16x8x8"].received == 2 * 2 * 8 * 8 * 4 * 7 / 8
+    for one in found.values():
+        assert [(x.kind, x.count) for x in one.collectives] == [("all-to-all", 2)]
+    assert sum(one.flops for one in cost.buckets) == cost.flops
+    assert sum(one.received for one in cost.buckets) == cost.received
+
+
+def test_buckets_that_share_a_rule_share_its_flops():
+    shapes = {"a": (16, 32), "b": (48, 16)}
+    params = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes.items()}
+    cost = gs.update_cost(per_gram(lambda grams: iterated(grams, 5)), params)
+    found = {one.name: one.flops for one in cost.buckets}
+    assert found["1x16x32+1x16x48"] == 2 * 5 * 2 * 2 * 16**3
+    assert found.get("1x16x48", 0) <= 2 * 2 * 16 * 16 * 48  # XLA for CPUs folds a transpose
+    assert sum(found.values()) == cost.flops
+
+
+def test_what_is_in_no_bucket_is_told_apart():
+    step = optax.stateless_with_tree_map(lambda g, p: g @ g)
+    tx = optax.chain(gs.per_matrix(lambda x: x @ x), step)
+    cost = gs.update_cost(tx, {"w": jax.ShapeDtypeStruct((8, 8), jnp.float32)})
+    assert {one.name: one.flops for one in cost.buckets} == {"1x8x8": 2 * 8**3, "": 2 * 8**3}
+    adam = gs.update_cost(gs.scale_by_adam(), {"w": jax.ShapeDtypeStruct((8, 8), jnp.float32)})
+    assert adam.buckets == ()
+
+
+def test_names_of_buckets_change_no_program():
+    params = {"w": jnp.ones((8, 16))}
+    tx = per_gram(lambda grams: grams @ grams)
+    text = jax.jit(tx.update).lower(params, tx.init(params)).as_text()
+    assert "bucket_" not in text

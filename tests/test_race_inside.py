@@ -5,12 +5,16 @@ import re
 import struct
 import zlib
 
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from race_folders import made, write
 
+import gradsmith as gs
 from gradsmith.race import write_report
 from gradsmith.race.page.heat import png
+from gradsmith.race.page.meanings import meaning
 from gradsmith.race.readings import Reading, read_readings
 
 LAYERS = ("embedding", "up", "down", "query", "head")
@@ -73,9 +77,7 @@ def page(tmp_path):
 def test_a_layer_that_is_ten_times_too_small_is_named(page):
     assert "<li>b: query is far from the other layers, at -3.760 where their median" in page
     assert "a: query is far" not in page
-    assert (
-        "the difference of a and b is at most 1.000, and half of that first at 200 in query" in page
-    )
+    assert "a and b part first in query, at step 200; their difference comes to 1.000" in page
 
 
 def test_maps_say_their_range_in_words(page):
@@ -143,3 +145,36 @@ def test_nothing_finite_is_nothing_to_draw(tmp_path):
     chosen = next(one.trial for one in records if one.seed == 0)
     (folder / "readings.jsonl").write_text(line("a", chosen, 0, **{"w/x": None}))
     assert "Inside" not in write_report(folder).read_text()
+
+
+def test_an_outlier_of_either_sign_asks_for_colours_by_the_logarithm(tmp_path):
+    asked, records = made(("a", "b"), seeds=1)
+    folder = write(tmp_path / "race", asked, records)
+    rates = [0.01 * (1 + number / 10) for number in range(10)]
+    with (folder / "readings.jsonl").open("w") as file:
+        for one in (one for one in records if one.seed == 0):
+            for step in (1, 2):
+                own = [*rates, 300.0 if one.entry == "a" else -0.002 * step]
+                values = {f"w{n}/effective_rate": value for n, value in enumerate(own)}
+                file.write(line(one.entry, one.trial, 0, step, **values))
+    page = write_report(folder).read_text()
+    (caption,) = re.findall('class="inside">.*?<figcaption>(.*?)</figcaption>', page)
+    scale = r"colours by the logarithm, but evenly from -0\.0\d+ to 0\.0\d+"
+    assert re.match(rf"effective rate \({scale}", caption)
+    (words,) = re.findall('<desc id="r1-inside-0-words">(.*?)</desc>', page)
+    assert words.startswith(caption)
+    (middle,) = re.search(
+        r'y="35">-4.0e-3</text><text class="tick" [^>]*>300</text>'
+        r'<text class="tick"[^>]*text-anchor="middle">([^<]*)</text>',
+        page,
+    ).groups()
+    assert 0 < float(middle) < 30  # evenly it would be 150
+
+
+def test_every_reading_of_watch_is_told_what_it_means():
+    params = {"up": jnp.ones((4, 8)), "bias": jnp.ones(8)}
+    for tx in (gs.muon(0.02), gs.soap(0.01), optax.adam(0.01)):
+        state = gs.watch(tx).init(params)
+        names = {name.rpartition("/")[2] for name in gs.readings(state)} - {"step"}
+        assert len(names) > 10
+        assert all(map(meaning, names)), names

@@ -269,7 +269,7 @@ def test_a_checkpoint_of_another_run_is_not_taken_up(tmp_path, uninterrupted):
     (tmp_path / "kept").rename(tmp_path / "checkpoints" / "run-1")
     heard = Remarks()
     assert outcome(run_race(ODD, tmp_path, heard)) == uninterrupted
-    assert "it is that of another run, {'entry': 'odd', 'trial': 0" in heard.remarks[0]
+    assert "it is that of another run: its trial is 0, and here 1" in heard.remarks[0]
 
 
 def test_progress_is_shown_without_asking(tmp_path, capfd):

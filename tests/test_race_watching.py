@@ -190,3 +190,24 @@ def _flat(params, batch):
 
 def _decay(rate):
     return optax.chain(optax.add_decayed_weights(1.0), optax.scale_by_learning_rate(rate))
+
+
+@pytest.mark.parametrize("first", [None, memories], ids=["off then on", "on then off"])
+def test_looking_inside_may_be_switched_in_the_middle(watched, tmp_path, first):
+    """Two runs of tuning and three of four reported ones; the last of these is under way."""
+    folder, records = watched
+    then = memories if first is None else None
+    heard = Remarks()
+    with pytest.raises(Killed):
+        run_race(noisy_race(), tmp_path, KillAfter(8 * 4 + 6), 0.0, watch=first)
+    there = files(tmp_path)
+    found = run_race(noisy_race(), tmp_path, heard, 0.0, watch=then)
+    assert outcome(found) == outcome(records)
+    (remark,) = heard.remarks
+    assert "another run: its number of readings is" in remark
+    assert "the run starts again" in remark
+    whole, after = files(folder), files(tmp_path)
+    assert after == {name: whole[name] for name in after}
+    missing = set(whole) - set(after)
+    assert len(there) == (2 if first else 0)
+    assert len(missing) == 2

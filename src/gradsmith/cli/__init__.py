@@ -1,5 +1,6 @@
 """The `gradsmith` command: one typed function a subcommand, its docstring the help."""
 
+import contextlib
 import functools
 import io
 import os
@@ -10,7 +11,7 @@ from collections.abc import Callable
 import tyro
 
 from .._version import __version__
-from .help import readable
+from .help import Help, mended, readable
 from .loading import UsageError as UsageError
 from .unknown import refuse_unknown
 
@@ -27,11 +28,15 @@ def main() -> None:
     if arguments[:1] == ["race"] and arguments[1:2] and arguments[1] in _folder_commands():
         commands, prog, arguments = _folder_commands(), "gradsmith race", arguments[1:]
     shown = {name: readable(one) for name, one in commands.items()}
+    run = functools.partial(tyro.extras.subcommand_cli_from_dict, shown, prog=prog, args=arguments)
     try:
-        if command := commands.get(next(iter(arguments), "")):
-            typed = f"{prog} {arguments[0]}".removeprefix("gradsmith ")
-            refuse_unknown(typed, command, arguments[1:])
-        code = tyro.extras.subcommand_cli_from_dict(shown, prog=prog, args=arguments)
+        if {"-h", "--help"} & set(arguments):
+            code = _help(run)
+        else:
+            if command := commands.get(next(iter(arguments), "")):
+                typed = f"{prog} {arguments[0]}".removeprefix("gradsmith ")
+                refuse_unknown(typed, command, arguments[1:])
+            code = run()
         sys.stdout.flush()
     except UsageError as error:
         print(f"gradsmith: {error}", file=sys.stderr)
@@ -43,6 +48,16 @@ def main() -> None:
         traceback.print_exc()
         code = 2
     sys.exit(code)
+
+
+def _help(run: Callable[[], int]) -> int:
+    """Show what tyro tells, in our words."""
+    told = Help()
+    try:
+        with contextlib.redirect_stdout(told):
+            return run()
+    finally:
+        print(mended(told.getvalue()), end="")
 
 
 def _commands() -> dict:

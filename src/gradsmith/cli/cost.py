@@ -22,6 +22,7 @@ from rich.console import Console
 import gradsmith
 
 from ..layout.paths import leaves_with_path
+from ..observe.bucket_cost import BucketCost
 from ..observe.state_shardings import mesh_of_params, state_shapes
 from ..observe.update_cost import UpdateCost, cost_table, cycles_table, update_cost
 from ..xla.program.collectives import Collective
@@ -68,25 +69,30 @@ def cost(
         tokens: With `on`: the tokens of a step. Shows what an update is of the model's own flops,
             6 for each parameter and token.
         json: Print JSON instead of the table.
-        html: A page to write as well: the costs as bars. Not with `on`.
+        html: A page to write as well: the costs as bars, and by bucket.
     """
-    if on and html:
-        raise UsageError("--html shows what devices receive and keep; leave --on out")
     if on:
-        return _cost_on(optimizer, model, mesh, split, arg, alone, on.split(","), tokens, json)
+        return _cost_on(
+            optimizer, model, mesh, split, arg, alone, on.split(","), tokens, json, html
+        )
     if tokens:
         raise UsageError("--tokens compares with a model's step on TPUs; say which: --on v5e:2x4")
     with contextlib.redirect_stdout(sys.stderr):  # what the user's own files print
         costs = _costs(optimizer, model, axis_sizes(mesh), split, arg, alone)
         if html:
-            params = _params(model, axis_sizes(mesh), split)
-            described = gradsmith.describe(transformation(optimizer, arg), params)
-            write_page(html, cost_page(costs, model, described))
+            _write_page(html, costs, model, optimizer, arg, _params(model, axis_sizes(mesh), split))
     if json:
         print(json_.dumps({name: dataclasses.asdict(x) for name, x in costs.items()}, indent=2))
     else:
         _show(cost_table(costs))
     return 0
+
+
+def _write_page(
+    html: Path, costs: Costs, model: str, optimizer: str, arg: tuple[str, ...], params: Any
+) -> None:
+    described = gradsmith.describe(transformation(optimizer, arg), params)
+    write_page(html, cost_page(costs, model, described))
 
 
 def _show(table: Any) -> None:
@@ -136,6 +142,7 @@ def _cost_on(
     topologies: list[str],
     tokens: int,
     json: bool,
+    html: Path | None,
 ) -> int:
     rows: list[tuple[str, UpdateCost]] = []
     with contextlib.redirect_stdout(sys.stderr):
@@ -148,6 +155,9 @@ def _cost_on(
             print(f"compiling for {topology}: minutes ...", file=sys.stderr)
             price = lambda tx, topology=topology: update_cost(tx, params, on=topology)
             rows += _each(optimizer, arg, alone, params, price).items()
+        if html:
+            named = {f"{name} for {one.on}": one for name, one in rows}
+            _write_page(html, named, model, optimizer, arg, params)
     if json:
         told = [{"optimizer": name, **dataclasses.asdict(one)} for name, one in rows]
         print(json_.dumps(told, indent=2))
@@ -234,4 +244,11 @@ def answer(request: str, path: str) -> None:
 def _cost_of(fields: dict[str, Any]) -> UpdateCost:
     collectives = tuple(Collective(**x) for x in fields.pop("collectives"))
     uncounted = tuple(fields.pop("uncounted"))
-    return UpdateCost(**fields, collectives=collectives, uncounted=uncounted)
+    buckets = tuple(map(_bucket_of, fields.pop("buckets")))
+    return UpdateCost(**fields, collectives=collectives, uncounted=uncounted, buckets=buckets)
+
+
+def _bucket_of(fields: dict[str, Any]) -> BucketCost:
+    return BucketCost(
+        **{**fields, "collectives": tuple(Collective(**x) for x in fields["collectives"])}
+    )

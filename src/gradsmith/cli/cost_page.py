@@ -13,6 +13,7 @@ from ..race.page.markup import items, table
 from ..race.page.svg import WIDTH, figure, number, scale
 from ..sites.shards import mesh_in_words
 from ..xla.program.collectives import in_words
+from ..xla.program.cycles import Cycles
 
 HIGH = 36  # of a bar with its words
 
@@ -37,6 +38,10 @@ def cost_page(costs: Mapping[str, UpdateCost], model: str, description: Descript
     """
     names, first = list(costs), next(iter(costs.values()))
     mesh = mesh_in_words(first.mesh) or "one device"
+    by_bucket = [
+        *_by_bucket(names[0], first),
+        _figure("buckets", f"State of {names[0]} by bucket", _kept(description), "all devices"),
+    ]
     figures = [
         _figure(
             "flops", "Flops of matrix products", _flops(costs), "mark: those of one device, divided"
@@ -49,14 +54,17 @@ def cost_page(costs: Mapping[str, UpdateCost], model: str, description: Descript
         ),
         _figure("temporaries", "Temporaries", _bytes(costs, "temporaries"), ""),
         _figure("state", "State", _bytes(costs, "state"), ""),
-        _figure("buckets", f"State of {names[0]} by bucket", _kept(description), "all devices"),
     ]
+    if first.cycles is not None:
+        figures.insert(0, _figure("cycles", "Cycles that the compiler expects", _cycles(costs), ""))
     said = f"One update of {model}, for each device of {mesh}; parameters {decimal(first.params)}."
     body = (
         f'<p class="lead">{html.escape(said)}</p>'
         f'<div class="pair">{"".join(figures)}</div>'
         + items(filter(None, [why_bounds(list(costs.values()))]))
         + _numbers(costs)
+        + f"<h2>By bucket</h2><p>{html.escape(_what_buckets_are(names[0], first))}</p>"
+        + f'<div class="pair">{"".join(by_bucket)}</div>'
     )
     return document(f"Cost of {names[0]} on {model}", body, "gradsmith cost --html", len(names))
 
@@ -85,6 +93,66 @@ def _bytes(costs: Mapping[str, UpdateCost], field: str) -> list[Bar]:
         Bar(n, name, getattr(cost, field), decimal(getattr(cost, field)))
         for n, (name, cost) in enumerate(costs.items())
     ]
+
+
+def _cycles(costs: Mapping[str, UpdateCost]) -> list[Bar]:
+    known = [(n, name, cost.cycles or Cycles()) for n, (name, cost) in enumerate(costs.items())]
+    return [
+        Bar(
+            n,
+            name,
+            one.all,
+            f"{'' if one.exact else '>= '}{one.all / 1e6:.3g} million, "
+            f"{one.products / max(1, one.all):.0%} with products",
+        )
+        for n, name, one in known
+    ]
+
+
+def _what_buckets_are(name: str, cost: UpdateCost) -> str:
+    if not any(one.name for one in cost.buckets):
+        return (
+            f"No operation of the compiled program of {name} tells a bucket, so flops and bytes "
+            "received are not known by bucket."
+        )
+    return (
+        f"Matrices of {name} that are computed together: 12x768x3072 are twelve. Each "
+        "operation of the compiled program tells its bucket. With a + between them stands what "
+        "several have in common, because they go through one rule. A collective that XLA has made "
+        "of several tells one bucket only, and a product that it has rewritten may tell none."
+    )
+
+
+def _by_bucket(name: str, cost: UpdateCost) -> list[str]:
+    """The figures of flops and bytes; none where no operation tells a bucket."""
+    if not any(one.name for one in cost.buckets):
+        return []
+    flops = [
+        Bar(0, _in_words(one.name), one.flops, f"{one.flops / 1e9:.4g} Gflop")
+        for one in cost.buckets
+        if one.flops
+    ]
+    moved = [
+        Bar(
+            0,
+            _in_words(one.name),
+            one.received,
+            f"{decimal(round(one.received))} in {in_words(one.collectives)}",
+        )
+        for one in cost.buckets
+        if one.collectives
+    ]
+    none, nothing = ([Bar(0, f"no {what}", 0.0, "nothing")] for what in ("product", "collective"))
+    return [
+        _figure("bucket-flops", f"Flops of {name} by bucket", flops or none, ""),
+        _figure("bucket-received", f"Bytes {name} receives by bucket", moved or nothing, ""),
+    ]
+
+
+def _in_words(buckets: str) -> str:
+    if not buckets:
+        return "no bucket told"
+    return " + ".join(buckets.split("+"))
 
 
 def _kept(description: Description) -> list[Bar]:
@@ -117,13 +185,14 @@ def _bar(bar: Bar, top: int, x) -> str:
 
 
 def _numbers(costs: Mapping[str, UpdateCost]) -> str:
-    bound = decimal(round(next(iter(costs.values())).received_bound))
+    bytes_ = next(iter(costs.values())).received_bound
+    bound = decimal(round(bytes_)) if bytes_ else "-"
     heads = ["optimizer", "Gflop", "ideal", "received", "bound", "temporaries", "state"]
     lines = [
         [
             name,
             in_gflop(cost),
-            f"{cost.flops_bound / 1e9:.4g}",
+            f"{cost.flops_bound / 1e9:.4g}" if cost.flops_bound else "-",
             decimal(round(cost.received)),
             bound,
             decimal(cost.temporaries),

@@ -48,7 +48,7 @@ def diff(
         params: `file.py:name` of the parameters, or of a function that makes them. Shapes and names
             count. By default a small tree with matrices, vectors, an embedding and a head.
         steps: How many steps both make.
-        seed: Of parameters and gradients.
+        seed: The seed of parameters and gradients.
         json: Where to write all of it.
     """
     tree = None if params is None else abstract(load(params), params)

@@ -1,14 +1,30 @@
 """What `--help` says of a command: sentences, and no Python."""
 
 import inspect
+import io
 import re
+import shutil
+import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import tyro
 
-VALUES = {"arg": "NAME=VALUE", "task_arg": "NAME=VALUE", "expect": "NAME=REASON"}
+VALUES = {
+    "arg": "NAME=VALUE",
+    "budget": "TRIALS",
+    "expect": "NAME=REASON",
+    "explain": "CHECK",
+    "extensions": "TIMES",
+    "limit": "SECONDS",
+    "on": "TPU",
+    "only": "CHECK",
+    "ray": "ADDRESS",
+    "task_arg": "NAME=VALUE",
+    "worker": "I/N",
+}
 SILENT = (None, (), "", False, Path())  # defaults that are no value
 
 
@@ -54,3 +70,36 @@ def _readable(parameter: inspect.Parameter, text: str) -> inspect.Parameter:
     if default is False:
         marks.append(tyro.conf.FlagCreatePairsOff)
     return parameter.replace(annotation=Annotated[plain, *marks, tyro.conf.arg(**about)])
+
+
+class Help(io.StringIO):
+    """Where tyro writes its help, as if it were the terminal."""
+
+    def isatty(self) -> bool:
+        """Whether colours are seen."""
+        return sys.__stdout__ is not None and sys.__stdout__.isatty()
+
+
+def mended(text: str) -> str:
+    """The help without what tyro alone understands; boxes keep their width.
+
+    Examples:
+        >>> print(mended("usage: gradsmith race [-h] [RACE OPTIONS] ENTRY ..."))
+        usage: gradsmith race [OPTIONS] ENTRY ...
+        >>> print(mended("| FOLDER  Of the race. (required) |"))
+        | FOLDER  Of the race.            |
+    """
+    text = re.sub(r"\[\w+ OPTIONS\]", "[OPTIONS]", text.replace(" [-h]", "", 1))
+    colour = r"(?:\x1b\[[\d;]*m)*"
+    text = re.sub(rf"^[│ ]*{colour}\(required\){colour}[│ ]*\n", "", text, flags=re.M)
+    text = text.replace("(required)", " " * len("(required)"))
+    return "".join(map(_wrapped, text.splitlines(keepends=True)))
+
+
+def _wrapped(line: str) -> str:
+    """A line of prose, which tyro leaves as long as it is; boxes fit already."""
+    width = shutil.get_terminal_size().columns
+    if len(line) <= width or not re.match(r"(\x1b\[[\d;]*m)*\w", line):
+        return line
+    indent = "  " if "usage:" in line else ""
+    return textwrap.fill(line, width, subsequent_indent=indent, break_on_hyphens=False) + "\n"

@@ -15,7 +15,7 @@ def new(name: Annotated[str, tyro.conf.Positional], /, out: Path = Path()) -> in
     """Write NAME.py: a formula for one matrix, the optimizer around it, its tests, the commands.
 
     Args:
-        name: Of the optimizer, and of the file: a Python name such as `my_optimizer`.
+        name: The name of the optimizer and of its file, such as `my_optimizer`.
         out: The folder to write it to.
     """
     if not name.isidentifier() or keyword.iskeyword(name):

@@ -26,7 +26,7 @@ def status(folders: Folders, /) -> int:
     """Say how far races are, what is left, and who runs what on which machine.
 
     Args:
-        folders: Of the races.
+        folders: The folders of the races.
     """
     refuse_none(folders)
     for folder in folders:
@@ -43,7 +43,7 @@ def watch(folder: Folder, /) -> int:
     It reads the folder and changes nothing. Ctrl-C ends it, and the race goes on.
 
     Args:
-        folder: Of the race.
+        folder: The folder of the race.
     """
     try:
         with default_display() as display:
@@ -72,7 +72,8 @@ def merge(folders: Folders, /) -> int:
     They stand there as one process alone would have written them.
 
     Args:
-        folders: Of one race, for example one from each machine; the others are left as they are.
+        folders: The folders of one race, such as one from each machine; the others are left as
+            they are.
     """
     refuse_none(folders)
     try:
@@ -87,7 +88,7 @@ def export(folder: Folder, /, csv: Path | None = None, parquet: Path | None = No
     """Write the records of a race as a table, a row a run; as CSV on stdout if no file is named.
 
     Args:
-        folder: Of the race.
+        folder: The folder of the race.
         csv: A file. Curves stand in it as lists in JSON.
         parquet: A file. Curves are lists. Needs pyarrow.
     """

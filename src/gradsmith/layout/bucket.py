@@ -35,6 +35,11 @@ class Bucket:
         """How many matrices it has."""
         return sum(self.counts)
 
+    @property
+    def name(self) -> str:
+        """What it is called where the dtype does not matter."""
+        return self.key("").shape_name
+
     def key(self, dtype: DTypeLike) -> BucketKey:
         """Return its name in a state that is computed in that dtype."""
         return BucketKey(self.count, self.matrix_shape, dtype)

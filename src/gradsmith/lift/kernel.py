@@ -15,6 +15,7 @@ from ..sites.site import Members
 from ..xla.chunks import in_chunks
 from ..xla.dtypes import common_dtype
 from ..xla.order import hold
+from ..xla.scopes import bucket_scope
 from ..xla.targets import current_target
 from ..xla.trace_once import trace_once
 
@@ -99,6 +100,7 @@ class _Item(NamedTuple):
     """A stack on its way through the rule, and where it belongs."""
 
     bucket: int
+    name: str  # of the bucket
     member: int
     stack: Stack
     scales: Any
@@ -123,7 +125,12 @@ def run_rule(
     sizes = [stack.size * stack.dtype.itemsize for some in members for stack in some.stacks]
     limit = sum(sizes) // current_target().parts
     for group in _groups(kernel, keys):
-        items = [item for bucket in group for item in _items(scales_of, bucket, members[bucket])]
+        names = [keys[bucket].shape_name for bucket in group]
+        items = [
+            item
+            for bucket, name in zip(group, names, strict=True)
+            for item in _items(scales_of, bucket, name, members[bucket])
+        ]
         dtype = common_dtype(*{keys[bucket].dtype for bucket in group})
         parts = list(_parts(items, limit))
         seen, last = _reduced(reduce, parts, dtype, last)
@@ -133,10 +140,14 @@ def run_rule(
                 stacks = [stack for bucket in group for stack in params[bucket].stacks]
                 theirs = _concatenate([stack.astype(dtype) for stack in stacks])
             (bucket,), (updates,) = group, seen
-            results, states[bucket] = kernel.rule.update(updates, states[bucket], theirs, **extra)
+            with bucket_scope(names):
+                results, states[bucket] = kernel.rule.update(
+                    updates, states[bucket], theirs, **extra
+                )
         else:
             most = kernel.chunk_bytes or current_target().chunk_bytes
-            results = in_chunks(kernel.rule, most, *seen)
+            with bucket_scope(names):
+                results = in_chunks(kernel.rule, most, *seen)
         for item, out in _applied(apply, parts, jnp.asarray(results), last):
             outs[item.bucket][item.member] = last = out
     return outs, states
@@ -151,9 +162,9 @@ def _groups(kernel: Kernel, keys: Sequence[BucketKey]) -> list[list[int]]:
     return list(groups.values())
 
 
-def _items(scales_of: Callable, bucket: int, members: Members) -> Iterator[_Item]:
+def _items(scales_of: Callable, bucket: int, name: str, members: Members) -> Iterator[_Item]:
     for index, stack in enumerate(members.stacks):
-        yield _Item(bucket, index, stack, scales_of(stack), members.transposed)
+        yield _Item(bucket, name, index, stack, scales_of(stack), members.transposed)
 
 
 def _reduced(
@@ -164,7 +175,10 @@ def _reduced(
     rest, beside = sum(part.size for part in parts), []
     for part in parts:
         scales = hold([item.scales for item in part.items], last)
-        each = [reduce(x.stack, scale) for x, scale in zip(part.items, scales, strict=True)]
+        each = []
+        for item, scale in zip(part.items, scales, strict=True):
+            with bucket_scope([item.name]):
+                each.append(reduce(item.stack, scale))
         beside += [numbers for _, *numbers in each]
         last = some = _concatenate([x.astype(dtype) for x, *_ in each])
         rest -= part.size
@@ -191,7 +205,8 @@ def _applied(
         for item, scale in reversed(list(zip(part.items, scales, strict=True))):
             start = end - len(item.stack)
             result, end = jax.lax.slice_in_dim(mine, start, end), start
-            last = apply(result, item.stack, scale, item.transposed)
+            with bucket_scope([item.name]):
+                last = apply(result, item.stack, scale, item.transposed)
             yield item, last
 
 

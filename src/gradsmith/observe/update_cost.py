@@ -23,6 +23,7 @@ from ..xla.program.counts import count
 from ..xla.program.cycles import Cycles, count_cycles
 from ..xla.targets import current_target
 from ..xla.topologies import ARITHMETIC_OF, compiling_for, devices_of, mesh_of
+from .bucket_cost import BucketCost, by_bucket, received
 from .state_shardings import bytes_on_device, mesh_of_params, state_shapes
 
 
@@ -52,6 +53,8 @@ class UpdateCost:
         compile_seconds: There, how long the compiler took.
         cycles: There, what the compiler expects the program to take; nothing is timed.
         arithmetic: There, the flops by what the operands of the products are rounded to.
+        buckets: The flops and collectives by the buckets of the state that they are for, which the
+            operations of the compiled program tell; empty where there are none.
     """
 
     mesh: dict[str, int]
@@ -70,6 +73,7 @@ class UpdateCost:
     compile_seconds: float = 0.0
     cycles: Cycles | None = None
     arithmetic: dict[str, float] = dataclasses.field(default_factory=dict)
+    buckets: tuple[BucketCost, ...] = ()
 
     def to_json(self) -> str:
         """Return all of it as JSON."""
@@ -140,11 +144,12 @@ def update_cost(
         uncounted=tuple(sorted(counts.uncounted)),
         flops_bound=count(alone.text).flops / devices,
         collectives=tuple(counts.collectives.values()),
-        received=sum((x.received for x in counts.collectives.values()), 0.0),
+        received=received(counts),
         received_bound=sum((_least_received(leaf, devices) for leaf in matrices), 0.0),
         temporaries=compiled.temporaries,
         params=bytes_on_device(params),
         state=compiled.state,
+        buckets=by_bucket(counts),
     )
 
 
@@ -270,7 +275,7 @@ def _on_topology(
         uncounted=tuple(sorted(counts.uncounted)),
         flops_bound=0.0,
         collectives=tuple(counts.collectives.values()),
-        received=sum((x.received for x in counts.collectives.values()), 0.0),
+        received=received(counts),
         received_bound=0.0,
         temporaries=compiled.temporaries,
         params=bytes_on_device(params),
@@ -280,6 +285,7 @@ def _on_topology(
         compile_seconds=compiled.seconds,
         cycles=count_cycles(compiled.text),
         arithmetic={ARITHMETIC_OF[name]: flops for name, flops in counts.precisions.items()},
+        buckets=by_bucket(counts),
     )
 
 

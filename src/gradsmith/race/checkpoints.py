@@ -2,6 +2,7 @@
 
 import functools
 import gc
+import json
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -61,16 +62,17 @@ class Checkpoints:
             DamagedCheckpointError: It cannot be read, has changed since it was written, or is
                 that of another run.
         """
+        import orbax.checkpoint as ocp
+
         step = self._manager.latest_step() if self._path.exists() else None
         if step is None:
             return None
         leaves, structure = jax.tree.flatten(like)
-        found, fault = self._read(step, [leaf for leaf in leaves if leaf.size])
-        if found is None:
-            raise DamagedCheckpointError(fault)
-        stored, about = found["leaves"], found["about"]
-        if about["identity"] != self._identity:
-            raise DamagedCheckpointError(f"it is that of another run, {about['identity']}")
+        about = self._read(step, "about", ocp.args.JsonRestore())
+        if other := _differences(about["identity"], self._identity):
+            raise DamagedCheckpointError(f"it is that of another run: {other}")
+        wanted = ocp.args.StandardRestore([leaf for leaf in leaves if leaf.size])
+        stored = self._read(step, "leaves", wanted)
         if about["sha256"] != data_fingerprint(stored):
             raise DamagedCheckpointError("its content is not what was written")
         rest = iter(stored)
@@ -78,21 +80,20 @@ class Checkpoints:
             [next(rest) if leaf.size else np.zeros(leaf.shape, leaf.dtype) for leaf in leaves]
         )
 
-    def _read(self, step: int, like: list) -> tuple[Any, str]:
-        """What is stored, or None and the fault."""
+    def _read(self, step: int, part: str, how: Any) -> Any:
+        """What is stored of a part."""
         import orbax.checkpoint as ocp
 
-        parts = {"leaves": ocp.args.StandardRestore(like), "about": ocp.args.JsonRestore()}
         with warnings.catch_warnings():
             # Where Orbax fails it leaves coroutines behind, which complain when they are collected.
             warnings.simplefilter("ignore", RuntimeWarning)
             try:
-                return self._manager.restore(step, args=ocp.args.Composite(**parts)), ""
+                return self._manager.restore(step, args=ocp.args.Composite(**{part: how}))[part]
             except Exception as error:  # Orbax, TensorStore and the system have their own each
                 summary = str(error).strip().splitlines() or ["no message"]
                 fault = f"{type(error).__name__}: {summary[0]}"
             gc.collect()
-            return None, fault
+        raise DamagedCheckpointError(fault)
 
     def move_aside(self) -> Path:
         """Rename the folder of the run, so that it starts again; return where it is now."""
@@ -105,3 +106,10 @@ class Checkpoints:
         """Let go of the folder; what is in it stays."""
         if manager := self.__dict__.pop("_manager", None):
             manager.close()
+
+
+def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+    """What another run is, in words; nothing where it is the same."""
+    here = json.loads(json.dumps(here))  # as it reads back: tuples become lists
+    found = [name for name in here if there.get(name) != here[name]]
+    return ", ".join(f"its {name} is {there.get(name)}, and here {here[name]}" for name in found)

@@ -1,6 +1,7 @@
 """The figures of a race for papers, by matplotlib: SVG, PDF and PNG, with text as text."""
 
 import io
+import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from .series import (
     sensitivities,
     window,
 )
+from .shades import Shades, shades
 from .style import style
 from .table import cells, headings
 from .told import Told, told
@@ -82,12 +84,14 @@ def _drawings(one: Told) -> Iterator[tuple[str, Callable]]:
         values = [
             v for own in found[reading].values() for x in own.values() for v in finite(x.value)
         ]
-        ends = (min(values), max(values)) if values else (0.0, 1.0)
+        common = shades(values) if values else Shades(0.0, 1.0)
         for name, own in found[reading].items():
             title = re.sub(r"\W+", "-", f"{reading}-{name}")
             yield (
                 title,
-                lambda axes, own=own, reading=reading, ends=ends: _map(axes, own, reading, ends),
+                lambda axes, own=own, reading=reading, common=common: _map(
+                    axes, own, reading, common
+                ),
             )
 
 
@@ -167,18 +171,29 @@ def _costs(axes, shown: Sequence[Cost], names: Sequence[str]) -> None:
     _name(axes, "milliseconds of a step", "")
 
 
-def _map(axes, layers: Layers, reading: str, ends: tuple[float, float]) -> None:
+def _map(axes, layers: Layers, reading: str, shown: Shades) -> None:
     at = sorted({step for own in layers.values() for step in own.at})
     rows = [
         _numbers([dict(zip(own.at, own.value, strict=True)).get(step) for step in at])
         for own in layers.values()
     ]
-    low, high = ends
-    image = axes.imshow(rows, aspect="auto", interpolation="nearest", vmin=low, vmax=high)
+    image = axes.imshow(rows, aspect="auto", interpolation="nearest", norm=_norm(shown))
     axes.figure.colorbar(image, label=reading.replace("_", " "))
     axes.set_yticks(range(len(layers)), list(layers), fontsize=min(8.0, 200 / len(layers)))
     axes.set_xticks([0, len(at) - 1], [f"{at[0]}", f"{at[-1]}"])
     axes.set_xlabel("step")
+
+
+def _norm(shown: Shades):
+    """The same colours by matplotlib."""
+    from matplotlib import colors
+
+    low, high, even_to = shown
+    if math.isinf(even_to):
+        return colors.Normalize(low, high)
+    if even_to == 0:
+        return colors.LogNorm(low, high)
+    return colors.AsinhNorm(even_to, vmin=low, vmax=high)
 
 
 def _numbers(values: Sequence[float | None]) -> list[float]:

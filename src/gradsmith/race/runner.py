@@ -90,14 +90,15 @@ class Runner:
         """Run a job whose program is compiled, from its checkpoint if there is one."""
         self.display.start(job.run, job.settings)
         self._tell(name(job.run, job.settings))
+        watcher = self._watchers.get(_program(job)) if job.run.seed >= 0 else None
         identity = {
             **job.run._asdict(),
             "settings": job.settings,
             "program": self.prepared.fingerprints[_program(job)],
             "config": self.folder.config,
+            "number of readings": watcher.numbers if watcher else 0,
         }
         checkpoints = Checkpoints(self.folder.checkpoint(job.number), identity)
-        watcher = self._watchers.get(_program(job)) if job.run.seed >= 0 else None
         with _enough_memory(_program(job)):
             course = train(
                 self.prepared.race.task,

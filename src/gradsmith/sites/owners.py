@@ -19,6 +19,7 @@ from ..layout.bucket import Bucket
 from ..layout.decision_log import decision_log
 from ..layout.declare import MatrixLeaf
 from ..layout.gathering import dtypes, join, split, transposed
+from ..xla.scopes import bucket_scope
 from ..xla.trace_without_mesh import shape_without_mesh, trace_without_mesh
 from .exchange import Exchange, MeshAxes, Piece
 from .shards import Split, check_mesh, move, sizes_of, spec_of
@@ -150,10 +151,12 @@ class AtOwners:
     def _spread(self, leaves: Sequence[MatrixLeaf], arrays: Sequence[Array]) -> list[Array]:
         stacks = split(leaves, arrays)
         plan = zip(self.buckets, self.exchanges, dtypes(self.buckets, leaves), strict=True)
-        return [
-            exchange.spread([stacks[index].astype(dtype) for index in bucket.members])
-            for bucket, exchange, dtype in plan
-        ]
+        spread = []
+        for bucket, exchange, dtype in plan:
+            with bucket_scope([bucket.name]):
+                own = [stacks[index].astype(dtype) for index in bucket.members]
+                spread.append(exchange.spread(own))
+        return spread
 
     def _masks(self) -> list[Array | None]:
         pairs = zip(self.exchanges, self.transposed, strict=True)
@@ -162,7 +165,8 @@ class AtOwners:
     def _collect(self, leaves: Sequence[MatrixLeaf], stacks: Sequence[Array]) -> list[Array]:
         pieces = {}
         for bucket, exchange, stack in zip(self.buckets, self.exchanges, stacks, strict=True):
-            pieces |= dict(zip(bucket.members, exchange.collect(stack), strict=True))
+            with bucket_scope([bucket.name]):
+                pieces |= dict(zip(bucket.members, exchange.collect(stack), strict=True))
         share = lambda size, axes: size // math.prod(self.mesh.shape[axis] for axis in axes)
         shapes = [
             tuple(share(*pair) for pair in zip(leaf.array.shape, split, strict=True))
@@ -189,7 +193,7 @@ class AtOwners:
         ]
 
     def _spec_of(self, bucket: Bucket, owners: MeshAxes, path: tuple, small: Any, large: Any):
-        name = f"the state of bucket {bucket.key('').shape_name}{jax.tree_util.keystr(path)}"
+        name = f"the state of bucket {bucket.name}{jax.tree_util.keystr(path)}"
         check_mesh(large, self.mesh, name)
         here, there = tuple(small.shape), tuple(np.shape(large))
         if here == there:

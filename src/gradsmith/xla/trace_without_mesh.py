@@ -49,7 +49,8 @@ def _evaluate(jaxpr: Jaxpr, values: Sequence[Any], args: Sequence[Any]) -> list[
     for eqn in jaxpr.eqns:
         if eqn.primitive.name in ("jit", "pjit"):
             inner = eqn.params["jaxpr"]
-            found = _evaluate(inner.jaxpr, inner.consts, [read(atom) for atom in eqn.invars])
+            with _scope(eqn):
+                found = _evaluate(inner.jaxpr, inner.consts, [read(atom) for atom in eqn.invars])
         elif eqn.primitive.name == "reshard":  # onto the mesh of a value that is closed over
             found = [read(atom) for atom in eqn.invars]
         else:
@@ -59,6 +60,12 @@ def _evaluate(jaxpr: Jaxpr, values: Sequence[Any], args: Sequence[Any]) -> list[
             found = jaxpr_as_fun(ClosedJaxpr(alone, []))(*map(read, inputs))
         known.update(zip(eqn.outvars, found, strict=True))
     return [read(atom) for atom in jaxpr.outvars]
+
+
+def _scope(eqn: JaxprEqn) -> contextlib.AbstractContextManager:
+    """Return the scope that the equation was traced in, for the equations inside it."""
+    name = str(eqn.source_info.name_stack)
+    return jax.named_scope(name) if name else contextlib.nullcontext()
 
 
 def _anywhere(eqn: JaxprEqn) -> JaxprEqn:

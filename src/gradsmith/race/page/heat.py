@@ -6,10 +6,11 @@ import itertools
 import math
 import struct
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..readings import Reading
+from ..shades import Shades
 from .svg import tick_text
 
 # From dark to light in equal steps to the eye (viridis of matplotlib, CC0), and from blue over
@@ -22,12 +23,11 @@ WIDTH, NAMES, GAP, ROW, HEAD = 840, 176, 12, 15, 40
 
 
 class Map(NamedTuple):
-    """One map: `ends` are the numbers of the first and the last colour."""
+    """One map: readings by layer, and which colours they have."""
 
     name: str
     layers: dict[str, Reading]
-    ends: tuple[float, float]
-    logarithmic: bool
+    shades: Shades
     colours: Sequence[str]
 
 
@@ -42,24 +42,27 @@ def heat_maps(
         axis: What runs from left to right.
         title: Of the figure, for who cannot see it.
         words: What it shows, with its numbers.
-        named: Where in the page the names of the same layers stand already; grows.
+        named: Where in the page the same names of layers and colours stand already; grows.
     """
     layers = list(dict.fromkeys(layer for one in maps for layer in one.layers))
     wide = (WIDTH - NAMES) / len(maps) - GAP
     below = HEAD + ROW * len(layers)
-    body = [_names(name, layers, named)]
+    body, ends = [_names(name, layers, named)], ("", "")
     for number, one in enumerate(maps):
         left = NAMES + number * (wide + GAP)
         at = sorted({at for own in one.layers.values() for at in own.at})
-        bar = [list(range(1, COLOURS + 1))]
-        low, high = map(_briefly, one.ends)
         body += [
             f'<text x="{left:.1f}" y="12">{_start(one.name, int(wide / 6.5))}</text>',
-            _image(bar, one.colours, left, 17, wide, 6),
-            _ends(left, wide, 35, low, high),
             _image(_pixels(one, layers, at), one.colours, left, HEAD, wide, below - HEAD),
-            _ends(left, wide, below + 14, f"{axis} {at[0]}", str(at[-1])),
         ]
+        if ends != (ends := (f"{axis} {at[0]}", str(at[-1]))):
+            body.append(_ends(left, wide, below + 14, *ends))
+    start = 0
+    for scale, some in itertools.groupby(maps, lambda one: (one.shades, one.colours)):
+        count = len(list(some))
+        left, across = NAMES + start * (wide + GAP), count * (wide + GAP) - GAP
+        body.append(_bar(f"{name}-colours-{start}", *scale, named, left, across))
+        start += count
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="{html.escape(title)}, maps">'
         f'<svg class="heat" id="{name}" viewBox="0 0 {WIDTH} {below + 20}" role="img" '
@@ -89,34 +92,54 @@ def _ends(left: float, wide: float, y: int, first: str, last: str) -> str:
     )
 
 
+def _bar(
+    name: str,
+    shades: Shades,
+    colours: Sequence[str],
+    named: dict[str, str],
+    left: float,
+    wide: float,
+) -> str:
+    """All colours, once over the maps that have them, with the numbers of the first and the last.
+
+    And with that in the middle, where it is not half-way between them. The gradient is written once
+    in a page.
+    """
+    key, made, middle = "".join(colours), "", ""
+    if key not in named:
+        named[key] = name
+        last = len(colours) - 1
+        stops = "".join(
+            f'<stop offset="{n / last:.3g}" stop-color="#{one}"/>' for n, one in enumerate(colours)
+        )
+        made = f'<linearGradient id="{name}">{stops}</linearGradient>'
+    if shades.in_words():
+        at = f'x="{left + wide / 2:.1f}" y="35" text-anchor="middle"'
+        middle = f'<text class="tick" {at}>{_briefly(shades.number(0.5))}</text>'
+    return (
+        f'{made}<rect x="{left:.1f}" y="17" width="{wide:.1f}" height="6" '
+        f'fill="url(#{named[key]})"/>{_ends(left, wide, 35, *map(_briefly, shades[:2]))}{middle}'
+    )
+
+
 def _briefly(number: float) -> str:
     small = 0 < abs(number) < 0.01
     return tick_text(float(f"{number:.2g}")) if not small else f"{number:.1e}".replace("e-0", "e-")
 
 
 def _pixels(one: Map, layers: Sequence[str], at: Sequence[int]) -> list[list[int]]:
-    place: Callable[[float], float] = _log if one.logarithmic else float
-    low, high = map(place, one.ends)
     rows = []
     for layer in layers:
         own = one.layers.get(layer, Reading([], []))
         values = dict(zip(own.at, own.value, strict=True))
-        shares = (_share(values.get(step), place, low, high) for step in at)
-        rows.append([0 if share is None else _number(share) for share in shares])
+        rows.append([_pixel(one.shades, values.get(step)) for step in at])
     return rows
 
 
-def _log(value: float) -> float:
-    return math.log(value) if value > 0 else math.nan
-
-
-def _share(
-    value: float | None, place: Callable[[float], float], low: float, high: float
-) -> float | None:
-    at = math.nan if value is None else place(value)
-    if math.isnan(at):
-        return None
-    return 0.5 if low == high else (at - low) / (high - low)
+def _pixel(shades: Shades, value: float | None) -> int:
+    """The number of the colour; 0 where there is nothing to colour."""
+    share = math.nan if value is None else shades(value)
+    return 0 if math.isnan(share) else _number(share)
 
 
 def _number(share: float) -> int:

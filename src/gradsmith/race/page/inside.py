@@ -8,14 +8,17 @@ from collections.abc import Container, Mapping
 from ..protocol import best_trial
 from ..readings import SPECTRUM, Reading, read_readings
 from ..records import duration, in_digits
-from ..series import finite, over_a_decade
+from ..series import finite
+from ..shades import Shades, shades
 from ..told import Told
 from .heat import DIVERGING, SEQUENCE, Map, heat_maps
 from .markup import folded, items, table
+from .meanings import meaning
 
 Layers = dict[str, Reading]
 FIRST = ("update_ratio", "effective_rate")  # what tells most stands first
 FAR = 6.0  # times the median distance from the median: a layer that is told by its name
+CLEAR = 0.1  # of the median at least; less is no fault that one looks for
 NOTHING = 1e-4  # of what another entry has
 
 
@@ -91,9 +94,11 @@ def _run(trial: int, seed: int) -> str:
 def _reading(place: str, reading: str, own: dict[str, Layers], named: dict[str, str]) -> str:
     title = _title(reading)
     values = [v for layers in own.values() for one in layers.values() for v in finite(one.value)]
-    logarithmic = over_a_decade(values)
-    ends = (min(values), max(values))
-    maps = [Map(name, layers, ends, logarithmic, SEQUENCE) for name, layers in own.items()]
+    common = shades(values)
+    logarithmic = common.even_to == 0
+    maps = [Map(name, layers, common, SEQUENCE) for name, layers in own.items()]
+    coloured = [common.in_words()]
+    axis = "number" if SPECTRUM in reading else "step"
     silent = nearly_zero(own)
     said = [f"{name}: nearly 0 in all layers, where others have {most}" for name, most in silent]
     said += [
@@ -107,13 +112,22 @@ def _reading(place: str, reading: str, own: dict[str, Layers], named: dict[str, 
         apart = difference(first, second, logarithmic)
         values = [abs(v) for layer in apart.values() for v in finite(layer.value)]
         if values and max(values) > 0:
-            span = (-max(values), max(values))
-            sign = "log10 of the ratio" if logarithmic else "difference"
-            maps.append(Map(f"{one} - {other}", apart, span, False, DIVERGING))
-            said.append(_parting(f"{sign} of {one} and {other}", apart, max(values)))
-    axis = "number" if SPECTRUM in reading else "step"
-    words = " ".join([f"{title}, a layer a row.", *map(_range, maps)])
+            both = shades([*values, *(-v for v in values)])
+            if logarithmic:  # what stands out of ratios is what one looks for
+                both = Shades(both.low, both.high)
+            sign = "the log10 of their ratio" if logarithmic else "their difference"
+            maps.append(Map(f"{one} - {other}", apart, both, DIVERGING))
+            coloured.append(both.in_words().replace("colours", "those of the difference"))
+            at, layer = _parting(apart, max(values))
+            said.append(
+                f"{one} and {other} part first in {layer}, at {axis} {at}; {sign} comes to "
+                f"{_digits(max(values))}"
+            )
+    told = ", ".join(filter(None, coloured))
+    caption = f"{title} ({told})" if told else title
+    words = " ".join([f"{caption}, a layer a row.", *map(_range, maps)])
     layers = list(dict.fromkeys(layer for of_entry in own.values() for layer in of_entry))
+    about = f'<p class="faint">{html.escape(meaning(reading))}</p>' if meaning(reading) else ""
     numbers = table(
         ["layer", *own],
         [[layer, *(_last(of_entry.get(layer)) for of_entry in own.values())] for layer in layers],
@@ -121,7 +135,7 @@ def _reading(place: str, reading: str, own: dict[str, Layers], named: dict[str, 
     )
     return (
         f'<figure class="inside">{heat_maps(place, maps, axis, title, words, named)}'
-        f"<figcaption>{html.escape(title)}</figcaption>{items(said)}"
+        f"<figcaption>{html.escape(caption)}</figcaption>{about}{items(said)}"
         f"{folded(f'{title} in numbers', numbers)}</figure>"
     )
 
@@ -164,7 +178,7 @@ def odd_layers(name: str, layers: Layers) -> list[str]:
     median = statistics.median(middle.values())
     usual = statistics.median(abs(value - median) for value in middle.values())
     layer = max(middle, key=lambda layer: abs(middle[layer] - median))
-    if abs(middle[layer] - median) <= max(FAR * usual, 1e-3 * abs(median)):
+    if abs(middle[layer] - median) <= max(FAR * usual, CLEAR * abs(median)):
         return []
     return [
         f"{name}: {layer} is far from the other layers, at {_digits(middle[layer])} where their "
@@ -201,15 +215,14 @@ def _apart(one: float | None, other: float | None, logarithmic: bool) -> float |
     return math.log10(one / other) if one > 0 and other > 0 else None
 
 
-def _parting(what: str, apart: Layers, most: float) -> str:
-    """Where the difference is first half as large as it ever is."""
-    at, layer = min(
+def _parting(apart: Layers, most: float) -> tuple[int, str]:
+    """When and where the difference is first half as large as it ever is."""
+    return min(
         (at, layer)
         for layer, one in apart.items()
         for at, value in zip(one.at, one.value, strict=True)
         if value is not None and abs(value) >= most / 2
     )
-    return f"the {what} is at most {_digits(most)}, and half of that first at {at} in {layer}"
 
 
 def _range(one: Map) -> str:
@@ -225,7 +238,8 @@ def _title(reading: str) -> str:
 
 
 def _last(one: Reading | None) -> str:
-    return "" if one is None else _digits(one.value[-1])
+    value = None if one is None else one.value[-1]
+    return "" if one is None else "none" if value is None else f"{value:.3g}"
 
 
 def _digits(value: float | None) -> str:

@@ -7,7 +7,9 @@ one round is counted and the counts are marked as lower bounds.
 
 import re
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
+from ..scopes import buckets_of
 from .collectives import Collective, collective
 from .loops import rounds
 from .products import precision_of, product_flops, uncounted_call
@@ -16,6 +18,8 @@ from .text import Instruction, computations
 _CALLED = re.compile(r"(?:calls|to_apply|body|true_computation|false_computation)=%?([\w.\-]+)")
 _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
 _PARTITIONS = re.compile(r"num_partitions=(\d+)")
+
+T = TypeVar("T", float, "Counts")
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,7 @@ class Counts:
         collectives: By kind.
         loops_known: Whether the program says of every loop how many rounds it runs.
         uncounted: The functions that are called and may hold flops, which the text does not tell.
+        buckets: What of it belongs to which buckets, by `bucket_scope`; '' for what to none.
     """
 
     flops: float = 0.0
@@ -35,6 +40,7 @@ class Counts:
     collectives: dict[str, Collective] = field(default_factory=dict)
     loops_known: bool = True
     uncounted: frozenset[str] = frozenset()
+    buckets: dict[str, "Counts"] = field(default_factory=dict)
 
     @property
     def exact(self) -> bool:
@@ -49,10 +55,11 @@ class Counts:
             collectives[kind] = Collective(kind, count, received)
         return Counts(
             self.flops + other.flops,
-            _sum(self.precisions, other.precisions),
+            _sum(self.precisions, other.precisions, 0.0),
             collectives,
             self.loops_known and other.loops_known,
             self.uncounted | other.uncounted,
+            _sum(self.buckets, other.buckets, Counts()),
         )
 
     def __mul__(self, times: int) -> "Counts":
@@ -62,12 +69,20 @@ class Counts:
         }
         precisions = {name: x * times for name, x in self.precisions.items()}
         return replace(
-            self, flops=self.flops * times, precisions=precisions, collectives=collectives
+            self,
+            flops=self.flops * times,
+            precisions=precisions,
+            collectives=collectives,
+            buckets={name: x * times for name, x in self.buckets.items()},
         )
 
+    def belonging(self, instruction: Instruction) -> "Counts":
+        """Return the same, told to belong where the instruction does."""
+        return replace(self, buckets={buckets_of(instruction.rest): self})
 
-def _sum(a: dict[str, float], b: dict[str, float]) -> dict[str, float]:
-    return {name: a.get(name, 0.0) + b.get(name, 0.0) for name in a | b}
+
+def _sum(a: dict[str, T], b: dict[str, T], nothing: T) -> dict[str, T]:
+    return {name: a.get(name, nothing) + b.get(name, nothing) for name in a | b}
 
 
 def count(text: str) -> Counts:
@@ -86,9 +101,9 @@ def _count(name: str, program: dict, devices: int, known: dict[str, Counts]) -> 
     for instruction in program[name]:
         called = [_count(other, program, devices, known) for other in _called(instruction)]
         if (flops := product_flops(instruction, shapes)) is not None:
-            total += Counts(flops, {precision_of(instruction): flops})
+            total += Counts(flops, {precision_of(instruction): flops}).belonging(instruction)
         elif (found := collective(instruction, devices)) is not None:
-            total += Counts(collectives={found.kind: found})
+            total += Counts(collectives={found.kind: found}).belonging(instruction)
         elif (target := uncounted_call(instruction)) is not None:
             total += Counts(uncounted=frozenset({target}))
         elif instruction.operation == "conditional":
