@@ -23,11 +23,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from gradsmith.race import Display, Entry, Protocol, Race, Task, run_race
 from gradsmith.race.checkpoints import Checkpoints
 from gradsmith.race.course import train
+from gradsmith.race.feeding import batch_of
 from gradsmith.race.prepare import prepare
 from gradsmith.race.run import CHECKPOINT_SECONDS
 from gradsmith.race.schedule import schedule
@@ -39,11 +41,11 @@ ADAMW = Entry("adamw", optax.adamw)
 
 def bare(task: Task) -> Callable[[int], float]:
     """The plain loop, compiled; from a seed to the seconds of a run."""
-    tx = optax.adamw(lambda count: RATE * schedule(count, task.steps))
+    tx = optax.adamw(lambda count: RATE * schedule(jnp.asarray(count), task.steps))
 
     @functools.partial(jax.jit, donate_argnums=(0, 1))
     def step(params, state, key):
-        loss, grads = jax.value_and_grad(task.loss)(params, task.batch(key))
+        loss, grads = jax.value_and_grad(task.loss)(params, batch_of(task, (), jnp.int32(0), key))
         updates, state = tx.update(grads, state, params)
         return optax.apply_updates(params, updates), state, loss
 
@@ -54,8 +56,8 @@ def bare(task: Task) -> Callable[[int], float]:
         jax.block_until_ready((params, state))
         start = time.perf_counter()
         for count in range(task.steps):
-            params, state, loss = step(params, state, jax.random.fold_in(key, count))
-        jax.block_until_ready((params, state, loss))
+            params, state, _ = step(params, state, jax.random.fold_in(key, count))
+        jax.block_until_ready((params, state))
         return time.perf_counter() - start
 
     return run

@@ -17,6 +17,7 @@ from gradsmith.race import param_specs as specs
 from gradsmith.race.folder import default_folder
 from gradsmith.race.prepare import prepare
 from gradsmith.race.report import write_report
+from gradsmith.race.watching import Watch
 
 BOTH = {"data": 2, "fsdp": 4}
 MOMENTUM = Entry("momentum", lambda rate: optax.sgd(rate, momentum=0.9))
@@ -41,8 +42,8 @@ def perceptron(steps=8) -> Task:
         hidden = jnp.tanh(batch[0] @ params["up"] + jnp.sum(params["shift"]))
         return jnp.mean((hidden @ params["down"] - batch[1]) ** 2)
 
-    held_out = [draw(jax.random.key(seed)) for seed in (7, 8)]
-    return Task("perceptron", init, loss, draw, *held_out, 0.1, steps, 48)
+    selection, report = (draw(jax.random.key(seed)) for seed in (7, 8))
+    return Task("perceptron", init, loss, draw, selection, report, 0.1, steps, 48)
 
 
 def asked(mesh, entries=(MOMENTUM,), task=None) -> Race:
@@ -86,7 +87,7 @@ def test_parameters_and_states_lie_on_the_mesh_and_the_batch_is_shared():
         assert kept
         assert {x.shape: lies(x) for x in kept} == {(8, 16): (8, 4), (16, 4): (4, 4)}
     # 48 rows on eight devices are six each, in every product with the rows.
-    text = prepared.programs["entry momentum"].advance.compile().as_text()
+    text = prepared.programs["entry momentum"].advance.compile().as_text() or ""
     assert "f32[6,16]" in text
     assert "f32[48,16]" not in text
 
@@ -107,11 +108,12 @@ def readings(folder):
 
 
 def test_a_race_on_a_mesh_goes_on_after_a_kill_to_the_same_records_and_readings(tmp_path):
-    watch = functools.partial(gs.watch, readings=["sizes"])
+    sizes = functools.partial(gs.watch, readings=["sizes"])
     prepared = prepare(asked(BOTH, (muon(BOTH),)))
-    go = lambda name, display, watch=watch: run_race(
-        prepared, tmp_path / name, display, 0.0, watch=watch
-    )
+
+    def go(name, display, watch: Watch | None = sizes):
+        return run_race(prepared, tmp_path / name, display, 0.0, watch=watch)
+
     whole = outcome(go("whole", Display()))
     for points in (3, 12, 8):  # in the first run, in the second, in one that is watched
         with pytest.raises(Killed):
@@ -134,7 +136,7 @@ def test_batches_of_the_host_are_shared_too(tmp_path):
         run_race(asked(mesh, task=task), tmp_path / str(len(mesh)), Display())
         for mesh in ({}, BOTH)
     )
-    losses = [[record.validation_loss for record in records] for records in (one, all_)]
+    losses = [np.array([r.validation_loss for r in records], float) for records in (one, all_)]
     np.testing.assert_allclose(losses[1], losses[0], rtol=2e-4)
 
 
