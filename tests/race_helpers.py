@@ -1,5 +1,8 @@
 """A task whose training is known in closed form, and records made by hand."""
 
+import queue
+import threading
+
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -100,3 +103,24 @@ class Remarks(Display):
 
     def remark(self, text):
         self.remarks.append(text)
+
+
+def together(*functions):
+    """Call all at once; when one fails, raise that and leave the others waiting."""
+    ended = queue.Queue()
+
+    def call(function):
+        try:
+            ended.put((function(), None))
+        except BaseException as error:
+            ended.put((None, error))
+
+    for function in functions:
+        threading.Thread(target=call, args=(function,), daemon=True).start()
+    results = []
+    for _ in functions:
+        result, error = ended.get()
+        if error:
+            raise error
+        results.append(result)
+    return results

@@ -6,15 +6,18 @@ import sys
 import textwrap
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import pytest
 
 from gradsmith.cli import main
 from gradsmith.cli.race_entries import load_entries, routing
+from gradsmith.race.mesh import mesh_of, on
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 MINE = """
+    import jax.numpy as jnp
     import optax
 
     def momentum(lr, constant):
@@ -31,6 +34,16 @@ MINE = """
 
     def number(lr):
         return lr
+
+    def steady(step, steps):
+        '''The peak, at every step.
+
+        No warm-up.
+        '''
+        return jnp.float32(1)
+
+    def by_parts(step, steps):
+        return jnp.ones(3)
 
     three = 3
 """
@@ -302,6 +315,16 @@ def test_without_out_another_race_is_another_folder(race):
         (["sgd", "--search", "sobol"], "a sobol search needs a budget"),
         (["sgd", "--label", "a", "--label", "b"], "2 labels for 1 entries"),
         (["sgd", "--out", "."], "not the folder of a race"),
+        (["sgd", "--mesh", "fsdp"], "--mesh takes axes once each, as fsdp=2,tensor=4; got 'fsdp'"),
+        (["sgd", "--mesh", "tensor=3"], "has the axes data and fsdp"),
+        (["sgd", "--mesh", "data=30"], "--xla_force_host_platform_device_count=30"),
+        (["sgd", "--mesh", "data=2"], "2 devices can split no first axis evenly"),
+        (["sgd", "--mesh", "data=3", "--widths", "2,4"], "leave out --mesh"),
+        (["sgd", "--schedule", "muon=mine.py:steady"], "where ENTRY is sgd"),
+        (["sgd", "--schedule", "mine.py:steady"], "write ENTRY=file.py:function"),
+        (["sgd", *2 * ["--schedule", "sgd=mine.py:steady"]], "once for an entry"),
+        (["sgd", "--schedule", "sgd=mine.py:three"], "mine.py:three is a int, not a function"),
+        (["sgd", "--schedule", "sgd=mine.py:by_parts"], "the schedule of sgd gives float32[3]"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -457,3 +480,70 @@ def test_only_who_asks_is_told_of_stacked_leaves():
     (untold,) = load_entries(("muon",), (), ())
     with pytest.raises(ValueError, match="nothing says which matrices"):
         untold.build(0.1).init(params)
+
+
+def test_a_race_runs_on_a_mesh(race):
+    command = ("muon", "sgd", "--rates", "0.1", "--seeds", "1", "--mesh", "fsdp=3")
+    code, out, err = race(*command, watch=None)
+    assert code == 0, err
+    assert "nothing is read inside" not in err
+    assert "muon: 1 leaf (vector) to others: adam" in out
+    assert records()[0]["config"]["mesh"] == {"fsdp": 3}
+    assert "each run on 3 devices, fsdp=3" in (the_folder("parabola") / "report.html").read_text()
+
+
+def test_factories_with_a_placement_are_told_how_parameters_lie():
+    told, deaf = load_entries(("muon", "sgd"), (), (), mesh={"data": 2, "fsdp": 4})
+    params = {"up": jnp.zeros((16, 8))}
+    mesh = mesh_of({"data": 2, "fsdp": 4})
+    with on(mesh):  # where a leaf does not tell how it is split, the update warns
+        for one in (told, deaf):
+            tx = one.build(0.1)
+            jax.jit(tx.update).lower(params, tx.init(params), params)
+    (untold,) = load_entries(("muon",), (), ())
+    tx = untold.build(0.1)
+    with on(mesh):
+        state = tx.init(params)
+        with pytest.warns(UserWarning, match="does not tell how it is split"):
+            jax.jit(tx.update).lower(params, state, params)
+
+
+def test_one_of_several_workers_races_a_suite_and_the_last_one_shows_it(race, both):
+    command = ("sgd", "--rates", "0.1", "--seeds", "2", "--out", "shared")
+    code, out, err = race(*command, "--worker", "1/1", task=both)
+    assert code == 0, err
+    assert "Solved within a factor of the fastest, of 2 tasks" in out
+    file = Path("shared/far/records-1.jsonl")
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[:-2]))
+    code, out, err = race(*command, "--worker", "2/2", task=both)
+    assert (code, out) == (0, "")
+    assert "1 runs of other workers are left; the last one shows the table" in err
+    code, out, _ = race(*command, "--worker", "1/2", task=both)
+    assert code == 0
+    assert "Solved within a factor of the fastest, of 2 tasks" in out
+
+
+def test_a_worker_looks_at_widths(race):
+    options = ("--widths", "2,4", "--rates", "0.01", "0.02", "0.04", "--out", "shared")
+    code, out, err = race("sgd", *options, "--worker", "1/1", task="task.py:sized")
+    assert code == 0, err
+    assert "Final loss" in out
+    assert len(list(Path("shared").glob("width-?/records-1.jsonl"))) == 2
+
+
+def test_an_entry_may_bring_a_schedule_which_the_table_and_the_report_tell(race):
+    options = ("--rates", "0.1", "--seeds", "1", "--schedule", "mine=mine.py:steady")
+    labels = ("--label", "sgd", "--label", "mine")
+    code, out, err = race("sgd", "mine.py:plain", *options, *labels)
+    assert code == 0, err
+    said = "mine has a schedule of its own: The peak, at every step."
+    assert said in " ".join(out.split())
+    assert "sgd has a schedule" not in out
+    assert "The peak, at every step." in (the_folder("parabola") / "report.html").read_text()
+    entries = records()[0]["config"]["entries"]
+    assert entries["mine"]["schedule"] == "The peak, at every step."
+    assert entries["sgd"]["schedule"].startswith("Linear warm-up over a tenth")
+    # Five steps at 0.1 leave 0.8 ** 5 of the distance to a centre that is one away, three times.
+    losses = {r["entry"]: r["validation_loss"] for r in records() if r["seed"] == 0}
+    assert losses["mine"] == pytest.approx(3 * 0.8**10, rel=1e-4)
+    assert losses["sgd"] != losses["mine"]

@@ -12,20 +12,30 @@ import jax
 import pytest
 from race_helpers import race
 
-from gradsmith.race import Display, Protocol, RaceError, run_race
+from gradsmith.race import Display, Protocol, RaceError, run_race, run_suite
 from gradsmith.race.cluster import Ray
 from gradsmith.race.lock import holders
 
 
 @pytest.fixture
 def cluster():
-    """A cluster, whose processes have JAX as it comes: other libraries change its precision."""
     ray = pytest.importorskip("ray")
-    precision = jax.config.jax_default_matmul_precision  # pyright: ignore[reportAttributeAccessIssue]
-    jax.config.update("jax_default_matmul_precision", None)
-    yield
-    jax.config.update("jax_default_matmul_precision", precision)
+    yield ray
     ray.shutdown()
+
+
+@pytest.fixture
+def settings():
+    """Set an option of JAX until the end of the test."""
+    before = {}
+
+    def change(name, value):
+        before.setdefault(name, getattr(jax.config, name))
+        jax.config.update(name, value)
+
+    yield change
+    for name, value in before.items():
+        jax.config.update(name, value)
 
 
 def outcome(records):
@@ -59,6 +69,28 @@ def test_a_race_on_a_cluster_with_a_process_that_is_killed_is_that_of_one_proces
     assert outcome(records) == outcome(run_race(asked, tmp_path / "alone", Display()))
     left = {path.name for path in folder.iterdir()}
     assert left == {"config.json", "records.jsonl", ".lock"}
+
+
+@pytest.mark.clients
+@pytest.mark.filterwarnings("ignore")
+def test_a_suite_on_a_cluster_has_the_settings_of_the_process_that_starts_it(
+    tmp_path, cluster, settings, monkeypatch, standard_promotion
+):
+    cluster.init("local", log_to_driver=False)  # before the settings: its processes have others
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_enable_fast_min_max=false"
+    monkeypatch.setenv("XLA_FLAGS", flags)
+    settings("jax_enable_x64", True)
+    settings("jax_default_matmul_precision", "float32")
+    one = race("a", rates=(0.1,), seeds=1)
+    named = lambda name: dataclasses.replace(one, task=dataclasses.replace(one.task, name=name))
+    asked = [named("first"), named("second")]
+    found = run_suite(asked, tmp_path / "cluster", Display(), executor=Ray("local"))
+    alone = run_suite(asked, tmp_path / "alone", Display())
+    assert [outcome(records) for records in found] == [outcome(records) for records in alone]
+    versions = found[0][0].versions  # of the process that ran it
+    assert versions["XLA_FLAGS"] == flags
+    assert versions["jax_enable_x64"] == "True"
+    assert versions["jax_default_matmul_precision"] == "float32"
 
 
 def test_without_ray_the_extra_is_named(monkeypatch):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import functools
 import os
 import resource
 
@@ -11,7 +12,10 @@ import optax
 import pytest
 from race_helpers import parabola, race
 
+import gradsmith as gs
 from gradsmith.race import Display, Entry, Protocol, Race, RaceError, run_race
+from gradsmith.race.plan import plan
+from gradsmith.race.prepare import prepare
 from gradsmith.race.records import read_records
 
 ASKED = race(rates=(0.01, 0.1), steps=6, noise=0.1, seeds=1)  # three runs of six points
@@ -104,8 +108,9 @@ def test_an_entry_that_needs_more_memory_than_there_is_is_named(tmp_path):
     asked = Race(parabola(), entries, (0.1,), Protocol(seeds=1))
     with pytest.raises(RaceError, match="the device has not enough memory for huge") as caught:
         run_race(asked, tmp_path, Display())
-    assert "race on a device with more, with a smaller task, without that entry, or without" in str(
-        caught.value
+    assert (
+        "race on a device with more, on several (--mesh), with a smaller task, without that entry"
+        in str(caught.value)
     )
 
 
@@ -127,3 +132,25 @@ def test_another_fault_of_the_device_is_told_as_it_is(tmp_path):
 
     with pytest.raises(jax.errors.JaxRuntimeError, match="cable"):
         run_race(ASKED, tmp_path, At(p8=broken))
+
+
+def test_a_plan_names_the_entry_that_needs_more_memory_than_there_is():
+    asked = Race(parabola(), (Entry("huge", huge),), (0.1,), Protocol(seeds=1))
+    with pytest.raises(RaceError, match="the device has not enough memory for huge"):
+        plan(prepare(asked))
+
+
+def test_a_disk_that_is_full_at_the_readings_keeps_the_run(tmp_path, disk):
+    watch = functools.partial(gs.watch, readings=["sizes"])
+    whole = outcome(run_race(ASKED, tmp_path / "whole", Display(), watch=watch))
+    full = At(p18=lambda: disk(10))  # the last point of the reported run
+    folder = tmp_path / "race"
+    with pytest.raises(OSError, match="File too large"):
+        run_race(ASKED, folder, full, checkpoint_seconds=0.0, watch=watch)
+    disk()
+    assert outcome(read_records(folder / "records.jsonl")) == whole[:2]
+    again = At()
+    assert outcome(run_race(ASKED, folder, again, watch=watch)) == whole
+    assert again.seen == 1  # from the last checkpoint
+    (text,) = (path.read_text() for path in folder.glob("readings*"))
+    assert [text] == [path.read_text() for path in (tmp_path / "whole").glob("readings*")]

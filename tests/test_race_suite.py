@@ -4,7 +4,7 @@ import dataclasses
 
 import jax.numpy as jnp
 import pytest
-from race_helpers import parabola, record
+from race_helpers import parabola, record, together
 
 from gradsmith.race import (
     SUITES,
@@ -14,11 +14,13 @@ from gradsmith.race import (
     Protocol,
     Race,
     RaceError,
+    Worker,
     profile,
     run_race,
     run_suite,
 )
 from gradsmith.race.errors import RaceError as SameError
+from gradsmith.race.prepare import prepare
 from gradsmith.race.suite import profile_notes, profile_table
 
 
@@ -63,6 +65,21 @@ def test_every_race_of_a_suite_is_the_race_alone(tmp_path):
         )
         alone = run_race(one, tmp_path / "alone" / one.task.name, Display())
         assert without_timing(own) == without_timing(alone)
+
+
+def test_workers_share_a_suite_and_the_last_one_has_all_of_it(tmp_path, monkeypatch):
+    monkeypatch.setattr("gradsmith.race.run.POLL_SECONDS", 0.05)
+    races = [prepare(race("near")), prepare(race("far", steps=10))]
+    alone = run_suite(races, tmp_path / "alone", Display())
+    work = lambda number: run_suite(
+        races, tmp_path / "shared", Display(), executor=Worker(number, 2)
+    )
+    ended = together(lambda: work(1), lambda: work(2))
+    whole = [without_timing(records) for records in alone]
+    assert any([without_timing(records) for records in found] == whole for found in ended)
+    for one in races:
+        files = {path.name for path in (tmp_path / "shared" / one.race.task.name).glob("rec*")}
+        assert files == {"records-1.jsonl", "records-2.jsonl"}
 
 
 def test_a_profile_counts_the_tasks_within_a_factor_of_the_fastest():

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from race_helpers import SGD
+from race_helpers import SGD, together
 
-from gradsmith.race import Display, Entry, RaceError, Task, Widths, race_widths
+from gradsmith.race import Display, Entry, RaceError, Task, Widths, Worker, race_widths
 from gradsmith.race.products import products
 from gradsmith.race.width_report import losses_table, sizes_table, width_notes, widths_png
 from gradsmith.race.widths import CHECKED_STEPS, Sizes, changes
@@ -101,6 +101,17 @@ def test_both_looks_are_taken_of_every_width(tmp_path):
         assert losses == pytest.approx([-rate * 11 / width for width in (4, 8)], rel=1e-4)
     assert seen.best() == (0.4, 0.4)
     assert {path.name for path in tmp_path.iterdir()} == {"width-4", "width-8"}
+
+
+def test_workers_share_the_runs_of_all_widths_and_see_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr("gradsmith.race.run.POLL_SECONDS", 0.05)
+    look = lambda name, executor: race_widths(
+        line, [4, 8], SGD, (0.1, 0.2, 0.4), tmp_path / name, 1, Display(), executor
+    )
+    one, other = together(*(lambda n=n: look("shared", Worker(n, 2)) for n in (1, 2)))
+    assert one == other == look("alone", None)
+    for width in (4, 8):
+        assert len(list((tmp_path / "shared" / f"width-{width}").glob("records-?.jsonl"))) == 2
 
 
 def test_a_rate_that_diverges_is_no_best_one():

@@ -2,11 +2,10 @@
 
 import dataclasses
 import functools
-import queue
 import threading
 
 import pytest
-from race_helpers import KillAfter, Killed, race
+from race_helpers import KillAfter, Killed, race, together
 
 from gradsmith.race import Display, Protocol, RaceError, Worker, run_race
 from gradsmith.race.lock import holders, locked
@@ -56,27 +55,6 @@ def test_workers_leave_the_records_of_one_process_each_in_a_file_of_its_own(
         own = outcome(read_records(tmp_path / f"records-{worker}.jsonl"))
         assert own == alone[worker - 1 :: WORKERS]
     assert not (tmp_path / "checkpoints").exists()
-
-
-def together(*functions):
-    """Call all at once; when one fails, raise that and leave the others waiting."""
-    ended = queue.Queue()
-
-    def call(function):
-        try:
-            ended.put((function(), None))
-        except BaseException as error:
-            ended.put((None, error))
-
-    for function in functions:
-        threading.Thread(target=call, args=(function,), daemon=True).start()
-    results = []
-    for _ in functions:
-        result, error = ended.get()
-        if error:
-            raise error
-        results.append(result)
-    return results
 
 
 class Waiting(Display):

@@ -13,15 +13,16 @@ import gradsmith
 
 from ..race import RATES, SUITES, Protocol, Race, RaceError, run_race, write_report
 from ..race.folder import default_folder
+from ..race.mesh import mesh_of, on
 from ..race.plan import in_words
 from ..race.plan import plan as make_plan
 from ..race.prepare import Prepared, prepare
-from ..race.protocol import jobs
 from ..race.table import notes, table
 from .loading import UsageError
+from .parameters import axis_sizes
 from .race_entries import load_entries, with_routing
 from .race_executor import executor_of
-from .race_suite import race_suite, suite_folder
+from .race_suite import others_have_runs_left, race_suite, suite_folder
 from .race_task import load_task
 from .race_widths import parse_widths, show_widths
 from .terminal import INTERRUPTED, console
@@ -45,11 +46,13 @@ def race(
     verdict: Literal["paired", "track"] = "paired",
     extensions: int = 1,
     label: Repeated = (),
+    schedule: Repeated = (),
     arg: Repeated = (),
     task_arg: Repeated = (),
     out: Path | None = None,
     worker: str | None = None,
     ray: str | None = None,
+    mesh: str = "",
     widths: tuple[str, ...] = (),
     watch: bool = True,
     plan: bool = False,
@@ -84,6 +87,9 @@ def race(
         extensions: How often everyone gets two more trials because somebody's best learning rate
             is at an edge.
         label: A name for each entry, in their order; given once for each.
+        schedule: `ENTRY=file.py:function`, a schedule of its own for one entry; may be repeated.
+            The function goes from the step and the number of steps to the share of the learning
+            rate. By default everyone has that of the race. The report tells whose is another.
         arg: `name=value` for every entry that has such a parameter; may be repeated.
         task_arg: `name=value` for the task, such as `depth=6`; may be repeated.
         out: Folder for records and report; by default one in `runs` that is named after the
@@ -91,6 +97,8 @@ def race(
         worker: `2/4`: be the second of four processes that share the race by its folder; `slurm`:
             the one that this task is of a Slurm array. Give all of them the same command.
         ray: Address of a Ray cluster that does the runs; `local` starts one on this machine.
+        mesh: Compute each run on several devices, such as `data=2,fsdp=4`: `fsdp` splits parameters
+            and states, both share the batch.
         widths: Instead of a race, look at one entry with models of these widths, such as
             `64,128,256`: a coordinate check and a learning-rate transfer curve. The task needs an
             argument `width`; `--rates`, `--seeds` and `--out` count.
@@ -107,30 +115,31 @@ def race(
     results = console()
     try:
         executor = executor_of(worker, ray, os.environ)
-        if (worker or ray) and (widths or task in SUITES):
-            raise UsageError(
-                "--worker and --ray share the runs of one race: name one task, and no --widths"
-            )
+        devices = axis_sizes(mesh)
         protocol = Protocol(
             search, budget, tuned, tuning_seeds, seeds, selection, verdict, extensions
         )
 
         def prepared_on(spec: str) -> Prepared:
             made = load_task(spec, task_arg)
-            loaded = with_routing(load_entries(entries, arg, label, made.stacked), made)
-            return prepare(Race(made, loaded, rates, protocol))
+            loaded = load_entries(entries, arg, label, made.stacked, schedule, devices)
+            with on(mesh_of(devices)):
+                loaded = with_routing(loaded, made)
+            return prepare(Race(made, loaded, rates, protocol, devices))
 
         if widths:
+            if devices:
+                raise UsageError("--widths compares models on one device: leave out --mesh")
             sizes = parse_widths(widths)
             sized = lambda width: load_task(task, [*task_arg, f"width={width}"])
-            loaded = load_entries(entries, arg, label, sized(sizes[0]).stacked)
-            return show_widths(sized, sizes, loaded, rates, seeds, out, results)
+            loaded = load_entries(entries, arg, label, sized(sizes[0]).stacked, schedule)
+            return show_widths(sized, sizes, loaded, rates, seeds, out, results, executor)
         prepared = [prepared_on(spec) for spec in SUITES.get(task, (task,))]
         if plan:
             return _plan(prepared)
         if task in SUITES:
             folder = out or suite_folder(task, prepared)
-            return race_suite(prepared, folder, results, inside, _write_report)
+            return race_suite(prepared, folder, results, inside, executor, _write_report)
         asked, fingerprints = prepared[0].race, prepared[0].fingerprints
         folder = out or default_folder(asked, fingerprints)
         records = run_race(prepared[0], folder, executor=executor, watch=inside)
@@ -141,10 +150,7 @@ def race(
     except KeyboardInterrupt:
         print("stopped; the same command continues the race", file=sys.stderr)
         return INTERRUPTED
-    if left := len(jobs(asked, records)):
-        print(
-            f"{left} runs of other workers are left; the last one shows the table", file=sys.stderr
-        )
+    if others_have_runs_left([asked], [records]):
         return 0
     results.print(table(asked, records))
     for note in notes(asked, records):

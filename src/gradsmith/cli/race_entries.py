@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Sequence
+from types import MappingProxyType
 
 import jax
 import optax
@@ -14,6 +15,7 @@ import gradsmith
 from ..observe.description import how_many
 from ..race import Entry, Task, entry
 from ..race.entries import RATE_NAMES, rate_parameter
+from ..race.mesh import Sizes, param_specs
 from ..race.space import RATE, first
 from .loading import UsageError, bind, guarded_factory, load
 from .race_spec import Spec, parse
@@ -24,11 +26,14 @@ def load_entries(
     assignments: Sequence[str],
     labels: Sequence[str],
     stacked: Sequence[str] = (),
+    schedules: Sequence[str] = (),
+    mesh: Sizes = MappingProxyType({}),
 ) -> tuple[Entry, ...]:
     """Load what `texts` name; each `name=value` goes to every factory with that parameter.
 
     Factories with a parameter `roles`, as those of gradsmith have, are told of the leaves that the
-    task calls `stacked`.
+    task calls `stacked`, and those with a parameter `placement` how parameters lie on the mesh.
+    Each `ENTRY=file.py:function` of `schedules` is the schedule of one entry.
 
     Raises:
         UsageError: Something named is not there, an assignment has nobody to go to or stands
@@ -39,14 +44,34 @@ def load_entries(
     if labels and len(labels) != len(texts):
         raise UsageError(f"{len(labels)} labels for {len(texts)} entries: give one for each")
     specs = [parse(text) for text in texts]
-    factories = [_told(_load(spec.target), stacked) for spec in specs]
+    factories = [_told(_load(spec.target), stacked, mesh) for spec in specs]
     for assignment in assignments:
         if not any(_takes(factory, assignment) for factory in factories):
             raise UsageError(f"--arg {assignment}: no entry has a parameter {_name(assignment)!r}")
+    named = zip(labels or _labels(specs), specs, factories, strict=True)
+    loaded = [_entry(label, spec, factory, assignments) for label, spec, factory in named]
+    own = _schedules(schedules, [entry.name for entry in loaded])
     return tuple(
-        _entry(label, spec, factory, assignments)
-        for label, spec, factory in zip(labels or _labels(specs), specs, factories, strict=True)
+        dataclasses.replace(one, schedule=own[one.name]) if one.name in own else one
+        for one in loaded
     )
+
+
+def _schedules(texts: Sequence[str], entries: Sequence[str]) -> dict[str, Callable]:
+    """The schedule of each entry that has one of its own."""
+    found: dict[str, Callable] = {}
+    for text in texts:
+        name, _, spec = text.rpartition("=")
+        if name not in entries or name in found:
+            raise UsageError(
+                f"--schedule {text}: write ENTRY=file.py:function, once for an entry, where ENTRY "
+                f"is {' or '.join(entries)}"
+            )
+        schedule = load(spec)
+        if not callable(schedule):
+            raise UsageError(f"{spec} is a {type(schedule).__name__}, not a function of a step")
+        found[name] = guarded_factory(schedule)
+    return found
 
 
 def _labels(specs: Sequence[Spec]) -> list[str]:
@@ -118,11 +143,15 @@ def _load(spec: str) -> Callable:
     return guarded_factory(factory)
 
 
-def _told(factory: Callable, stacked: Sequence[str]) -> Callable:
-    if not stacked or "roles" not in inspect.signature(factory).parameters:
-        return factory
-    stack = gradsmith.MatrixAxes(batch_axis=0)
-    return functools.partial(factory, roles=dict.fromkeys(stacked, stack))
+def _told(factory: Callable, stacked: Sequence[str], mesh: Sizes) -> Callable:
+    asks = inspect.signature(factory).parameters
+    if stacked and "roles" in asks:
+        stack = gradsmith.MatrixAxes(batch_axis=0)
+        factory = functools.partial(factory, roles=dict.fromkeys(stacked, stack))
+    if mesh and "placement" in asks:
+        placement = gradsmith.Owners(param_specs=param_specs(mesh))
+        factory = functools.partial(factory, placement=placement)
+    return factory
 
 
 def _entry(label: str, spec: Spec, factory: Callable, assignments: Sequence[str]) -> Entry:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ..race import Entry, Task, race_widths
+from ..race import Entry, Executor, Task, race_widths
 from ..race.folder import replace_bytes
 from ..race.width_report import losses_table, sizes_table, width_notes, widths_png
 from .loading import UsageError
@@ -37,8 +37,9 @@ def show_widths(
     seeds: int,
     out: Path | None,
     results: Console,
+    executor: Executor,
 ) -> int:
-    """Measure, print both tables, and draw them.
+    """Measure, print both tables, and draw them; each of several workers does.
 
     Args:
         make_task: From a width to the task.
@@ -48,6 +49,7 @@ def show_widths(
         seeds: Of each learning rate.
         out: The folder; by default one in `runs` named after what is asked.
         results: Where tables go.
+        executor: Where the runs are computed.
 
     Raises:
         UsageError: There are several entries.
@@ -58,7 +60,7 @@ def show_widths(
     asked = f"{task.settings()} {entries[0].origin} {widths} {rates} {seeds}"
     name = f"{task.name}-widths-{hashlib.sha256(asked.encode()).hexdigest()[:6]}"
     folder = out or Path("runs", name)
-    found = race_widths(make_task, widths, entries[0], rates, folder, seeds)
+    found = race_widths(make_task, widths, entries[0], rates, folder, seeds, executor=executor)
     results.print(sizes_table("Updates", found.updates, found.widths))
     results.print(sizes_table("Activations", found.activations, found.widths))
     results.print(losses_table(found))

@@ -9,6 +9,7 @@ from .errors import RaceError as RaceError
 from .executors import Executor as Executor
 from .executors import Worker as Worker
 from .figures import write_figures as write_figures
+from .mesh import param_specs as param_specs
 from .protocol import RATES as RATES
 from .protocol import Protocol as Protocol
 from .protocol import Race as Race

@@ -7,12 +7,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from ..readout import eval_params
 from .entries import Entry
 from .feeding import batch_of, fed
 from .fingerprint import program_fingerprint
+from .mesh import placed, places
 from .space import RATE
 from .tasks import Task
 
@@ -41,7 +43,7 @@ class Compiled:
         update: `(RunState, noise, rate, seed, count) -> params`, without the model: `count`
             updates, whose gradients are `noise + params`, so that no two are the same.
         evaluated: `RunState -> params` to evaluate, which the state of the optimizer may know.
-        abstract: Shapes and dtypes of a `RunState`.
+        abstract: Shapes and dtypes of a `RunState`, with the places of a mesh.
     """
 
     start: Callable[..., RunState]
@@ -60,7 +62,7 @@ class Program:
         advance: Lowered.
         update: Lowered.
         evaluated: Lowered.
-        abstract: Shapes and dtypes of a `RunState`.
+        abstract: Shapes and dtypes of a `RunState`, with the places of a mesh.
     """
 
     start: jax.stages.Lowered
@@ -84,19 +86,23 @@ class Program:
         return program_fingerprint(self.start, self.advance, self.evaluated)
 
 
-def lower_entry(task: Task, entry: Entry, settings: Mapping[str, Any]) -> Program:
+def lower_entry(
+    task: Task, entry: Entry, settings: Mapping[str, Any], mesh: Mesh | None = None
+) -> Program:
     """The program of `entry` on `task`, one for every learning rate, seed and number of steps.
 
-    All other settings are part of the program.
+    All other settings are part of the program, and so is the place of every array on the `mesh`.
     """
     start, advance, update = entry_functions(task, entry, settings)
     rate, seed, count = jnp.float32(0), jnp.int32(0), jnp.int32(0)
-    abstract, portion = jax.eval_shape(start, rate, seed), fed(task)
+    abstract, portion = placed(jax.eval_shape(start, rate, seed), mesh), fed(task)
+    there = places(abstract)
+    go_on = jax.jit(advance, donate_argnums=0, out_shardings=(there, None))
     return Program(
-        start=jax.jit(start).lower(rate, seed),
-        advance=jax.jit(advance, donate_argnums=0).lower(abstract, rate, seed, count, portion),
+        start=jax.jit(start, out_shardings=there).lower(rate, seed),
+        advance=go_on.lower(abstract, rate, seed, count, portion),
         update=jax.jit(update).lower(abstract, abstract.params, rate, seed, count),
-        evaluated=jax.jit(_evaluated).lower(abstract),
+        evaluated=jax.jit(_evaluated, out_shardings=there.params).lower(abstract),
         abstract=abstract,
     )
 

@@ -50,6 +50,16 @@ class Entry:
         if not self.code:
             object.__setattr__(self, "code", _code(self.build))
 
+    @property
+    def scheduled(self) -> str:
+        """How the rate goes over the steps: the first line of what the schedule says of itself."""
+        return _said(self.schedule)
+
+    @property
+    def own_schedule(self) -> str | None:
+        """The same of a schedule of its own; None if it has that of the race."""
+        return None if self.scheduled == _said(schedule) else self.scheduled
+
 
 def entry(
     name: str,
@@ -142,12 +152,21 @@ def _origin(factory: Callable) -> dict[str, Any]:
 
 def _code(factory: Callable) -> str:
     """Its source; empty where Python cannot find it."""
-    while isinstance(factory, functools.partial):
-        factory = factory.func
     try:
-        return textwrap.dedent(inspect.getsource(factory))
+        return textwrap.dedent(inspect.getsource(_called(factory)))
     except (OSError, TypeError):
         return ""
+
+
+def _said(function: Callable) -> str:
+    return (inspect.getdoc(_called(function)) or "one without a docstring").partition("\n")[0]
+
+
+def _called(function: Callable) -> Callable:
+    """What partial functions call in the end."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function
 
 
 def _parameters(factory: Callable) -> Mapping[str, inspect.Parameter]:

@@ -56,7 +56,8 @@ def examine_entry(task: Task, entry: Entry, settings: Mapping[str, Any]) -> None
 
     Raises:
         RaceError: It fails; it branches on the learning rate; its updates do not fit the
-            parameters; its state changes its form, or does not tell which parameters to evaluate.
+            parameters; its state changes its form, or does not tell which parameters to evaluate;
+            or its schedule gives no number.
     """
     key = jax.random.key(0)
     params = jax.eval_shape(task.init, key)
@@ -78,8 +79,20 @@ def examine_entry(task: Task, entry: Entry, settings: Mapping[str, Any]) -> None
         raise _failed(entry, error) from error
     _compare(f"the updates of {entry.name} do not fit the parameters", params, updates, _shape)
     _compare(f"{entry.name} changes the form of its state in a step", before, after, _form)
+    _examine_schedule(task, entry)
     evaluated = _traced(f"the evaluation of {entry.name}", eval_params, after, params)
     _compare(f"what {entry.name} evaluates does not fit the parameters", params, evaluated, _shape)
+
+
+def _examine_schedule(task: Task, entry: Entry) -> None:
+    at = lambda step: entry.schedule(step, task.steps)
+    share = _traced(f"the schedule of {entry.name}", at, jnp.int32(0))
+    if not isinstance(share, jax.ShapeDtypeStruct) or share.shape:
+        form = _form(share) if isinstance(share, jax.ShapeDtypeStruct) else type(share).__name__
+        raise RaceError(
+            f"the schedule of {entry.name} gives {form}; it must give one number, the share of the "
+            "learning rate at a step"
+        )
 
 
 def examine_rate(compiled: Compiled, name: str) -> None:

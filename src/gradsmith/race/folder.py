@@ -205,11 +205,12 @@ def configuration(race: Race) -> dict[str, Any]:
     return {
         "task": race.task.settings(),
         "protocol": dataclasses.asdict(race.protocol),
+        "mesh": dict(race.mesh) or None,
         "entries": {
             entry.name: {
                 **entry.origin,
                 "space": in_json(race.space(entry)),
-                "schedule": (entry.schedule.__doc__ or "its own").partition("\n")[0],
+                "schedule": entry.scheduled,
             }
             for entry in race.entries
         },

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from .compiled import Compiled, RunState
+from .errors import enough_memory
 from .feeding import Feed
 from .prepare import Prepared, program_name
 from .protocol import in_json
@@ -41,16 +42,21 @@ class Plan:
 
 
 def plan(prepared: Prepared) -> list[Plan]:
-    """Compile the first program of each entry, time a few steps, and count; run nothing."""
+    """Compile the first program of each entry, time a few steps, and count; run nothing.
+
+    Raises:
+        RaceError: The device has not enough memory for an entry.
+    """
     race = prepared.race
     found = []
     for entry in race.entries:
         trials = race.first_trials(entry)
         programs = {program_name(entry.name, settings) for settings in trials}
         start = time.perf_counter()
-        compiled = prepared.programs[program_name(entry.name, trials[0])].compile()
-        compiling = (time.perf_counter() - start) * len(programs)
-        step = _step_seconds(race.task, compiled)
+        with enough_memory(entry.name):
+            compiled = prepared.programs[program_name(entry.name, trials[0])].compile()
+            compiling = (time.perf_counter() - start) * len(programs)
+            step = _step_seconds(race.task, compiled)
         runs = len(trials) * race.protocol.runs_of_a_trial + race.protocol.seeds
         found.append(
             Plan(

@@ -4,14 +4,16 @@ import dataclasses
 from collections.abc import Mapping
 
 import jax
+from jax.sharding import Mesh
 
 from .compiled import Program, lower_entry
 from .examine import examine_entry, examine_task
 from .feeding import example
 from .fingerprint import data_fingerprint, program_fingerprint
+from .mesh import mesh_of, on, refuse_whole, sharing
 from .protocol import Race
 from .space import RATE, Settings
-from .tasks import Stream
+from .tasks import Stream, Task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +26,7 @@ class Prepared:
         select: The loss of parameters on the selection data, lowered.
         report: On the report data.
         fingerprints: Of both with their data (as `task`), and of each program.
+        mesh: The devices of a run, if there are several.
     """
 
     race: Race
@@ -31,23 +34,30 @@ class Prepared:
     select: jax.stages.Lowered
     report: jax.stages.Lowered
     fingerprints: Mapping[str, str | None]
+    mesh: Mesh | None = None
 
 
 def prepare(race: Race) -> Prepared:
     """Trace everything that is raced.
 
     Raises:
-        RaceError: The task or an entry cannot be raced.
+        RaceError: The task, an entry or the mesh cannot be raced.
     """
-    task = race.task
+    mesh = mesh_of(race.mesh)
+    with on(mesh):
+        return _prepared(race, sharing(race.task, mesh), mesh)
+
+
+def _prepared(race: Race, task: Task, mesh: Mesh | None) -> Prepared:
     examine_task(task)
+    refuse_whole(task, mesh)
     programs = {}
     for entry in race.entries:
         for settings in race.first_trials(entry):
             name = program_name(entry.name, settings)
             if name not in programs:
                 examine_entry(task, entry, settings)
-                programs[name] = lower_entry(task, entry, settings)
+                programs[name] = lower_entry(task, entry, settings, mesh)
     params = next(iter(programs.values())).abstract.params
     select, report = (jax.jit(task.loss).lower(params, d) for d in (task.selection, task.report))
     held_out = program_fingerprint(select, report)
@@ -60,7 +70,7 @@ def prepare(race: Race) -> Prepared:
         "task": held_out and f"{held_out} {data_fingerprint(data)}",
         **{name: program.fingerprint() for name, program in programs.items()},
     }
-    return Prepared(race, programs, select, report, fingerprints)
+    return Prepared(race, programs, select, report, fingerprints, mesh)
 
 
 def program_name(entry: str, settings: Settings) -> str:

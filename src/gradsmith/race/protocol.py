@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from .entries import Entry
 from .errors import RaceError
+from .mesh import Sizes, refuse_sizes
 from .records import Record
 from .space import RATE, Settings, Space, extension, trials
 from .tasks import Task
@@ -114,16 +115,19 @@ class Race:
         entries: Who takes part; names are unique.
         rates: The learning rates of every entry whose space has none.
         protocol: How the race is held.
+        mesh: Devices of one run, such as `{"data": 2, "fsdp": 4}`: `fsdp` splits parameters and
+            states, both share the batch. By default one device.
 
     Raises:
         RaceError: No entry, no rate, a rate that is not a positive number, something named twice,
-            or budgets that are not equal.
+            budgets that are not equal, or an axis that a mesh does not have.
     """
 
     task: Task
     entries: tuple[Entry, ...]
     rates: tuple[float, ...] = RATES
     protocol: Protocol = Protocol()
+    mesh: Sizes = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         if not self.entries:
@@ -135,6 +139,7 @@ class Race:
         for values in (self.rates, tuple(entry.name for entry in self.entries)):
             if len(set(values)) < len(values):
                 raise RaceError(f"a race names everything once, got {', '.join(map(str, values))}")
+        refuse_sizes(self.mesh)
         first = {entry.name: self.first_trials(entry) for entry in self.entries}
         for name, settings in first.items():
             rates = [one[RATE] for one in settings]

@@ -77,7 +77,7 @@ def run_race(
     """
     prepared = race if isinstance(race, Prepared) else prepare(race)
     race, executor = prepared.race, executor or Executor()
-    folder = Folder(path, configuration(race), prepared.fingerprints, about(race.entries))
+    folder = folder_of(prepared, path)
     with locked(path, executor.worker) as tell, display or default_display() as shown:
         records = folder.read()
         if not jobs(race, records):
@@ -104,3 +104,9 @@ def run_race(
             records = folder.read()
         folder.forget()
     return records
+
+
+def folder_of(prepared: Prepared, path: Path) -> Folder:
+    """The folder of a race; see `Folder`."""
+    race = prepared.race
+    return Folder(path, configuration(race), prepared.fingerprints, about(race.entries))

@@ -1,9 +1,8 @@
 """Make a record of each run that is to be done, in this process."""
 
-import contextlib
 import functools
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
 import jax
 from jaxtyping import PyTree
@@ -12,7 +11,7 @@ from .checkpoints import Checkpoints
 from .compiled import Compiled
 from .course import Course, train
 from .display import Display, name
-from .errors import RaceError
+from .errors import enough_memory
 from .examine import examine_rate
 from .folder import Folder
 from .points import curve_steps
@@ -60,10 +59,10 @@ class Runner:
                 entry = program.removeprefix("entry ")
                 self.display.compiling(entry)
                 self._tell(f"compiling {entry}")
-                with _enough_memory(entry):
+                with enough_memory(entry):
                     new[program] = self.prepared.programs[program].compile()
                     examine_rate(new[program], entry)
-        with _enough_memory(" and ".join(new)):
+        with enough_memory(" and ".join(new).replace("entry ", "")):
             self._updates |= measure(new, self.prepared.race.task.steps)
         self._compiled |= new
         self.folder.pin()
@@ -78,7 +77,7 @@ class Runner:
         self._tell(f"compiling {what}, to look inside")
         entry = next(one for one in race.entries if one.name == job.run.entry)
         try:
-            return Watcher(race.task, entry, job.settings, watch)
+            return Watcher(race.task, entry, job.settings, watch, self.prepared.mesh)
         except Exception as error:  # of the optimizer, the watch or the compiler: the race goes on
             summary = str(error).strip().splitlines() or ["no message"]
             self.display.remark(
@@ -99,7 +98,7 @@ class Runner:
             "number of readings": watcher.numbers if watcher else 0,
         }
         checkpoints = Checkpoints(self.folder.checkpoint(job.number), identity)
-        with _enough_memory(_program(job)):
+        with enough_memory(_program(job).removeprefix("entry ")):
             course = train(
                 self.prepared.race.task,
                 self._compiled[_program(job)],
@@ -156,20 +155,6 @@ class Runner:
                 **({"watch": float(course.seen.seconds)} if course.seen.rows.size else {}),
             },
         )
-
-
-@contextlib.contextmanager
-def _enough_memory(what: str) -> Iterator[None]:
-    try:
-        yield
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        raise RaceError(
-            f"the device has not enough memory for {what.removeprefix('entry ')}: "
-            f"{str(error).splitlines()[0]}\nwhat is finished is kept; race on a device with more, "
-            "with a smaller task, without that entry, or without looking inside it (--no-watch)"
-        ) from error
 
 
 def _program(job: Job) -> str:

@@ -11,11 +11,12 @@ from rich.text import Text
 from . import inference
 from .display import Display
 from .errors import RaceError
+from .executors import Executor
 from .prepare import Prepared, prepare
 from .protocol import Race
 from .records import Record
 from .rows import rows
-from .run import run_race
+from .run import folder_of, run_race
 from .watching import Watch
 
 SUITES = {  # names of tasks, by the name of the suite
@@ -38,27 +39,33 @@ def run_suite(
     path: Path,
     display: Display | None = None,
     watch: Watch | None = None,
+    executor: Executor | None = None,
 ) -> list[list[Record]]:
     """Run what is missing of several races, each in the folder of `path` that its task is named.
 
     Nothing is run until all of them are known to be possible. Each is an ordinary race in an
-    ordinary folder (see `run_race`): killed, the same call goes on.
+    ordinary folder (see `run_race`): killed, the same call goes on. One of several workers goes
+    from race to race, and returns when its share of all of them is done.
 
     Args:
         races: One a task, with the same names of entries in each.
         path: The folder of all.
         display: Who is told about the progress; see `run_race`.
         watch: Looks inside the optimizers; see `run_race`.
+        executor: Where the runs are computed; see `run_race`.
 
     Returns:
-        The records of each race.
+        The records of each race; of one of several workers, as far as the others are by then.
 
     Raises:
         RaceError: A race cannot be held, two have tasks of one name, or the entries differ.
     """
     prepared = [race if isinstance(race, Prepared) else prepare(race) for race in races]
     _refuse_unequal([one.race for one in prepared])
-    return [run_race(one, path / one.race.task.name, display, watch=watch) for one in prepared]
+    folders = [path / one.race.task.name for one in prepared]
+    for one, folder in zip(prepared, folders, strict=True):
+        run_race(one, folder, display, executor=executor, watch=watch)
+    return [folder_of(*pair).read() for pair in zip(prepared, folders, strict=True)]
 
 
 class Profile(NamedTuple):

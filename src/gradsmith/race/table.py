@@ -48,6 +48,7 @@ def notes(race: Race, records: list[Record]) -> list[str]:
         *ties(race, records),
         *troubles(race, records),
         *(f"{entry.name}: {entry.about}" for entry in race.entries if entry.about),
+        *schedules(race),
         *passes(race, records),
         worth(race),
     ]
@@ -59,6 +60,15 @@ def ties(race: Race, records: list[Record]) -> list[str]:
     if not tied:
         return []
     return [f"= {' and '.join(tied)}: no entry is shown to be better; their order is chance"]
+
+
+def schedules(race: Race) -> list[str]:
+    """Whose learning rate goes another way than everyone's."""
+    return [
+        f"{entry.name} has a schedule of its own: {entry.own_schedule}"
+        for entry in race.entries
+        if entry.own_schedule
+    ]
 
 
 def passes(race: Race, records: list[Record]) -> list[str]:

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -86,7 +86,9 @@ def _race(config: Mapping[str, Any], records: list[Record]) -> Race:
     tried = {(one.entry, one.trial): one.settings for one in records}
     entries = tuple(_entry(name, parts) for name, parts in config["entries"].items())
     protocol = Protocol(**config["protocol"])
-    return _Finished(_task(config["task"]), entries, protocol=protocol, tried=tried)
+    mesh = config.get("mesh") or {}
+    task = _task(config["task"])
+    return _Finished(task, entries, protocol=protocol, mesh=mesh, tried=tried)
 
 
 def _task(config: Mapping[str, Any]) -> Task:
@@ -101,7 +103,17 @@ def _task(config: Mapping[str, Any]) -> Task:
 
 def _entry(name: str, parts: Mapping[str, Any]) -> Entry:
     origin = {key: value for key, value in parts.items() if key not in ("space", "schedule")}
-    return Entry(name, _gone, _space(parts["space"]), origin=origin)
+    entry = Entry(name, _gone, _space(parts["space"]), origin=origin)
+    told = parts.get("schedule", entry.scheduled)
+    return dataclasses.replace(entry, schedule=_scheduled(told))
+
+
+def _scheduled(told: str) -> Callable[..., NoReturn]:
+    def schedule(*args: Any) -> NoReturn:
+        _gone()
+
+    schedule.__doc__ = told
+    return schedule
 
 
 def _space(parts: Mapping[str, Any]) -> Space:

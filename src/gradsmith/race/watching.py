@@ -18,12 +18,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, PyTree
 
 from .compiled import RunState, entry_functions
 from .entries import Entry
 from .feeding import fed
 from .folder import replace_bytes
+from .mesh import on, placed, places, sharing
 from .points import curve_steps
 from .protocol import Run
 from .tasks import Task
@@ -65,20 +67,31 @@ class Watcher:
         entry: By whom.
         settings: With what, the rate apart.
         watch: What is put around the optimizer.
+        mesh: The devices of the run, if there are several.
     """
 
-    def __init__(self, task: Task, entry: Entry, settings: Mapping[str, Any], watch: Watch):
+    def __init__(
+        self,
+        task: Task,
+        entry: Entry,
+        settings: Mapping[str, Any],
+        watch: Watch,
+        mesh: Mesh | None = None,
+    ):
         def build(rate, **others) -> optax.GradientTransformation:
             return watch(entry.build(rate, **others), every=STEPS)
 
         watched = dataclasses.replace(entry, build=build)
-        start, advance, _ = entry_functions(task, watched, settings)
+        start, advance, _ = entry_functions(sharing(task, mesh), watched, settings)
         rate, seed = jnp.float32(0), jnp.int32(0)
-        abstract = jax.eval_shape(start, rate, seed)
+        with on(mesh):
+            abstract = placed(jax.eval_shape(start, rate, seed), mesh)
         zeros = lambda tree: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), tree)
         shapes = abstract.optimizer._replace(inner_state=())
+        kept = places(shapes.kept)
         self._shapes = {name: x.shape for name, x in sorted(shapes.readings.items())}
-        self._steps, self.blank = task.steps, zeros(shapes.kept)
+        self._steps = task.steps
+        self.blank = jax.tree.map(jax.device_put, zeros(shapes.kept), kept)
 
         def look(run: RunState, kept: PyTree, rate, seed, portion: PyTree) -> tuple[Array, PyTree]:
             state = zeros(shapes)._replace(inner_state=run.optimizer, kept=kept)
@@ -89,7 +102,9 @@ class Watcher:
             return jnp.where(end.diverged_at == 0, row, jnp.nan), end.optimizer.kept
 
         run = abstract._replace(optimizer=abstract.optimizer.inner_state)
-        self._look = jax.jit(look).lower(run, self.blank, rate, seed, fed(task)).compile()
+        looking = jax.jit(look, out_shardings=(None, kept))
+        with on(mesh):
+            self._look = looking.lower(run, self.blank, rate, seed, fed(task)).compile()
 
     @property
     def numbers(self) -> int:

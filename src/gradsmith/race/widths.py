@@ -21,7 +21,8 @@ from jaxtyping import PyTree
 from .compiled import lower_entry
 from .display import Display
 from .entries import Entry
-from .errors import RaceError
+from .errors import RaceError, enough_memory
+from .executors import Executor
 from .feeding import Feed, batch_of
 from .products import products
 from .protocol import Protocol, Race
@@ -95,6 +96,7 @@ def race_widths(
     path: Path,
     seeds: int = 1,
     display: Display | None = None,
+    executor: Executor | None = None,
 ) -> Widths:
     """Measure both, in races of one entry: each width in a folder of its own.
 
@@ -109,6 +111,7 @@ def race_widths(
         path: The folder of all.
         seeds: Of each learning rate.
         display: Who is told about the progress; see `run_race`.
+        executor: Where the runs are computed; see `run_race`. The first look is taken here.
 
     Raises:
         RaceError: There are fewer than two widths or three rates, the model has other leaves or
@@ -124,13 +127,16 @@ def race_widths(
         raise RaceError(f"{entry.name} is tuned over {', '.join(others)}: give one value of each")
     tasks = {width: make_task(width) for width in widths}
     rate = rates[len(rates) // 2]
-    updates, activations = zip(*(changes(t, entry, rate) for t in tasks.values()), strict=True)
+    with enough_memory(entry.name):
+        sizes = [changes(task, entry, rate) for task in tasks.values()]
+    updates, activations = zip(*sizes, strict=True)
     protocol = Protocol(tuning_seeds=seeds, seeds=1, extensions=0)
     entry = dataclasses.replace(entry, space={})
     of_width = []
     for width, task in tasks.items():
         race = Race(task, (entry,), tuple(rates), protocol)
-        of_width.append(final_losses(run_race(race, path / f"width-{width}", display)))
+        folder = path / f"width-{width}"
+        of_width.append(final_losses(run_race(race, folder, display, executor=executor)))
     return Widths(
         entry=entry.name,
         task=next(iter(tasks.values())).name,

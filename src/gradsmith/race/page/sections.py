@@ -2,10 +2,12 @@
 
 import html
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..entries import Entry
+from ..mesh import Sizes, in_words
 from ..protocol import written
 from ..records import Record, duration, in_digits
 from ..rows import rows
@@ -62,10 +64,14 @@ def _head(one: Told, several: bool) -> str:
         f"{len(race.entries)} {'entry' if len(race.entries) == 1 else 'entries'}, tuned by "
         f"{trials} trial{'s' * (trials > 1)} each and reported at {race.protocol.seeds} other "
         f"seed{'s' * (race.protocol.seeds > 1)}; {race.task.steps} steps of "
-        f"{race.task.examples_per_step:,} {race.task.unit}"
+        f"{race.task.examples_per_step:,} {race.task.unit}{_devices(race.mesh)}"
     )
     title = f"<h2>{html.escape(f'{one.path.name}: {race.task.name}')}</h2>" if several else ""
     return f'{title}<p class="faint">{html.escape(said)}</p>'
+
+
+def _devices(mesh: Sizes) -> str:
+    return f"; each run on {math.prod(mesh.values())} devices, {in_words(mesh)}" if mesh else ""
 
 
 def _verdict(one: Told) -> str:
@@ -95,6 +101,7 @@ def _entry(one: Told, number: int, entry: Entry, known: Mapping[str, str], level
         ("named", str(entry.origin.get("spec") or entry.origin.get("function", ""))),
         ("arguments", arguments),
         ("tuned over", "; ".join(f"{name}: {_choices(part)}" for name, part in space.items())),
+        ("schedule", entry.own_schedule or ""),
         ("routing", known.get("about") or "not written down"),
     ]
     lines = "".join(f"<dt>{name}</dt><dd>{html.escape(text)}</dd>" for name, text in told if text)
