@@ -254,7 +254,8 @@ def check_bf16_grads_f32_params(bench: Bench) -> None:
     tier="advisory",
     needs=STEP_IS_SOUND,
     call='p = {"w": jnp.ones((4, 3), jnp.complex64)}; s = tx.init(p); print(tx.update(p, s, p))',
-    cause="x**2 where x * conj(x) is meant, or a second moment that is complex",
+    cause="the real part alone, x**2 where x * conj(x) is meant, or a second moment that is "
+    "complex",
     change="use jnp.abs(x)**2, or wrap in optax.contrib.split_real_and_imaginary",
 )
 def check_complex64(bench: Bench) -> None:
