@@ -33,7 +33,7 @@ def params_without_default():
     return momentum(update=lambda updates, state, params: step(updates, state))
 
 
-@mutant("core_runs", "a tuple of 3 values")
+@mutant("core_runs", "does not return two values")
 def three_values():
     return momentum(update=lambda updates, state, params=None: (*step(updates, state), 0))
 

@@ -25,7 +25,7 @@ def hardly_moves():
     return optax.scale(1e-4)
 
 
-@mutant("descent_direction", r"at \['bias'\].*the sign: Optax adds")
+@mutant("descent_direction", r"\['bias'\].*the sign: Optax adds")
 def vectors_climb():
     return leafwise(lambda u: -u if u.ndim == 1 else u)
 
@@ -40,7 +40,7 @@ def first_parameter_climbs(speed):
     return leafwise(lambda u: speed * u)
 
 
-@mutant("descent_direction", r"at \['bias'\].*the sign: Optax adds", rate=False)
+@mutant("descent_direction", r"\['bias'\].*the sign: Optax adds", rate=False)
 def eta_of_the_bias_climbs(eta=1e-3):
     return leafwise(lambda u: (eta if u.ndim == 1 else -eta) * u)
 

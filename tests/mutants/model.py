@@ -24,7 +24,11 @@ def large(x):
     return x.size > 380
 
 
-@mutant("model_init", "xxx", model=MODEL)
+@mutant(
+    "model_init",
+    "rows, columns = p.shape.*a shape, a dtype or a name that the small tree has not",
+    model=MODEL,
+)
 def unpacks_two_axes():
     def rows_and_columns(p):
         if large(p):
@@ -51,7 +55,7 @@ def large_momentum_changes_dtype():
     return momentum(update=update)
 
 
-@mutant("model_frozen", "xxx", model=MODEL)
+@mutant("model_frozen", "a leaf has no gradient.*looks at a leaf that is None", model=MODEL)
 def counts_the_leaves():
     def update(updates, state, params=None):
         if "layers" in updates:

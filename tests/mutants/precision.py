@@ -32,12 +32,12 @@ def eps_below_float16():
     return leafwise(lambda u: u / (jnp.abs(u) + 1e-8))
 
 
-@mutant("f16_not_stalled", "xxx")
+@mutant("f16_not_stalled", "the square of 300 is beyond float16")
 def squares_beyond_float16():
     return optax.scale_by_rms(eps=1e-3)
 
 
-@mutant("f32_under_x64", "xxx")
+@mutant("f32_under_x64", r"\['count'\] is int64.*a sum of integers")
 def counter_that_widens():
     return optax.GradientTransformation(
         lambda params: {"count": jnp.zeros([], jnp.int32)},
@@ -85,7 +85,7 @@ def real_numbers_only():
     return leafwise(lambda u: jnp.sign(u.real) + 0 * u.imag)
 
 
-@mutant("strict_promotion", "xxx")
+@mutant("strict_promotion", "'int32'.*arrays of different dtypes meet")
 def whole_number_meets_float():
     return leafwise(lambda u: u * jnp.ones((), jnp.int32))
 
@@ -115,7 +115,7 @@ def second_moment_that_stops():
     return average(0.999, 2)
 
 
-@mutant("f16_not_stalled", "xxx", rate=False)
+@mutant("f16_not_stalled", "the square of 300 is beyond float16", rate=False)
 def stalled_after_a_warmup(learning_rate=0.01):
     schedule = lambda count: jnp.minimum(count, 5) * learning_rate / 5
     return optax.chain(optax.scale_by_rms(eps=1e-3), optax.scale_by_learning_rate(schedule))

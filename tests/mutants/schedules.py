@@ -7,7 +7,9 @@ import optax
 from .base import mutant
 
 
-@mutant("schedule", "xxx", rate=False)
+@mutant(
+    "schedule", "learning rate is used in arithmetic where a schedule is a function", rate=False
+)
 def rate_in_arithmetic(learning_rate=0.01):
     return optax.chain(optax.identity(), optax.scale(-learning_rate))
 
