@@ -1,9 +1,12 @@
 """Print which checks fail on which mutant: `python tests/kill_matrix.py [mutant ...]`.
 
-Exit code 1 when a mutant survives the check that must find it.
+`--share 2/5` takes the second of five parts. Exit code 1 when a mutant survives the check that must
+find it, or that check tells another cause than the mutant's.
 """
 
+import argparse
 import os
+import re
 import sys
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -14,15 +17,12 @@ os.environ["XLA_FLAGS"] = (
 import jax
 from mutants import MUTANTS, Mutant
 
-from gradsmith.checks import Advice, check_optimizer
+from gradsmith.checks import Advice, all_checks, check_optimizer
+
+TIER = {check.name: check.tier for check in all_checks()}
 
 
-def killers(mutant: Mutant, only: tuple[str, ...] = ()) -> dict[str, str]:
-    """The checks that fail on a mutant, and what each has seen."""
-    return {check: advice.seen for check, advice in killing_advice(mutant, only).items()}
-
-
-def killing_advice(mutant: Mutant, only: tuple[str, ...] = ()) -> dict[str, Advice]:
+def killers(mutant: Mutant, only: tuple[str, ...] = ()) -> dict[str, Advice]:
     """The checks that fail on a mutant, and what each says."""
     precision = jax.config.jax_default_matmul_precision  # pyright: ignore[reportAttributeAccessIssue]
     try:
@@ -42,22 +42,46 @@ def killing_advice(mutant: Mutant, only: tuple[str, ...] = ()) -> dict[str, Advi
     }
 
 
-def main(names: list[str]) -> int:
-    """Run and print; the number of survivors."""
-    survivors = 0
-    for mutant in MUTANTS:
-        if names and mutant.subject.name not in names and mutant.check not in names:
-            continue
+def tells(mutant: Mutant, advice: Advice) -> bool:
+    """Whether an advice is about the fault of the mutant."""
+    return bool(re.search(mutant.told, f"{advice.seen}\n{advice.cause}", re.DOTALL))
+
+
+def main(names: list[str], share: tuple[int, int] = (1, 1)) -> int:
+    """Run and print; the number of mutants that survive or are told another cause."""
+    number, of = share
+    chosen = [
+        mutant
+        for mutant in MUTANTS
+        if not names or mutant.subject.name in names or mutant.check in names
+    ][number - 1 :: of]
+    faults = 0
+    for mutant in chosen:
         killed_by = killers(mutant)
         others = ", ".join(name for name in killed_by if name != mutant.check)
         found = mutant.check in killed_by
-        survivors += not found
-        mark = "killed  " if found else "SURVIVES"
-        print(f"{mark} {mutant.check:<24} {mutant.subject.name:<36} also: {others or '-'}")
+        told = found and tells(mutant, killed_by[mutant.check])
+        faults += not told
+        mark = "killed" if told else "OTHER CAUSE" if found else "SURVIVES"
+        tier = TIER[mutant.check]
+        name = mutant.subject.name
+        print(f"{mark:<11} {mutant.check:<24} {tier:<8} {name:<48} also: {others or '-'}")
+        if found and not told:
+            advice = killed_by[mutant.check]
+            print(f"  seen: {advice.seen}\n  cause: {advice.cause}\n  not: {mutant.told}")
         sys.stdout.flush()
-    print(f"{len(MUTANTS)} mutants, {survivors} survive")
-    return survivors
+    checks = {mutant.check for mutant in chosen}
+    print(
+        f"{len(chosen)} mutants of {len(checks)} checks: {len(chosen) - faults} killed by the "
+        f"check that must, with their cause, {faults} not"
+    )
+    return faults
 
 
 if __name__ == "__main__":
-    sys.exit(min(main(sys.argv[1:]), 1))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", help="of mutants or of their checks")
+    parser.add_argument("--share", default="1/1")
+    given = parser.parse_args()
+    part, parts = map(int, given.share.split("/"))
+    sys.exit(min(main(given.names, (part, parts)), 1))

@@ -1,7 +1,7 @@
 """Every check is proved by a mutant that it catches, and by healthy subjects that pass."""
 
 import pytest
-from kill_matrix import killers, main
+from kill_matrix import killers, main, tells
 from mutants import MUTANTS
 
 from gradsmith.checks import all_checks
@@ -11,8 +11,10 @@ FIRST = {GROUP[mutant.check]: mutant for mutant in reversed(MUTANTS)}
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda m: f"{m.check}-{m.subject.name}")
-def test_a_mutant_is_caught_by_its_check_and_by_none_that_it_needs(mutant):
-    assert list(killers(mutant, only=(mutant.check,))) == [mutant.check]
+def test_a_mutant_is_caught_by_its_check_with_its_cause_and_by_none_that_it_needs(mutant):
+    found = killers(mutant, only=(mutant.check,))
+    assert list(found) == [mutant.check]
+    assert tells(mutant, found[mutant.check]), found[mutant.check]
 
 
 def test_every_check_has_a_mutant():

@@ -26,7 +26,7 @@ def main() -> int:
     import jax
     import optax
     import optax.contrib
-    from kill_matrix import killers
+    from kill_matrix import killers, tells
     from mutants import MUTANTS
 
     import gradsmith as gs
@@ -48,7 +48,8 @@ def main() -> int:
                 print(report)
     for mutant in MUTANTS:
         if "tiny_rate" in mutant.subject.factory.__name__:
-            found = mutant.check in killers(mutant, only=(mutant.check,))
+            told = killers(mutant, only=(mutant.check,))
+            found = mutant.check in told and tells(mutant, told[mutant.check])
             print("killed  " if found else "SURVIVES", mutant.subject.name, flush=True)
             wrong += not found
     return wrong

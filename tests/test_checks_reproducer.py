@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 import pytest
-from kill_matrix import killing_advice
+from kill_matrix import killers
 from mutants import MUTANTS, Mutant
 
 from gradsmith.checks import Subject, all_checks, check_optimizer
@@ -66,7 +66,7 @@ for mutant in sorted(MUTANTS, key=lambda m: m.subject.model is not None):
 @pytest.mark.parametrize("check", FIRST)
 def test_it_shows_the_fault(check):
     """What it says of a mutant it says of no optimizer that is right."""
-    advice = killing_advice(FIRST[check], only=(check,))[check]
+    advice = killers(FIRST[check], only=(check,))[check]
     faulty = shown(advice.reproduce)
     assert "NameError" not in faulty, advice.reproduce
     assert "ImportError" not in faulty, advice.reproduce

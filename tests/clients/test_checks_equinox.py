@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import optax
 import pytest
-from kill_matrix import killers
+from kill_matrix import killers, tells
 from mutants import Mutant, leafwise
 
 from gradsmith.checks import Subject, all_checks, check_optimizer
@@ -26,8 +26,10 @@ def attributes_by_name():
 
 
 def test_it_catches_an_optimizer_that_gives_back_another_tree():
-    mutant = Mutant("equinox", Subject("attributes by name", attributes_by_name))
-    assert list(killers(mutant)) == ["equinox"]
+    mutant = Mutant("equinox", Subject("attributes by name", attributes_by_name), "another tree")
+    found = killers(mutant)
+    assert list(found) == ["equinox"]
+    assert tells(mutant, found["equinox"])
 
 
 def test_it_ran_and_passes_an_optimizer_that_is_right():

@@ -12,17 +12,26 @@ from gradsmith.checks import Subject
 
 
 class Mutant(NamedTuple):
-    """A faulty subject and the name of the check that must fail on it."""
+    """A faulty subject, and how it must be found out.
+
+    Attributes:
+        check: The name of the check that must fail on it.
+        subject: The subject.
+        told: A regular expression that is found in what that check says of what it saw and why.
+    """
 
     check: str
     subject: Subject
+    told: str
 
 
 MUTANTS: list[Mutant] = []
 
 
-def mutant(check: str, rate: bool = True, **declared: Any) -> Callable:
+def mutant(check: str, told: str, rate: bool = True, **declared: Any) -> Callable:
     """List a function that returns a transformation, and put a rate behind what it returns.
+
+    `told` is what the check must say of it, as in `Mutant`.
 
     With `rate=False` the function is the factory itself. The factory is what the name stands for
     afterwards, so that a reproducer can import it.
@@ -35,7 +44,8 @@ def mutant(check: str, rate: bool = True, **declared: Any) -> Callable:
         subject = factory if rate else make
         for name in ("__module__", "__name__", "__qualname__"):
             setattr(subject, name, getattr(make, name))
-        MUTANTS.append(Mutant(check, Subject(make.__name__.replace("_", " "), subject, **declared)))
+        name = make.__name__.replace("_", " ")
+        MUTANTS.append(Mutant(check, Subject(name, subject, **declared), told))
         return subject
 
     return register

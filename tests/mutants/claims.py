@@ -22,27 +22,35 @@ def matrices_by(rule):
     return leafwise(lambda u: rule(u) if u.ndim >= 2 else u)
 
 
-@mutant("polar_factor", claims={"polar_factor": (0.68, 1.21)})
+@mutant(
+    "polar_factor",
+    "singular values are .*too few or wrong Newton-Schulz",
+    claims={"polar_factor": (0.68, 1.21)},
+)
 def one_step_of_five():
     return matrices_by(lambda u: newton_schulz(u, steps=1))
 
 
-@mutant("polar_factor", claims={"polar_factor": (0.1, 10.0)})
+@mutant(
+    "polar_factor",
+    "singular vectors differ.*treated one by one",
+    claims={"polar_factor": (0.1, 10.0)},
+)
 def other_singular_vectors():
     return matrices_by(jnp.sign)
 
 
-@mutant("orthogonal_equivariance", claims={"orthogonal_equivariance": True})
+@mutant("orthogonal_equivariance", "treated one by one", claims={"orthogonal_equivariance": True})
 def entry_by_entry():
     return matrices_by(jnp.sign)
 
 
-@mutant("scale_invariance", claims={"scale_invariance": True})
+@mutant("scale_invariance", "an eps that is not small", claims={"scale_invariance": True})
 def large_eps():
     return matrices_by(lambda u: newton_schulz(u, eps=0.1))
 
 
-@mutant("transposition", claims={"transposition": True})
+@mutant("transposition", "the wide and the tall case", claims={"transposition": True})
 def one_step_less_for_wide():
     return matrices_by(lambda u: newton_schulz(u, steps=5 if u.shape[-2] > u.shape[-1] else 2))
 
@@ -50,12 +58,18 @@ def one_step_less_for_wide():
 STACK = np.random.default_rng(0).standard_normal((2, 4, 3)).astype(np.float32)
 
 
-@mutant("stack_equals_loop", rate=False, params=STACK, claims={"stack_equals_loop": True})
+@mutant(
+    "stack_equals_loop",
+    "over the whole stack",
+    rate=False,
+    params=STACK,
+    claims={"stack_equals_loop": True},
+)
 def norm_over_the_stack():
     return optax.stateless(lambda u, p: newton_schulz(u, axes=None))
 
 
-@mutant("leaf_independent", claims={"leaf_independent": True})
+@mutant("leaf_independent", "a global norm", claims={"leaf_independent": True})
 def global_norm():
     return optax.clip_by_global_norm(0.1)
 
@@ -65,11 +79,15 @@ def rate_squared(learning_rate=0.01):
 
 
 MUTANTS.append(
-    Mutant("rate_linear", Subject("rate squared", rate_squared, claims={"rate_linear": True}))
+    Mutant(
+        "rate_linear",
+        Subject("rate squared", rate_squared, claims={"rate_linear": True}),
+        "the learning rate enters twice",
+    )
 )
 
 
-@mutant("differentiable", claims={"differentiable": True})
+@mutant("differentiable", "a while_loop", claims={"differentiable": True})
 def loop_of_unknown_length():
     def rule(u):
         return jax.lax.while_loop(lambda x: jnp.sum(x * x) > 1, lambda x: x / 2, u)

@@ -10,7 +10,7 @@ import optax
 from .base import Momentum, leafwise, momentum, mutant, step, zeros
 
 
-@mutant("scan_carry")
+@mutant("scan_carry", r"an `if`, float\(\), int\(\), np.asarray")
 def numpy_where_gradients_are_concrete():
     def update(updates, state, params=None):
         traced = any(isinstance(u, jax.core.Tracer) for u in jax.tree.leaves(updates))
@@ -21,7 +21,7 @@ def numpy_where_gradients_are_concrete():
     return momentum(update=update)
 
 
-@mutant("init_abstract")
+@mutant("init_abstract", r"float\(\)")
 def init_looks_at_values():
     def init(params):
         scale = float(np.sum(np.asarray(jax.tree.leaves(params)[0])))
@@ -30,19 +30,19 @@ def init_looks_at_values():
     return momentum(init=init)
 
 
-@mutant("no_captured_constants")
+@mutant("no_captured_constants", r"float32\[1000\].*an array made outside `update`")
 def table_in_the_closure():
     table = jnp.arange(1000.0)
     return leafwise(lambda u: u * table[1].astype(u.dtype))
 
 
-@mutant("no_captured_constants")
+@mutant("no_captured_constants", r"float32\[1000\].*an array made outside `update`")
 def table_in_a_nested_jit():
     table = jnp.arange(1000.0)
     return leafwise(jax.jit(lambda u: u * table[1].astype(u.dtype)))
 
 
-@mutant("no_captured_constants")
+@mutant("no_captured_constants", r"float32\[1000\].*an array made outside `update`")
 def table_of_numpy_in_a_branch():
     table = np.arange(1000.0, dtype=np.float32)
 
@@ -55,13 +55,13 @@ def table_of_numpy_in_a_branch():
     return leafwise(rule)
 
 
-@mutant("no_captured_constants")
+@mutant("no_captured_constants", r"float32\[4,3\].*an array made outside `update`")
 def one_number_for_each_entry_of_a_parameter():
     mask = np.tri(4, 3, dtype=np.float32)
     return leafwise(jax.jit(lambda u: u * (mask.astype(u.dtype) if u.shape == (4, 3) else 1)))
 
 
-@mutant("no_callbacks")
+@mutant("no_callbacks", "a jax.debug.print or a host callback")
 def debug_print_left_in():
     def rule(u):
         jax.debug.callback(lambda x: None, u)
@@ -70,7 +70,7 @@ def debug_print_left_in():
     return leafwise(rule)
 
 
-@mutant("no_callbacks")
+@mutant("no_callbacks", "pure_callback.*a host callback")
 def numpy_called_inside_a_scan():
     def double(x):
         return np.asarray(2 * x)
@@ -81,7 +81,7 @@ def numpy_called_inside_a_scan():
     return leafwise(lambda u: jax.lax.scan(body, u, length=1)[0])
 
 
-@mutant("no_leaked_tracers")
+@mutant("no_leaked_tracers", "kept in Python: an attribute, a global, a list")
 def last_update_kept():
     kept = []
 
@@ -92,7 +92,7 @@ def last_update_kept():
     return leafwise(rule)
 
 
-@mutant("no_recompile")
+@mutant("no_recompile", "changes a setting of JAX")
 def precision_switched_by_update():
     precisions = itertools.cycle(["highest", "float32", "default"])
 
@@ -103,12 +103,12 @@ def precision_switched_by_update():
     return leafwise(rule)
 
 
-@mutant("jit_equals_eager")
+@mutant("jit_equals_eager", r"isinstance\(x, Tracer\)")
 def another_rule_when_traced():
     return leafwise(lambda u: u * (1.0 if isinstance(u, jax.core.Tracer) else 2.0))
 
 
-@mutant("init_jit_equals_eager")
+@mutant("init_jit_equals_eager", "asks whether they are traced")
 def another_start_when_traced():
     def init(params):
         traced = isinstance(jax.tree.leaves(params)[0], jax.core.Tracer)
@@ -117,7 +117,7 @@ def another_start_when_traced():
     return momentum(init=init)
 
 
-@mutant("vmap")
+@mutant("vmap", "update of lane .*a rule for batches")
 def wrong_rule_for_batches():
     @jax.custom_batching.custom_vmap
     def double(u):
@@ -130,7 +130,7 @@ def wrong_rule_for_batches():
     return leafwise(double)
 
 
-@mutant("no_implicit_transfer")
+@mutant("no_implicit_transfer", "the state holds numpy arrays")
 def numpy_state():
     def init(params):
         return Momentum(jax.tree.map(lambda p: np.zeros(p.shape, p.dtype), params))
@@ -138,12 +138,12 @@ def numpy_state():
     return momentum(init=init)
 
 
-@mutant("init_no_alias")
+@mutant("init_no_alias", "the same buffer as the parameter.*keeps the parameters themselves")
 def params_kept_in_the_state():
     return momentum(init=lambda params: Momentum(jax.tree.map(jnp.asarray, params)))
 
 
-@mutant("init_no_alias")
+@mutant("init_no_alias", "one array in two places of the state")
 def one_array_in_two_places():
     def init(params):
         start = zeros(params).momentum
@@ -152,7 +152,7 @@ def one_array_in_two_places():
     return momentum(init, lambda u, s, params=None: (u, s))
 
 
-@mutant("donate")
+@mutant("donate", "an array that was made once, in the factory")
 def one_key_for_all_states():
     key = jax.random.PRNGKey(0)
     return momentum(lambda params: {"key": key}, lambda u, s, params=None: (u, s))
@@ -166,7 +166,7 @@ def scaled(tree, factor):
     return jax.tree.map(lambda x: x * jnp.asarray(factor, x.dtype), tree)
 
 
-@mutant("jit_equals_eager")
+@mutant("jit_equals_eager", r"new state of a compiled step at .*momentum.*isinstance\(x, Tracer\)")
 def momentum_five_times_too_large_when_traced():
     def update(updates, state, params=None):
         return updates, Momentum(scaled(step(updates, state)[0], 5 if traced(updates) else 1))
@@ -174,7 +174,9 @@ def momentum_five_times_too_large_when_traced():
     return momentum(update=update)
 
 
-@mutant("jit_equals_eager")
+@mutant(
+    "jit_equals_eager", r"new state of a compiled step at .*\['count'\].*isinstance\(x, Tracer\)"
+)
 def counts_by_two_when_traced():
     def update(updates, state, params=None):
         return updates, {"count": state["count"] + jnp.int32(2 if traced(updates) else 1)}
@@ -190,17 +192,17 @@ def _tiny(factor, learning_rate):
     return optax.stateless(rule)
 
 
-@mutant("jit_equals_eager", rate=False)
+@mutant("jit_equals_eager", r"update of a compiled step.*isinstance\(x, Tracer\)", rate=False)
 def seven_times_too_large_when_traced_at_a_tiny_rate(learning_rate=1e-9):
     return _tiny(7, learning_rate)
 
 
-@mutant("jit_equals_eager", rate=False)
+@mutant("jit_equals_eager", r"update of a compiled step.*isinstance\(x, Tracer\)", rate=False)
 def uphill_when_traced_at_a_tiny_rate(learning_rate=1e-9):
     return _tiny(-1, learning_rate)
 
 
-@mutant("jit_equals_eager", rate=False)
+@mutant("jit_equals_eager", r"update of a compiled step.*isinstance\(x, Tracer\)", rate=False)
 def first_steps_of_an_estimated_rate(learning_rate=1.0):
     """As D-Adaptation: the rate starts at 1e-8; traced, the first ones are ten times as large."""
 
@@ -213,7 +215,7 @@ def first_steps_of_an_estimated_rate(learning_rate=1.0):
     return optax.GradientTransformation(init, update)
 
 
-@mutant("vmap")
+@mutant("vmap", "new state of lane .*a rule for batches")
 def wrong_momentum_for_batches():
     @jax.custom_batching.custom_vmap
     def accumulate(m, u):
@@ -229,7 +231,7 @@ def wrong_momentum_for_batches():
     return momentum(update=update)
 
 
-@mutant("vmap")
+@mutant("vmap", "fresh state of lane .*a rule for batches")
 def another_start_for_batches():
     @jax.custom_batching.custom_vmap
     def start(p):
@@ -242,7 +244,7 @@ def another_start_for_batches():
     return momentum(init=lambda params: Momentum(jax.tree.map(start, params)))
 
 
-@mutant("vmap", rate=False)
+@mutant("vmap", "update of lane .*a rule for batches", rate=False)
 def mean_over_the_batch_at_a_tiny_rate(learning_rate=1e-9):
     @jax.custom_batching.custom_vmap
     def rule(u):
@@ -255,13 +257,13 @@ def mean_over_the_batch_at_a_tiny_rate(learning_rate=1e-9):
     return optax.stateless(lambda updates, params: jax.tree.map(rule, updates))
 
 
-@mutant("scan_equals_loop")
+@mutant("scan_equals_loop", "Python counts calls")
 def larger_at_every_trace():
     calls = itertools.count(1)
     return momentum(update=lambda u, s, params=None: (u, step(scaled(u, next(calls)), s)[1]))
 
 
-@mutant("init_jit_equals_eager")
+@mutant("init_jit_equals_eager", "asks whether they are traced")
 def a_tiny_start_is_doubled_when_traced():
     def init(params):
         number = 1e-8 * (2 if traced(params) else 1)

@@ -22,13 +22,21 @@ def decay_near_one(learning_rate=0.01, decay=0.999):
 
 
 MUTANTS += [
-    Mutant("inject_learning_rate", Subject("branch on rate", branch_on_rate)),
-    Mutant("inject_all_floats", Subject("branch on decay", branch_on_decay)),
-    Mutant("inject_bf16", Subject("decay near one", decay_near_one)),
+    Mutant(
+        "inject_learning_rate",
+        Subject("branch on rate", branch_on_rate),
+        "Python looks at a number that jit has not computed yet",
+    ),
+    Mutant(
+        "inject_all_floats",
+        Subject("branch on decay", branch_on_decay),
+        "Python looks at a number that jit has not computed yet",
+    ),
+    Mutant("inject_bf16", Subject("decay near one", decay_near_one), "0.999 is 1.0"),
 ]
 
 
-@mutant("multisteps", rate=False)
+@mutant("multisteps", "update of accumulation.*passed by name", rate=False)
 def params_by_keyword_are_lost():
     def update(updates, state, *positional, **by_keyword):
         for params in positional:
@@ -38,7 +46,7 @@ def params_by_keyword_are_lost():
     return optax.GradientTransformationExtraArgs(optax.init_empty_state, update)
 
 
-@mutant("apply_if_finite")
+@mutant("apply_if_finite", "a mutated container")
 def momentum_written_in_place():
     def update(updates, state, params=None):
         updates, new = step(updates, Momentum(state["momentum"]))
@@ -48,7 +56,7 @@ def momentum_written_in_place():
     return momentum(lambda params: {"momentum": zeros(params).momentum}, update)
 
 
-@mutant("tree_map_params")
+@mutant("tree_map_params", "looks at the parameters .shapes, leaves, paths")
 def flat_state():
     def update(updates, state, params=None):
         leaves, tree = jax.tree.flatten(updates)
@@ -58,14 +66,16 @@ def flat_state():
     return momentum(lambda params: [jnp.zeros_like(p) for p in jax.tree.leaves(params)], update)
 
 
-@mutant("inject_learning_rate", rate=False)
+@mutant("inject_learning_rate", "looks at the learning rate .an `if`", rate=False)
 def another_rate_when_injected_and_tiny(learning_rate=1e-9):
     factor = 1 if isinstance(learning_rate, float) else 3
     rule = lambda u: -factor * jnp.asarray(learning_rate, u.dtype) * u
     return leafwise(rule)
 
 
-@mutant("inject_learning_rate", rate=False)
+@mutant(
+    "inject_learning_rate", "new state of an injected rate.*looks at the learning rate", rate=False
+)
 def another_momentum_when_injected(learning_rate=0.01):
     decay = 0.9 if isinstance(learning_rate, float) else 0.5
 
@@ -78,7 +88,7 @@ def another_momentum_when_injected(learning_rate=0.01):
     return momentum(update=update)
 
 
-@mutant("multisteps", rate=False)
+@mutant("multisteps", "new state of accumulation.*passed by name", rate=False)
 def params_by_keyword_enter_the_state_alone():
     def update(updates, state, *positional, **by_keyword):
         seen = positional[0] if positional else optax.tree.zeros_like(updates)

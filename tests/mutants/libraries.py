@@ -6,7 +6,7 @@ import optax
 from .base import mutant
 
 
-@mutant("nnx_optimizer")
+@mutant("nnx_optimizer", "Flax hands over an nnx.State")
 def flax_refused():
     def update(updates, params):
         assert "flax" not in type(updates).__module__

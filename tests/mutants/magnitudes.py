@@ -7,12 +7,12 @@ import optax
 from .base import leafwise, mutant
 
 
-@mutant("zero_grads")
+@mutant("zero_grads", "a division by a norm")
 def divides_by_its_norm():
     return leafwise(lambda u: u / jnp.sqrt(jnp.sum(u * u)))
 
 
-@mutant("one_zero_leaf")
+@mutant("one_zero_leaf", "a ratio of two leaves' norms")
 def ratio_of_norms():
     def update(updates, params):
         total = optax.tree.norm(updates)
@@ -26,7 +26,7 @@ def ratio_of_norms():
     return optax.stateless(update)
 
 
-@mutant("rank_one_grads")
+@mutant("rank_one_grads", "eigenvalues that rounding made zero or negative")
 def roots_of_rounded_eigenvalues():
     def rule(u):
         if u.ndim < 2:
@@ -37,7 +37,7 @@ def roots_of_rounded_eigenvalues():
     return leafwise(rule)
 
 
-@mutant("huge_grads")
+@mutant("huge_grads", "a fourth power")
 def fourth_powers():
     def rule(u):
         fourth = jnp.mean(u * u * u * u) ** 0.25
@@ -46,12 +46,12 @@ def fourth_powers():
     return leafwise(rule)
 
 
-@mutant("tiny_grads")
+@mutant("tiny_grads", "underflows to zero")
 def squares_that_underflow():
     return leafwise(lambda u: jnp.where(u == 0, 0.0, u / jnp.sqrt(jnp.sum(u * u))))
 
 
-@mutant("debug_nans")
+@mutant("debug_nans", "a NaN is made and thrown away by jnp.where")
 def nan_thrown_away():
     def rule(u):
         norm = jnp.sqrt(jnp.sum(u * u))
@@ -60,7 +60,7 @@ def nan_thrown_away():
     return leafwise(rule)
 
 
-@mutant("count_saturates")
+@mutant("count_saturates", "counter at 2147483647 became -2147483648.*wraps around")
 def counter_that_wraps():
     return optax.GradientTransformation(
         lambda params: {"count": jnp.zeros([], jnp.int32)},
@@ -68,7 +68,7 @@ def counter_that_wraps():
     )
 
 
-@mutant("count_saturates")
+@mutant("count_saturates", "counter at 255 became 0.*wraps around")
 def small_counter_that_wraps():
     return optax.GradientTransformation(
         lambda params: {"count": jnp.zeros([], jnp.uint8)},

@@ -14,7 +14,7 @@ from .base import (
 )
 
 
-@mutant("flax_msgpack")
+@mutant("flax_msgpack", "an OrderedDict")
 def ordered_dict():
     def init(params):
         return collections.OrderedDict(momentum=zeros(params).momentum)
@@ -26,12 +26,12 @@ def ordered_dict():
     return momentum(init, update)
 
 
-@mutant("orbax")
+@mutant("orbax", "arrays of size zero")
 def array_of_size_zero():
     return momentum(lambda params: {"nothing": jnp.zeros((0,))}, lambda u, s, params=None: (u, s))
 
 
-@mutant("pickle")
+@mutant("pickle", "defined inside a function")
 def local_class():
     class Local(NamedTuple):
         momentum: Any

@@ -20,7 +20,7 @@ from .base import (
 )
 
 
-@mutant("inputs_not_mutated")
+@mutant("inputs_not_mutated", r"state\[key\] = ")
 def state_written_in_place():
     def update(updates, state, params=None):
         state["momentum"] = jax.tree.map(lambda m, u: 0.9 * m + u, state["momentum"], updates)
@@ -29,19 +29,19 @@ def state_written_in_place():
     return momentum(init=lambda params: {"momentum": zeros(params).momentum}, update=update)
 
 
-@mutant("pure")
+@mutant("pure", "changes from call to call")
 def counter_in_the_closure():
     calls = itertools.count(1)
     return leafwise(lambda u: u / next(calls))
 
 
-@mutant("deterministic_instances")
+@mutant("deterministic_instances", "instances share something that changes")
 def every_instance_its_own_scale(scales=itertools.count(1)):  # noqa: B008
     scale = next(scales)
     return leafwise(lambda u: u / scale)
 
 
-@mutant("two_models")
+@mutant("two_models", "what it learnt of the parameters .shapes")
 def size_remembered_in_the_closure():
     memory = {}
 
@@ -71,12 +71,12 @@ class HalvedInside(optax.GradientTransformationExtraArgs):
         return scaled_inside(0.5)(updates), state
 
 
-@mutant("chain", rate=False)
+@mutant("chain", "a method that does something else than the field", rate=False)
 def a_method_beside_the_field():
     return Halved(zeros, lambda u, s, params=None, **extra_args: step(u, s))
 
 
-@mutant("chain", rate=False)
+@mutant("chain", "a method that does something else than the field", rate=False)
 def a_method_with_another_nested_constant():
     return HalvedInside(
         zeros, lambda updates, state, params=None: (scaled_inside(1.0)(updates), state)
@@ -89,34 +89,34 @@ def counting(scaler):
     return optax.stateless(lambda updates, params: scaler(1.0 / next(calls))(updates))
 
 
-@mutant("pure")
+@mutant("pure", "changes from call to call")
 def counter_in_a_nested_jit():
     return counting(scaled_inside)
 
 
-@mutant("pure")
+@mutant("pure", "changes from call to call")
 def counter_in_the_body_of_a_scan():
     return counting(scaled_in_a_scan)
 
 
-@mutant("pure")
+@mutant("pure", "changes from call to call")
 def counter_under_a_custom_derivative():
     return counting(scaled_under_a_custom_derivative)
 
 
-@mutant("pure")
+@mutant("pure", "a random number of numpy")
 def noise_of_numpy_in_a_nested_jit():
     rng = np.random.default_rng(0)
     return optax.stateless(lambda updates, params: scaled_inside(rng.random())(updates))
 
 
-@mutant("deterministic_instances")
+@mutant("deterministic_instances", "instances share something that changes")
 def every_instance_its_own_nested_scale(scales=itertools.count(1)):  # noqa: B008
     scale = scaled_inside(1.0 / next(scales))
     return optax.stateless(lambda updates, params: scale(updates))
 
 
-@mutant("two_models")
+@mutant("two_models", "what it learnt of the parameters .shapes")
 def size_remembered_in_a_nested_jit():
     memory = {}
 
@@ -131,12 +131,14 @@ def size_remembered_in_a_nested_jit():
     return momentum(init, update)
 
 
-@mutant("state_moves")
+@mutant(
+    "state_moves", "every leaf of the state is as `init` made it.*returns the state it was given"
+)
 def old_state_returned():
     return momentum(update=lambda updates, state, params=None: (step(updates, state)[0], state))
 
 
-@mutant("state_moves")
+@mutant("state_moves", "second.*still zero.*computes a new moment and drops it")
 def second_moment_dropped():
     def init(params):
         return {"first": zeros(params), "second": zeros(params)}
@@ -148,7 +150,7 @@ def second_moment_dropped():
     return momentum(init, update)
 
 
-@mutant("numpy_inputs")
+@mutant("numpy_inputs", "writes into an array")
 def scaled_in_place():
     def rule(u):
         u *= 0.5
@@ -165,12 +167,14 @@ class OtherState(optax.GradientTransformationExtraArgs):
         return updates, jax.tree.map(lambda m: m / 2, new)
 
 
-@mutant("chain", rate=False)
+@mutant(
+    "chain", "new state of a chain.*a method that does something else than the field", rate=False
+)
 def a_method_that_keeps_another_state():
     return OtherState(zeros, lambda u, s, params=None, **extra_args: (u, step(u, s)[1]))
 
 
-@mutant("numpy_inputs")
+@mutant("numpy_inputs", "new state of numpy arrays.*asks of what type an array is")
 def momentum_of_numpy_is_not_decayed():
     def update(updates, state, params=None):
         given = all(isinstance(u, np.ndarray) for u in jax.tree.leaves(updates))
@@ -180,7 +184,7 @@ def momentum_of_numpy_is_not_decayed():
     return momentum(update=update)
 
 
-@mutant("numpy_inputs", rate=False)
+@mutant("numpy_inputs", "asks of what type an array is", rate=False)
 def a_tiny_rate_is_doubled_for_numpy(learning_rate=1e-9):
     def rule(u):
         return u * jnp.float32(-learning_rate * (2 if isinstance(u, np.ndarray) else 1))
@@ -188,7 +192,7 @@ def a_tiny_rate_is_doubled_for_numpy(learning_rate=1e-9):
     return leafwise(rule)
 
 
-@mutant("deterministic_instances")
+@mutant("deterministic_instances", "instances share something that changes")
 def every_instance_its_own_momentum(numbers=itertools.count(1)):  # noqa: B008
     decay = 1 / next(numbers)
 

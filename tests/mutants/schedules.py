@@ -7,12 +7,14 @@ import optax
 from .base import mutant
 
 
-@mutant("schedule", rate=False)
+@mutant(
+    "schedule", "learning rate is used in arithmetic where a schedule is a function", rate=False
+)
 def rate_in_arithmetic(learning_rate=0.01):
     return optax.chain(optax.identity(), optax.scale(-learning_rate))
 
 
-@mutant("schedule", rate=False)
+@mutant("schedule", "incremented before the schedule sees it", rate=False)
 def count_from_one(learning_rate=0.01):
     def init(params):
         return {"count": jnp.zeros([], jnp.int32)}
@@ -25,7 +27,7 @@ def count_from_one(learning_rate=0.01):
     return optax.GradientTransformation(init, update)
 
 
-@mutant("warmup", rate=False)
+@mutant("warmup", "an average weighted by the learning rate", rate=False)
 def average_weighted_by_the_rate(learning_rate=0.01):
     def init(params):
         return {"count": jnp.zeros([], jnp.int32), "total": jnp.zeros([], jnp.float32)}
@@ -56,28 +58,28 @@ def at(learning_rate, count):
     return learning_rate(count) if callable(learning_rate) else learning_rate
 
 
-@mutant("schedule_followed", rate=False)
+@mutant("schedule_followed", "asked once, when the optimizer is built", rate=False)
 def asked_once_when_it_is_built(learning_rate=0.01):
     rate = at(learning_rate, 0)
     return by_count(lambda count, u: rate)
 
 
-@mutant("schedule_followed", rate=False)
+@mutant("schedule_followed", "a count that stands still", rate=False)
 def asked_for_a_count_that_stands_still(learning_rate=0.01):
     return by_count(lambda count, u: at(learning_rate, 0 * count))
 
 
-@mutant("schedule_followed", rate=False)
+@mutant("schedule_followed", r"\['kernel'\].*one group of leaves got its first value", rate=False)
 def followed_by_vectors_alone(learning_rate=0.01):
     return by_count(lambda count, u: at(learning_rate, count if u.ndim < 2 else 0))
 
 
-@mutant("schedule_followed", rate=False)
+@mutant("schedule_followed", "is bounded by it", rate=False)
 def never_below_the_first_rate(learning_rate=0.01):
     return by_count(lambda count, u: jnp.maximum(at(learning_rate, count), at(learning_rate, 0)))
 
 
-@mutant("warmup", rate=False)
+@mutant("warmup", "a quantity divided by it", rate=False)
 def divided_by_the_first_rate(learning_rate=0.01):
     return by_count(
         lambda count, u: at(learning_rate, count) ** 2 / jnp.float32(at(learning_rate, 0))

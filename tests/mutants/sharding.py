@@ -7,7 +7,7 @@ import numpy as np
 from .base import Momentum, leafwise, momentum, mutant, step
 
 
-@mutant("sharded_init")
+@mutant("sharded_init", r"jnp.zeros\(p.shape\) lies on one device")
 def zeros_by_shape():
     def init(params):
         def start(p):  # as jnp.zeros_like, and blind to where p lies
@@ -18,7 +18,7 @@ def zeros_by_shape():
     return momentum(init=init)
 
 
-@mutant("sharded_step")
+@mutant("sharded_step", "gathered by a sharding constraint")
 def state_gathered():
     def update(updates, state, params=None):
         updates, state = step(updates, state)
@@ -34,7 +34,7 @@ def state_gathered():
     return momentum(update=update)
 
 
-@mutant("shard_map")
+@mutant("shard_map", "a sum over the axes of the mesh")
 def sum_over_any_axis():
     def rule(u):
         axes = jax.sharding.get_abstract_mesh().manual_axes
@@ -43,12 +43,12 @@ def sum_over_any_axis():
     return leafwise(rule)
 
 
-@mutant("explicit_mesh")
+@mutant("explicit_mesh", "a product or reshape of split arrays is ambiguous")
 def gram_of_split_rows():
     return leafwise(lambda u: u + u @ (u.mT @ u) if u.ndim == 2 else u)
 
 
-@mutant("shard_map", rate=False)
+@mutant("shard_map", "a sum over the axes of the mesh", rate=False)
 def sum_over_any_axis_at_a_tiny_rate(learning_rate=1e-9):
     def rule(u):
         axes = jax.sharding.get_abstract_mesh().manual_axes
@@ -57,7 +57,7 @@ def sum_over_any_axis_at_a_tiny_rate(learning_rate=1e-9):
     return leafwise(rule)
 
 
-@mutant("shard_map")
+@mutant("shard_map", "new state of shard_map.*a sum over the axes of the mesh")
 def momentum_summed_over_any_axis():
     def update(updates, state, params=None):
         axes = tuple(jax.sharding.get_abstract_mesh().manual_axes)

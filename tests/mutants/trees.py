@@ -7,14 +7,14 @@ import optax
 from .base import leafwise, mutant, scaled_inside
 
 
-@mutant("none_leaf")
+@mutant("none_leaf", "NoneType.*visited with is_leaf=lambda x: x is None")
 def none_is_a_leaf():
     return optax.stateless(
         lambda u, p: jax.tree.map(lambda x: x * 1.0, u, is_leaf=lambda x: x is None)
     )
 
 
-@mutant("masknode_leaf")
+@mutant("masknode_leaf", "a MaskedNode is an empty tuple")
 def masknode_is_a_leaf():
     return optax.stateless(
         lambda u, p: jax.tree.map(
@@ -23,24 +23,24 @@ def masknode_is_a_leaf():
     )
 
 
-@mutant("scalar_leaf")
+@mutant("scalar_leaf", "assumes one dimension at least")
 def last_axis_assumed():
     return leafwise(lambda u: u - 0.1 * jnp.mean(u, axis=-1, keepdims=True))
 
 
-@mutant("singleton_dims")
+@mutant("singleton_dims", "jnp.squeeze")
 def squeezed():
     return leafwise(lambda u: jnp.squeeze(u) * 1.0)
 
 
-@mutant("containers")
+@mutant("containers", "takes a tuple for a leaf")
 def tuple_is_a_leaf():
     return optax.stateless(
         lambda u, p: jax.tree.map(lambda x: x * 1.0, u, is_leaf=lambda x: type(x) is tuple)
     )
 
 
-@mutant("bare_array")
+@mutant("bare_array", "a path that is not empty")
 def path_assumed():
     def rule(path, u):
         return u * (0.5 if path[-1] is None else 1.0)
@@ -48,7 +48,7 @@ def path_assumed():
     return optax.stateless(lambda u, p: jax.tree_util.tree_map_with_path(rule, u))
 
 
-@mutant("rank34")
+@mutant("rank34", "refused without a ValueError")
 def ranks_above_two_refused():
     def rule(u):
         assert u.ndim <= 2
@@ -57,12 +57,12 @@ def ranks_above_two_refused():
     return leafwise(rule)
 
 
-@mutant("zero_size_leaf")
+@mutant("zero_size_leaf", "a mean or maximum over nothing")
 def largest_of_nothing():
     return leafwise(lambda u: u / (1 + jnp.max(jnp.abs(u))))
 
 
-@mutant("empty_tree")
+@mutant("empty_tree", "jnp.stack or functools.reduce over the leaves, of which there are none")
 def stack_of_nothing():
     def update(updates, params):
         total = jnp.stack([jnp.sum(u).astype(jnp.float32) for u in jax.tree.leaves(updates)])
@@ -71,7 +71,7 @@ def stack_of_nothing():
     return optax.stateless(update)
 
 
-@mutant("container_invariance")
+@mutant("container_invariance", "chosen by their name")
 def bias_by_name_in_a_nested_jit():
     def rule(path, u):
         return scaled_inside(0.5 if "bias" in jax.tree_util.keystr(path) else 1.0)(u)
@@ -79,7 +79,7 @@ def bias_by_name_in_a_nested_jit():
     return optax.stateless(lambda u, p: jax.tree_util.tree_map_with_path(rule, u))
 
 
-@mutant("container_invariance")
+@mutant("container_invariance", "chosen by their name")
 def bias_by_name():
     def rule(path, u):
         return u * (0.5 if "bias" in jax.tree_util.keystr(path) else 1.0)
@@ -95,11 +95,11 @@ def _first_leaf_decides():
     return optax.stateless(update)
 
 
-@mutant("masked")
+@mutant("masked", "MaskedNode.*asks a leaf that is masked")
 def first_leaf_decides():
     return _first_leaf_decides()
 
 
-@mutant("partition")
+@mutant("partition", "MaskedNode.*asks params for leaves that are masked")
 def first_leaf_decides_in_a_group():
     return _first_leaf_decides()

@@ -100,7 +100,9 @@ def _run_one(check: Check, bench: Bench, limit: float) -> Result:
     except (Exception, SystemExit) as error:
         if _is_out_of_memory(error):
             return result("inconclusive", OUT_OF_MEMORY)
-        failure = error if isinstance(error, CheckFailure) else _diagnose(error, bench, limit)
+        failure = (
+            error if isinstance(error, CheckFailure) else _diagnose(error, bench, check, limit)
+        )
         advice = complete(failure.advice, check, bench.subject)
         if expected is not None:
             return result("expected", expected, advice)
@@ -122,13 +124,13 @@ def _is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
 
 
-def _diagnose(error: BaseException, bench: Bench, limit: float) -> CheckFailure:
+def _diagnose(error: BaseException, bench: Bench, check: Check, limit: float) -> CheckFailure:
     """Say what an exception means; finding out may run the subject again, so it is limited too."""
     try:
         with _quiet(), time_limit(limit):
-            return failure_from(error, bench)
+            return failure_from(error, bench, check)
     except OutOfTime:
-        return unknown_failure(error)
+        return unknown_failure(error, bench, check)
 
 
 def complete(advice: Advice, check: Check, subject: Subject) -> Advice:

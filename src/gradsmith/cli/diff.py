@@ -16,7 +16,7 @@ import gradsmith
 
 from ..checks import Difference, Subject
 from ..checks import diff as difference_of
-from ..checks.difference.entry import STEPS
+from ..checks.difference.entry import LIMIT, STEPS
 from ..checks.difference.torch_side import TorchSide
 from ..race import Range
 from .json_file import write_json
@@ -37,6 +37,7 @@ def diff(
     params: str | None = None,
     steps: int = STEPS,
     seed: int = 0,
+    limit: float = LIMIT,
     json: Path | None = None,
 ) -> int:
     """Run two optimizers side by side; exit code 0 if they are the same, 1 if not, 2 for misuse.
@@ -49,12 +50,13 @@ def diff(
             count. By default a small tree with matrices, vectors, an embedding and a head.
         steps: How many steps both make.
         seed: The seed of parameters and gradients.
+        limit: Seconds after which no further explanation is tried.
         json: Where to write all of it.
     """
     tree = None if params is None else abstract(load(params), params)
     sides = _side(a), _side(b)
     try:
-        found = difference_of(*sides, params=tree, steps=steps, seed=seed)
+        found = difference_of(*sides, params=tree, steps=steps, seed=seed, limit=limit)
     except (TypeError, ValueError) as error:
         raise UsageError(f"{a} and {b} cannot be compared: {error}") from error
     show(found, Console(highlight=False))
@@ -76,7 +78,8 @@ def show(found: Difference, console: Console) -> None:
     for finding in found.findings:
         everywhere = set(finding.leaves) == {path for path, where in found.leaves.items() if where}
         where = "wherever they differ" if everywhere else ", ".join(finding.leaves)
-        console.print(Text(f"{finding.says}\n", "bold").append(f"  {where}", "dim"))
+        says = f"{finding.says}{finding.remainder}\n"
+        console.print(Text(says, "bold").append(f"  {where}", "dim"))
     if found.unexplained:
         leaves = ", ".join(found.unexplained)
         several = "it may differ in several things at once"

@@ -12,11 +12,14 @@ from .explain import Case, explain
 from .ground import TORCH_TREE, TREE, Ground, make_ground, shapes_of
 from .parting import parting, rounding
 from .report import Difference
+from .search import Search
 from .sides import JaxSide, Side, Updates
 from .torch_side import TorchSide
 
 STEPS = 24
 """Two refreshes of a basis that is refreshed every tenth step."""
+LIMIT = 45.0
+"""Seconds that the search for an explanation may take: with both runs, a minute."""
 
 
 class OptimizersDifferError(AssertionError):
@@ -35,6 +38,7 @@ def diff(
     steps: int = STEPS,
     seed: int = 0,
     dtype: DTypeLike | None = None,
+    limit: float = LIMIT,
 ) -> Difference:
     """Run two optimizers side by side, and say where they part and what the difference looks like.
 
@@ -45,8 +49,7 @@ def diff(
     them together. What is named explains all but a thousandth of the difference.
 
     Costs some seconds for elementwise optimizers. Where the others differ, a program is compiled
-    for each of their arguments, and for those beside the two that come closest, which takes many
-    minutes if nothing explains the difference.
+    for each of their arguments, and for those beside the two that come closest; `limit` ends that.
 
     Args:
         a: A factory, a transformation, a `Subject` or a `TorchSide`.
@@ -56,6 +59,7 @@ def diff(
         steps: How many steps are made.
         seed: Of parameters and gradients.
         dtype: Of parameters and gradients; by default float64, or float32 where that fails.
+        limit: Seconds after which no further explanation is tried. What that leaves out is told.
 
     Raises:
         ValueError: `params` has a leaf that is no floating-point array, or there are no steps.
@@ -84,9 +88,10 @@ def diff(
                 raise
             reason = str(error).splitlines()[0]
         else:
-            return _compared(first, second, ground, *runs)
-    found = diff(a, b, params=params, steps=steps, seed=seed, dtype=np.float32)
-    return replace(found, notes=(f"compared in float32: in float64 one of them fails, {reason}",))
+            return _compared(first, second, ground, *runs, limit=limit)
+    found = diff(a, b, params=params, steps=steps, seed=seed, dtype=np.float32, limit=limit)
+    note = f"compared in float32: in float64 one of them fails, {reason}"
+    return replace(found, notes=(note, *found.notes))
 
 
 def assert_same_optimizer(a: Any, b: Any, **options: Any) -> None:
@@ -105,7 +110,9 @@ def assert_same_optimizer(a: Any, b: Any, **options: Any) -> None:
         raise OptimizersDifferError(difference)
 
 
-def _compared(a: Side, b: Side, ground: Ground, of_a: Updates, of_b: Updates) -> Difference:
+def _compared(
+    a: Side, b: Side, ground: Ground, of_a: Updates, of_b: Updates, limit: float
+) -> Difference:
     pairs = jax.tree_util.tree_leaves_with_path(ground.params)
     name = lambda path: jax.tree_util.keystr(path, simple=True, separator="/") or "params"
     paths = [name(path) for path, _ in pairs]
@@ -114,10 +121,18 @@ def _compared(a: Side, b: Side, ground: Ground, of_a: Updates, of_b: Updates) ->
     parts = [parting(x, y, noise) for x, y, noise in zip(of_a, of_b, allowed, strict=True)]
     differing = [leaf for leaf, where in enumerate(parts) if where]
     case = Case(a, b, ground, of_a, of_b, allowed, paths)
-    findings = explain(case, differing) if differing else []
+    search = Search(limit)
+    findings = explain(case, differing, search) if differing else []
     dtype = str(jax.tree.leaves(ground.params)[0].dtype)
     told = dict(zip(paths, parts, strict=True))
-    return Difference(a.name, b.name, ground.steps, dtype, told, tuple(findings))
+    found = Difference(a.name, b.name, ground.steps, dtype, told, tuple(findings))
+    if not found.unexplained or not search.left_out:
+        return found
+    note = (
+        f"the search ended after {limit:g} s; {search.left_out} changes of the optimizers that it "
+        "came to were not tried: a longer limit tries more"
+    )
+    return replace(found, notes=(note,))
 
 
 def _sides(a: Any, b: Any) -> tuple[Side, Side]:

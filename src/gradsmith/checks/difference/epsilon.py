@@ -14,7 +14,9 @@ from .scaling import BETAS
 from .sides import Side
 
 LARGE = 1e9
-"""What makes an epsilon vanish beside the gradients."""
+"""What makes an epsilon small beside gradients, and leaves a difference of parameters exact."""
+FAR = 1e15
+"""What makes it vanish."""
 
 SHIFTS = (1.0, 1.5, 2.25, 3.4, 5.0)
 """What the sizes are multiplied by, so that a small leaf too shows enough of them."""
@@ -76,5 +78,10 @@ def says(a: Epsilon, b: Epsilon) -> str:
 
 
 def large_gradients(ground: Ground) -> Ground:
-    """Return the ground with gradients far above every epsilon."""
-    return ground._replace(grads=jax.tree.map(lambda g: LARGE * g, ground.grads))
+    """Return the ground with gradients beside which every epsilon vanishes."""
+    return ground._replace(grads=jax.tree.map(lambda g: FAR * g, ground.grads))
+
+
+def enlarged(ground: Ground) -> Ground:
+    """Return the ground with parameters and gradients far above every epsilon."""
+    return Ground(*(jax.tree.map(lambda x: LARGE * x, tree) for tree in ground))

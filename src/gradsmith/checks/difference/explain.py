@@ -12,8 +12,12 @@ from . import epsilon
 from .ground import Ground
 from .reruns import Rerun, reruns
 from .scaling import NAMELESS, Scaling, beside_a_factor, norm, scaling
+from .search import Search
 from .sides import Side, Updates
 from .signature import signature
+
+SAID = 1e-6
+"""The least part of a difference that is told to be left."""
 
 CLOSEST = 2
 """How many kinds of reruns that explain something, and not all, are tried with a second one."""
@@ -33,6 +37,11 @@ class Finding(NamedTuple):
     says: str
     left: float
     leaves: tuple[str, ...]
+
+    @property
+    def remainder(self) -> str:
+        """What it leaves, in words; nothing is said of hardly anything."""
+        return f", all but {self.left:.2g} of the difference" if self.left > SAID else ""
 
 
 class Case(NamedTuple):
@@ -61,7 +70,7 @@ class Case(NamedTuple):
         return self._replace(a=self.b, b=self.a, of_a=self.of_b, of_b=self.of_a)
 
 
-def explain(case: Case, differing: Sequence[int]) -> list[Finding]:
+def explain(case: Case, differing: Sequence[int], search: Search) -> list[Finding]:
     """Return what explains the difference of these leaves; together if it can be, else apart.
 
     Nothing is returned for a leaf where nothing fits.
@@ -69,10 +78,9 @@ def explain(case: Case, differing: Sequence[int]) -> list[Finding]:
     findings = [found for leaf in differing if (found := _routed(case, leaf))]
     routed = {path for found in findings for path in found.leaves}
     rest = [leaf for leaf in differing if case.paths[leaf] not in routed]
-    tried = _Tried()
     groups = [rest] if len(rest) < 2 else [rest, *([leaf] for leaf in rest)]
     for group in filter(None, groups):
-        found = _first_that_fits(case, group, tried)
+        found = _first_that_fits(case, group, search)
         if found is not None:
             findings.append(found)
             if group is rest:
@@ -80,34 +88,26 @@ def explain(case: Case, differing: Sequence[int]) -> list[Finding]:
     return _merged(findings)
 
 
-class _Tried:
-    """Updates of reruns, kept for the next leaf."""
-
-    def __init__(self):
-        self._kept: dict[tuple[str, str], Updates | None] = {}
-
-    def updates(self, key: tuple[str, str], make) -> Updates | None:
-        if key not in self._kept:
-            try:
-                self._kept[key] = make()
-            except (TypeError, ValueError, jax.errors.JAXTypeError):  # refused: no explanation
-                self._kept[key] = None
-        return self._kept[key]
-
-
-def _first_that_fits(case: Case, leaves: Sequence[int], tried: _Tried) -> Finding | None:
+def _first_that_fits(case: Case, leaves: Sequence[int], search: Search) -> Finding | None:
     """Return the first explanation of these leaves: one before two, factors before reruns.
 
-    A factor for each leaf or step that has no name comes last.
+    A rerun that leaves more than rounding is taken where no other leaves less. A factor for each
+    leaf or step that has no name comes last.
     """
     pick = lambda run, some=leaves: [run[leaf] for leaf in some]
     names = tuple(case.paths[leaf] for leaf in leaves)
-    params = jax.tree.leaves(case.ground.params)
     apart = norm([x - y for x, y in zip(pick(case.of_a), pick(case.of_b), strict=True)])
     allowed, rates = _norm_of_rounding(case, leaves), _rates(case)
+    exact = lambda found: found.left * apart <= allowed
 
-    def fit(a: Updates, b: Updates, some: Sequence[int] = leaves, pairs=False) -> Scaling | None:
-        sides = pick(a, some), pick(b, some), pick(params, some)
+    def fit(
+        a: Updates,
+        b: Updates,
+        some: Sequence[int] = leaves,
+        pairs: bool = False,
+        ground: Ground = case.ground,
+    ) -> Scaling | None:
+        sides = pick(a, some), pick(b, some), pick(jax.tree.leaves(ground.params), some)
         return scaling(*sides, apart, allowed, rates, pairs)
 
     factors = []
@@ -120,44 +120,56 @@ def _first_that_fits(case: Case, leaves: Sequence[int], tried: _Tried) -> Findin
     named = sorted((one for one in factors if one.kind not in NAMELESS), key=_how_many)
     if named:
         return named[0]
+    nearly: list[Finding] = []
     closest: list[tuple[float, Case, Rerun]] = []
     for way in (case, case.swapped()):
         for one in reruns(way.a, way.b, way.ground, way.of_b):
-            made = tried.updates((way.a.name, one.says), one.make)
+            made = search.updates(way.a.name, one.says, one.side, way.ground)
             if made is None:
                 continue
             found = fit(made, way.of_b)
             if found is not None and found.kind not in NAMELESS:
-                says = f"{way.b.name} is {way.a.name} {one.says}"
-                if found.kind == "rounding":
-                    return Finding(one.kind, says, found.left, names)
-                says = f"{says}; then its updates {found.says}"
-                return Finding(f"{one.kind} and {found.kind}", says, found.left, names)
+                kind, says = one.kind, f"{way.b.name} is {way.a.name} {one.says}"
+                if found.kind != "rounding":
+                    kind, says = (
+                        f"{kind} and {found.kind}",
+                        f"{says}; then its updates {found.says}",
+                    )
+                nearly.append(Finding(kind, says, found.left, names))
+                if exact(nearly[-1]):
+                    return nearly[-1]
             closest.append((beside_a_factor(pick(made), pick(way.of_b)), way, one))
-    more = _epsilon(case, leaves, fit) or _two_reruns(closest, names, tried, fit)
-    return more or next(iter(factors), None)
+    found = _epsilon(case, leaves, fit) or _two_reruns(closest, names, search, fit, exact)
+    if nearly and (found is None or not exact(found)):
+        found = min(nearly, key=lambda one: one.left)
+    return found or next(iter(factors), None)
 
 
 def _two_reruns(
     closest: Sequence[tuple[float, Case, Rerun]],
     names: tuple[str, ...],
-    tried: _Tried,
+    search: Search,
     fit: Callable,
+    exact: Callable,
 ) -> Finding | None:
     """Change once more the reruns that come closest, the best of each kind; no factor is left."""
     best: dict[str, tuple[float, Case, Rerun]] = {}
     for entry in sorted(closest, key=lambda entry: entry[0]):
         best.setdefault(entry[2].kind, entry)
+    nearly = []
     for _, way, one in itertools.islice(best.values(), CLOSEST):
-        for two in reruns(one.side(), way.b, way.ground, way.of_b):
+        for two in reruns(one.side, way.b, way.ground, way.of_b):
             if one.kind == two.kind:
                 continue
-            made = tried.updates((way.a.name, f"{one.says} {two.says}"), two.make)
+            says = f"{one.says}, and {two.says}"
+            made = search.updates(way.a.name, says, two.side, way.ground)
             found = None if made is None else fit(made, way.of_b)
             if found is not None and found.kind == "rounding":
-                says = f"{way.b.name} is {way.a.name} {one.says}, and {two.says}"
-                return Finding(f"{one.kind} and {two.kind}", says, found.left, names)
-    return None
+                says = f"{way.b.name} is {way.a.name} {says}"
+                nearly.append(Finding(f"{one.kind} and {two.kind}", says, found.left, names))
+                if exact(nearly[-1]):
+                    return nearly[-1]
+    return min(nearly, key=lambda one: one.left, default=None)
 
 
 def _how_many(found: Finding) -> int:
@@ -188,15 +200,19 @@ def _norm_of_rounding(case: Case, leaves: Sequence[int]) -> float:
 
 
 def _epsilon(case: Case, leaves: Sequence[int], fit: Callable) -> Finding | None:
-    """Return that the epsilons differ, with what differs beside large gradients as well."""
+    """Return that the epsilons differ, with what differs beside large gradients as well.
+
+    Beside those a decay of the gradients vanishes too. So the same is asked of large parameters.
+    """
     first, second = (epsilon.epsilon(side, case.ground) for side in (case.a, case.b))
     if first is None or second is None:
         return None
     if first.place == second.place and np.isclose(first.value, second.value, rtol=1e-3):
         return None
-    large = epsilon.large_gradients(case.ground)
-    beside = fit(case.a.updates(large), case.b.updates(large), pairs=False)
-    if beside is None or beside.kind in NAMELESS:
+    far, large = epsilon.large_gradients(case.ground), epsilon.enlarged(case.ground)
+    beside = fit(case.a.updates(far), case.b.updates(far))
+    decayed = fit(case.a.updates(large), case.b.updates(large), ground=large)
+    if any(one is None or one.kind in NAMELESS for one in (beside, decayed)):
         return None
     names = tuple(case.paths[leaf] for leaf in leaves)
     says = f"the epsilon: {epsilon.says(first, second)}"

@@ -1,8 +1,8 @@
 """Whether two runs are the same but for rounding, and where they part.
 
 How much rounding may do is measured: the inputs are changed in their last bit, and the updates
-change by so much. An optimizer that computes in float32 or bfloat16, whatever it is given, is told
-by larger changes: while they are smaller than its own rounding, they do not act in proportion.
+change by so much. Where an optimizer computes with narrower arrays than it is given, as torch's
+Muon does in bfloat16, the last bit is that of these arrays.
 """
 
 from typing import NamedTuple
@@ -15,9 +15,6 @@ from ..rounding import FACTOR
 from .ground import Ground
 from .sides import Side, Updates
 
-CHANGES = 2.0 ** -np.arange(8, 50, 6)
-"""Relative changes of the inputs, the largest first."""
-PROPORTION = 4.0
 ROUGHEST = 0.1
 """The most that is forgiven an optimizer's own rounding, over its updates: bfloat16 needs it."""
 
@@ -38,38 +35,23 @@ class Parting(NamedTuple):
 
 def rounding(side: Side, ground: Ground, plain: Updates) -> Updates:
     """Return what rounding may do to each leaf in each step: arrays `(T,)`."""
-    eps = float(jnp.finfo(jax.tree.leaves(ground.params)[0].dtype).eps)
-    last_bit = _change(side, ground, plain, eps)
-    larger = [change for change in CHANGES if change > PROPORTION * eps]
-    responses = [_change(side, ground, plain, change) for change in larger]
-    largest_param = [np.abs(x).max(initial=0.0) for x in jax.tree.leaves(ground.params)]
+    params = jax.tree.leaves(ground.params)
+    eps = float(jnp.finfo(params[0].dtype).eps)
+    own = side.eps(ground)
+    last_bit = _changes(side, ground, plain, eps)
+    own_bit = _changes(side, ground, plain, own) if own > eps else [np.zeros(1)] * len(plain)
     allowed = []
     for leaf, update in enumerate(plain):
         size = sizes(update)
-        part = lambda change: float(np.max(change / np.maximum(size, 1e-300), initial=0.0))  # noqa: B023
-        own = _own_rounding(larger, [part(response[leaf]) for response in responses])
-        noise = np.maximum(FACTOR * last_bit[leaf], min(FACTOR * own, ROUGHEST) * size)
-        largest = max(size.max(initial=0.0), largest_param[leaf] if side.subtracts else 0.0)
-        allowed.append(noise + FACTOR * eps * largest)
+        part = np.max(own_bit[leaf] / np.maximum(size, 1e-300), initial=0.0)
+        noise = np.maximum(FACTOR * last_bit[leaf], min(FACTOR * part, ROUGHEST) * size)
+        param = np.abs(params[leaf]).max(initial=0.0) if side.subtracts else 0.0
+        allowed.append(noise + FACTOR * eps * max(size.max(initial=0.0), param))
     return allowed
 
 
-def _own_rounding(changes: list[float], responses: list[float]) -> float:
-    """Return what the smallest change does that an optimizer answers in proportion; 0 if all are.
-
-    In proportion to what the largest change does.
-    """
-    if not changes or not responses[0]:
-        return 0.0
-    slope = responses[0] / changes[0]
-    ratios = [
-        response / (slope * change) for change, response in zip(changes, responses, strict=True)
-    ]
-    strange = [i for i, ratio in enumerate(ratios) if not 1 / PROPORTION < ratio < PROPORTION]
-    return responses[strange[0] - 1] if strange else 0.0
-
-
-def _change(side: Side, ground: Ground, plain: Updates, relative: float) -> Updates:
+def _changes(side: Side, ground: Ground, plain: Updates, relative: float) -> Updates:
+    """Return what a change of all inputs does to each leaf, at most, in each step."""
     runs = [side.updates(ground.perturbed(relative, seed)) for seed in (0, 1)]
     of = lambda leaf: np.max([sizes(run[leaf] - plain[leaf]) for run in runs], axis=0)
     return [of(leaf) for leaf in range(len(plain))]

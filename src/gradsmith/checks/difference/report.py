@@ -64,7 +64,7 @@ class Difference:
 
     def __str__(self) -> str:
         lines = [self.headline]
-        lines += [f"- {one.says} ({', '.join(one.leaves)})" for one in self.findings]
+        lines += [f"- {one.says}{one.remainder} ({', '.join(one.leaves)})" for one in self.findings]
         if self.unexplained:
             lines.append(
                 f"- nothing that is known explains {', '.join(self.unexplained)}: it may differ in "

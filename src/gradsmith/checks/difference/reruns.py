@@ -1,6 +1,5 @@
 """One optimizer run again, changed in one respect: what the other may be."""
 
-import functools
 import inspect
 import itertools
 import typing
@@ -26,14 +25,12 @@ class Rerun(NamedTuple):
     Attributes:
         kind: What sort of change it is.
         says: In words, after "is the other one".
-        make: Returns its updates.
-        side: Returns it as an optimizer, which may be changed once more.
+        side: It.
     """
 
     kind: str
     says: str
-    make: Callable[[], Updates]
-    side: Callable[[], Side]
+    side: Side
 
 
 class Changed:
@@ -47,6 +44,7 @@ class Changed:
     ):
         self.inner, self._before, self._after = inner, before, after
         self.name, self.subtracts, self.arguments = inner.name, inner.subtracts, inner.arguments
+        self.eps = inner.eps
 
     def updates(self, ground: Ground) -> Updates:
         """As `Side.updates`."""
@@ -60,8 +58,8 @@ class Changed:
 def reruns(side: Side, other: Side, ground: Ground, of_other: Updates) -> Iterator[Rerun]:
     """Return the changes to `side` that may make it `other`, cheap ones first."""
     for kind, says, changed in _changes(side, other, ground, of_other):
-        yield Rerun(kind, says, functools.partial(changed.updates, ground), lambda c=changed: c)
-    yield from itertools.islice(_other_arguments(side, other, ground), MOST_VARIANTS)
+        yield Rerun(kind, says, changed)
+    yield from itertools.islice(_other_arguments(side, other), MOST_VARIANTS)
 
 
 def _changes(
@@ -89,20 +87,14 @@ def _changes(
     yield from _clipped(side, ground, of_other)
 
 
-def _other_arguments(side: Side, other: Side, ground: Ground) -> Iterator[Rerun]:
+def _other_arguments(side: Side, other: Side) -> Iterator[Rerun]:
     if isinstance(side, Changed):
-        for one in _other_arguments(side.inner, other, ground):
-            changed = lambda one=one: side.on(one.side())
-            make = lambda changed=changed: changed().updates(ground)
-            yield Rerun(one.kind, one.says, make, changed)
+        for one in _other_arguments(side.inner, other):
+            yield one._replace(side=side.on(one.side))
     elif isinstance(side, JaxSide):
         for name, value in _variants(side, other):
-            yield Rerun(
-                f"argument {name}",
-                f"with {name}={value!r}",
-                lambda name=name, value=value: side.updates_with(name, value, ground),
-                lambda name=name, value=value: side.built_with(name, value),
-            )
+            built = side.built_with(name, value)
+            yield Rerun(f"argument {name}", f"with {name}={value!r}", built)
 
 
 def _look_ahead(grads: np.ndarray, beta: float) -> np.ndarray:

@@ -64,7 +64,8 @@ def scaling(
         b: The same of the other.
         params: The parameters that both saw.
         apart: The norm of the difference that is to be explained.
-        allowed: What rounding may leave of it. Where it is much, the best factor is taken.
+        allowed: What rounding may leave of it. What leaves no more goes before what does; where
+            rounding is much, the best is taken.
         schedules: Learning rates that may be in use, from the step before the first to the one
             after the last.
         pairs: Whether a factor may come together with a decay.
@@ -77,22 +78,24 @@ def scaling(
     single = _simplest(
         [
             Scaling("rounding", "differ by hardly more than rounding", _left(a, b, apart)),
-            *_factors(a, b, apart, allowed, schedules),
+            *_factors(a, b, apart, rest, schedules),
             Scaling("decoupled decay", _decays(decay), _left(decayed, b, apart)),
         ],
         rest,
     )
-    if not pairs or (single is not None and single.kind not in NAMELESS):
+    named = single is not None and single.kind not in NAMELESS
+    if not pairs or (named and single.left <= rest):
         return single
     both = []
     for decay in _decays_beside_factors(a, b, params):
         left = [y - decay * p for y, p in zip(b, params, strict=True)]
         both += [
             Scaling(f"{kind} and decoupled decay", f"{says}, and {_decays(decay)}", rest_of_it)
-            for kind, says, rest_of_it in _factors(a, left, apart, allowed, schedules)
+            for kind, says, rest_of_it in _factors(a, left, apart, rest, schedules)
             if kind not in NAMELESS
         ]
-    return _simplest(both, rest) or single
+    pair = _simplest(both, rest)
+    return single if pair is None or (named and pair.left > rest) else pair
 
 
 def beside_a_factor(a: Updates, b: Updates) -> float:
@@ -101,30 +104,44 @@ def beside_a_factor(a: Updates, b: Updates) -> float:
     return norm([y - factor * x for x, y in zip(a, b, strict=True)]) / max(norm(b), 1e-300)
 
 
+def _most(rest: float) -> float:
+    """Return the most that an explanation may leave."""
+    return min(EXPLAINED + rest, UNCLEAR)
+
+
 def _simplest(found: Sequence[Scaling], rest: float) -> Scaling | None:
-    """Return the first that fits as well as any; None where none fits."""
-    best = min((one.left for one in found), default=np.inf)
-    if best > min(EXPLAINED + rest, UNCLEAR):
+    """Return the first that fits as well as any; None where none fits.
+
+    Where one leaves no more than rounding may, one that leaves more does not tell the whole.
+    """
+    exact = [one for one in found if one.left <= rest and one.kind not in NAMELESS]
+    best = min((one.left for one in exact or found), default=np.inf)
+    if best > _most(rest):
         return None
-    return next(one for one in found if one.left <= max(EXPLAINED, 2 * best))
+    enough = max(min(rest, EXPLAINED) if exact else EXPLAINED, 2 * best)
+    return next(one for one in exact or found if one.left <= enough)
 
 
 def _factors(
-    a: Updates, b: Updates, apart: float, allowed: float, schedules: Sequence[np.ndarray]
+    a: Updates, b: Updates, apart: float, rest: float, schedules: Sequence[np.ndarray]
 ) -> list[Scaling]:
-    """Return one number for all, one for each leaf, and one for each step."""
+    """Return one number for all, one for each leaf, and one for each step, of those that fit."""
+    found = []
+    fits = lambda left: left <= _most(rest)
     constant = _fit(a, b)
-    found = [Scaling(*_constant(constant), _left([constant * x for x in a], b, apart))]
+    if fits(left := _left([constant * x for x in a], b, apart)):
+        found.append(Scaling(*_constant(constant), left))
     each = [_fit([x], [y]) for x, y in zip(a, b, strict=True)]
-    shape = _shape_factor(each, [x.shape[1:] for x in a], min(1e-4 + allowed / apart, 0.02))
-    if len(a) > 1:
+    left = _left([c * x for c, x in zip(each, a, strict=True)], b, apart)
+    if len(a) > 1 and fits(left):
+        shape = _shape_factor(each, [x.shape[1:] for x in a], min(1e-4 + rest, 0.02))
         told = shape or ", ".join(f"{c:.4g}" for c in each) + " (leaf by leaf)"
-        made = [c * x for c, x in zip(each, a, strict=True)]
         kind = "shape factor" if shape else "factor by leaf"
-        found.append(Scaling(kind, f"are {told} times as large", _left(made, b, apart)))
+        found.append(Scaling(kind, f"are {told} times as large", left))
     steps = [_fit([x[t] for x in a], [y[t] for y in b]) for t in range(len(a[0]))]
     by_step = [np.stack([c * x for c, x in zip(steps, leaf, strict=True)]) for leaf in a]
-    found.append(Scaling(*_by_step(steps, schedules), _left(by_step, b, apart)))
+    if fits(left := _left(by_step, b, apart)):
+        found.append(Scaling(*_by_step(steps, schedules), left))
     return found
 
 

@@ -1,6 +1,6 @@
 """An optimizer as a function of what it sees: from parameters and gradients to updates."""
 
-import functools
+import copy
 from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
@@ -10,6 +10,7 @@ import numpy as np
 import optax
 
 from ..problem import loss
+from ..program import equations
 from ..subject import Subject
 from .ground import Ground
 
@@ -38,6 +39,10 @@ class Side(Protocol):
         """Return the updates of every step, from a fresh state."""
         ...
 
+    def eps(self, ground: Ground) -> float:
+        """Return the eps of the narrowest arrays that it computes with; scalars are counters."""
+        ...
+
 
 class JaxSide:
     """An Optax transformation; all steps are one compiled scan where it can be scanned."""
@@ -49,6 +54,7 @@ class JaxSide:
         self.name = subject.name
         self._overrides = overrides
         self._untraceable: set[str] = set()
+        self._programs: dict[tuple, Any] = {}
 
     @property
     def arguments(self) -> Mapping[str, Any]:
@@ -60,41 +66,57 @@ class JaxSide:
         }
         return defaults | self.subject.call_arguments | self._overrides
 
-    def updates_with(self, name: str, value: Any, ground: Ground) -> Updates:
-        """Return the updates of the same optimizer, built with another argument.
-
-        A number is traced where that is possible, so that one program serves all its values.
-        """
-        if isinstance(value, float) and name not in self._untraceable:
-            try:
-                return _arrays(self._with_number(name)(value, ground))
-            except (TypeError, ValueError, jax.errors.JAXTypeError):
-                self._untraceable.add(name)
-        return self.built_with(name, value).updates(ground)
-
-    @functools.lru_cache(maxsize=None, typed=True)  # noqa: B019  (as below: its program is kept)
     def built_with(self, name: str, value: Any) -> "JaxSide":
-        """Return the same optimizer, built with another argument."""
-        return JaxSide(self.subject, **{**self._overrides, name: value})
+        """Return the same optimizer, built with another argument.
+
+        The two share their programs. A number is an argument of a program where that is possible,
+        so one program serves all its values.
+        """
+        other = copy.copy(self)
+        other._overrides = {**self._overrides, name: value}
+        return other
 
     def updates(self, ground: Ground) -> Updates:
         """As `Side.updates`."""
+        numbers = self._numbers()
         try:
-            out = self._scanned(ground)
-        except (TypeError, jax.errors.JAXTypeError):  # a counter of Python's, say
-            out = self._looped(ground)
+            out = self._program(numbers)(numbers, ground)
+        except (TypeError, ValueError, jax.errors.JAXTypeError):
+            if numbers:
+                self._untraceable.update(numbers)
+                return self.updates(ground)
+            out = self._looped(ground)  # a counter of Python's, say
         return _arrays(out)
 
+    def eps(self, ground: Ground) -> float:
+        """As `Side.eps`, read from the program; what cannot be traced is taken at its word."""
+        try:
+            program = self._program({}).trace({}, ground).jaxpr
+        except (TypeError, ValueError, jax.errors.JAXTypeError):
+            return 0.0
+        made = [atom.aval for equation in equations(program) for atom in equation.outvars]
+        dtypes = [x.dtype for x in made if getattr(x, "ndim", 0)]
+        narrow = (float(jnp.finfo(x).eps) for x in dtypes if jnp.issubdtype(x, jnp.floating))
+        return max(narrow, default=0.0)
+
+    def _numbers(self) -> dict[str, float]:
+        return {
+            name: value
+            for name, value in self._overrides.items()
+            if isinstance(value, float) and name not in self._untraceable
+        }
+
+    def _program(self, numbers: Mapping[str, float]) -> Any:
+        """Return the compiled scan of all that have the same arguments, but for these numbers."""
+        fixed = {name: x for name, x in self._overrides.items() if name not in numbers}
+        key = tuple(numbers), tuple((name, type(x), x) for name, x in fixed.items())
+        if key not in self._programs:
+            build = lambda given: self._build(**fixed, **given)
+            self._programs[key] = jax.jit(lambda given, ground: self._scan(build(given), ground))
+        return self._programs[key]
+
     def _build(self, **overrides: Any) -> optax.GradientTransformationExtraArgs:
-        return optax.with_extra_args_support(self.subject.build(**self._overrides, **overrides))
-
-    @functools.cached_property
-    def _scanned(self) -> Any:
-        return jax.jit(lambda ground: self._scan(self._build(), ground))
-
-    @functools.cache  # noqa: B019  (a side lives as long as one comparison)
-    def _with_number(self, name: str) -> Any:
-        return jax.jit(lambda value, ground: self._scan(self._build(**{name: value}), ground))
+        return optax.with_extra_args_support(self.subject.build(**overrides))
 
     def _scan(self, tx: optax.GradientTransformationExtraArgs, ground: Ground) -> Any:
         first = jax.tree.map(lambda x: x[0], ground.params)
@@ -102,7 +124,7 @@ class JaxSide:
         return jax.lax.scan(step, tx.init(first), tuple(ground))[1]
 
     def _looped(self, ground: Ground) -> Any:
-        tx = self._build()
+        tx = self._build(**self._overrides)
         at = lambda t: jax.tree.map(lambda x: jnp.asarray(x[t]), tuple(ground))
         state, outs = tx.init(at(0)[0]), []
         for t in range(ground.steps):

@@ -53,6 +53,24 @@ class TorchSide:
         stacked = [np.stack(each) for each in zip(*outs, strict=True)]
         return [x.swapaxes(1, 2) if swap else x for x, swap in zip(stacked, swapped, strict=True)]
 
+    def eps(self, ground: Ground) -> float:
+        """As `Side.eps`, of what two steps compute."""
+        torch = importlib.import_module("torch")
+        overrides = importlib.import_module("torch.overrides")
+        seen = [0.0]
+
+        class Watch(overrides.TorchFunctionMode):
+            def __torch_function__(self, function, types, args=(), kwargs=None):
+                made = function(*args, **(kwargs or {}))
+                for x in made if isinstance(made, tuple | list) else (made,):
+                    if isinstance(x, torch.Tensor) and x.ndim and x.is_floating_point():
+                        seen.append(torch.finfo(x.dtype).eps)
+                return made
+
+        with Watch():
+            self.updates(Ground(*(jax.tree.map(lambda x: x[:2], tree) for tree in ground)))
+        return max(seen)
+
 
 def _is_kernel(path: tuple) -> bool:
     return jax.tree_util.keystr(path[-1:], simple=True) == "kernel" if path else False

@@ -94,7 +94,7 @@ def check_no_leaked_tracers(bench: Bench) -> None:
     needs=("core_runs", "updates_like_params", "state_stable"),
     call="f = jax.jit(tx.update); _, t = f(p, s, p); f(p, t, p); print(f._cache_size())",
     cause="the state carries a type that `init` did not make, a weakly typed number for instance; "
-    "or `update` raises only when it runs",
+    "or `update` raises only when it runs, or changes a setting of JAX",
     change="make the state in `init` of exactly the types that `update` returns",
 )
 def check_no_recompile(bench: Bench) -> None:
@@ -162,7 +162,8 @@ def check_scan_equals_loop(bench: Bench) -> None:
 @check(
     needs=("core_runs", "state_leaves_are_arrays"),
     call="print(jax.jit(tx.init)(p), tx.init(p))",
-    cause="`init` looks at values, or draws random numbers of numpy",
+    cause="`init` looks at values or asks whether they are traced, or draws random numbers of "
+    "numpy",
     change="let `init` use jnp functions on the parameters, and keys for random numbers",
 )
 def check_init_jit_equals_eager(bench: Bench) -> None:
@@ -183,8 +184,8 @@ def check_init_jit_equals_eager(bench: Bench) -> None:
     needs=("core_runs", "updates_like_params", "state_stable", "jit_equals_eager"),
     call="q = jax.tree.map(lambda x: jnp.stack([x] * 3), p); "
     "print(jax.vmap(lambda x: tx.update(x, tx.init(x), x)[0])(q))",
-    cause="axes are counted from the front (x.shape[0], axis=0 of a reshaped leaf), or a Python "
-    "branch depends on a value",
+    cause="axes are counted from the front (x.shape[0], axis=0 of a reshaped leaf), a Python "
+    "branch depends on a value, or a rule for batches (custom_vmap) does something else",
     change="count axes from the end, use jnp.where",
 )
 def check_vmap(bench: Bench) -> None:

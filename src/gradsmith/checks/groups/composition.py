@@ -137,8 +137,9 @@ def _inject_floats(bench: Bench) -> Any:
     unless=("no_accumulation",),
     call="m = optax.MultiSteps(tx, 2); t = m.init(p); _, t = m.update(p, t, p); "
     "print(m.update(p, t, p)[0])",
-    cause="`update` uses the number of calls, or keeps what it saw outside the state",
-    change="count in the state alone",
+    cause="`update` uses the number of calls, keeps what it saw outside the state, or misses "
+    "`params` where they are passed by name",
+    change="count in the state alone, and call the third parameter `params`",
 )
 def check_multisteps(bench: Bench) -> None:
     """Under `optax.MultiSteps` two equal gradients make the step of one of them.

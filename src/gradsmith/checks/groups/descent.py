@@ -38,7 +38,8 @@ def check_zero_params(bench: Bench) -> None:
     requires=("learning_rate",),
     unless=("no_descent",),
     call="print(tx.update(p, s, p)[0])",
-    cause="the sign: Optax adds the update to the parameters",
+    cause="the sign: Optax adds the update to the parameters; or, where the product is zero, "
+    "entries that change places",
     change="scale by minus the learning rate: optax.scale_by_learning_rate(lr)",
 )
 def check_descent_direction(bench: Bench) -> None:

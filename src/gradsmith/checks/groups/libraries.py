@@ -51,7 +51,8 @@ def check_nnx_optimizer(bench: Bench) -> None:
     needs=(*STEP_IS_SOUND, "none_leaf"),
     call="import equinox as eqx; m = eqx.nn.Linear(4, 3, key=jax.random.key(0)); "
     "q = eqx.filter(m, eqx.is_array); print(tx.update(q, tx.init(q), q))",
-    cause="Equinox models hold None and functions among their leaves",
+    cause="Equinox models hold None and functions among their leaves, or `update` gives back "
+    "another tree",
     change="visit trees with jax.tree.map alone",
 )
 def check_equinox(bench: Bench) -> None:

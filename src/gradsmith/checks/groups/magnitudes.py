@@ -111,7 +111,7 @@ def check_debug_nans(bench: Bench) -> None:
     needs=STEP_IS_SOUND,
     call="t = jax.tree.map(lambda x: jnp.full_like(x, jnp.iinfo(x.dtype).max) if "
     "x.dtype == jnp.int32 else x, s); print(tx.update(p, t, p))",
-    cause="count + 1 wraps to a negative number after 2**31 - 1 steps",
+    cause="count + 1 wraps around behind the largest number of its dtype, 2**31 - 1 in int32",
     change="use optax.safe_increment(count)",
 )
 def check_count_saturates(bench: Bench) -> None:

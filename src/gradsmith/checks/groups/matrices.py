@@ -80,7 +80,12 @@ def check_polar_factor(bench: Bench) -> None:
     largest = np.max(np.abs(values))
     stray = np.max(np.abs(update - left * values @ right)) / largest
     if not stray <= 1e-3:
-        raise CheckFailure(f"singular vectors differ: {stray:.2g} of the update lies off them")
+        raise CheckFailure(
+            f"singular vectors differ: {stray:.2g} of the update lies off them",
+            cause="entries, rows or columns are treated one by one, or a factor is transposed on "
+            "one side only",
+            change="use only products of matrices and functions of their spectrum",
+        )
     if not (np.min(values) * np.max(values) > 0 and largest / np.min(np.abs(values)) <= high / low):
         raise CheckFailure(
             f"the singular values are {np.array2string(values / largest, precision=3)} of the "

@@ -122,7 +122,7 @@ def check_model_precision(bench: Bench) -> None:
     call="m = jax.make_mesh((8,), 'x', (jax.sharding.AxisType.Explicit,)); jax.set_mesh(m); "
     "p = jax.device_put(jnp.ones((16, 8)), jax.P('x')); "
     "print(tx.update(p, tx.init(p), p)[0].sharding)",
-    cause="a formula reshapes or multiplies axes that are split among devices",
+    cause="a formula reshapes or multiplies axes that are split among devices, or gathers them",
     change="compute whole matrices on one device each, as gradsmith.per_stack does, or say how "
     "results are split (out_sharding=)",
 )
@@ -155,7 +155,8 @@ def check_model_mesh(bench: Bench) -> None:
     call="m = jax.make_mesh((8,), 'fsdp', (jax.sharding.AxisType.Auto,)); "
     "p = jax.device_put(jnp.ones((16, 8)), jax.NamedSharding(m, jax.P('fsdp'))); "
     "print(jax.jit(tx.update)(p, tx.init(p), p)[0])",
-    cause="a reduction counts the values of one device, or of one shard",
+    cause="a reduction counts the values of one device or of one shard, or the size of the mesh "
+    "enters",
     change="leave layout to jit: compute on global arrays, constrain nothing",
 )
 def check_model_sharded(bench: Bench) -> None:

@@ -171,8 +171,8 @@ def check_f16_not_stalled(bench: Bench) -> None:
     phase="abstract",
     needs=STEP_IS_SOUND,
     call="jax.enable_x64(True).__enter__(); print(jax.eval_shape(tx.update, p, s, p))",
-    cause="jnp.zeros(()), jnp.asarray(0.5) or a numpy array is float64 under jax_enable_x64, and "
-    "widens what it meets",
+    cause="jnp.zeros(()), jnp.asarray(0.5), a sum of integers or a numpy array has 64 bits under "
+    "jax_enable_x64, and widens what it meets",
     change="name the dtype of every array that is made: jnp.zeros((), jnp.float32)",
 )
 def check_f32_under_x64(bench: Bench) -> None:
@@ -254,7 +254,8 @@ def check_bf16_grads_f32_params(bench: Bench) -> None:
     tier="advisory",
     needs=STEP_IS_SOUND,
     call='p = {"w": jnp.ones((4, 3), jnp.complex64)}; s = tx.init(p); print(tx.update(p, s, p))',
-    cause="x**2 where x * conj(x) is meant, or a second moment that is complex",
+    cause="the real part alone, x**2 where x * conj(x) is meant, or a second moment that is "
+    "complex",
     change="use jnp.abs(x)**2, or wrap in optax.contrib.split_real_and_imaginary",
 )
 def check_complex64(bench: Bench) -> None:

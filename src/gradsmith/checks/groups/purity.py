@@ -125,9 +125,10 @@ def check_two_models(bench: Bench) -> None:
     needs=("core_runs", "pure"),
     phase="abstract",
     call="c = optax.chain(optax.identity(), tx); print(c.update(p, c.init(p), p))",
-    cause="`update` depends on being the outermost transformation: it looks at the stack, or at "
-    "the type of the state it is handed",
-    change="use nothing but the arguments of `update`",
+    cause="`update` is a method that does something else than the field which a chain unpacks, or "
+    "it looks at the type of the state it is handed",
+    change="build the pair of the functions themselves, optax.GradientTransformation(init_fn, "
+    "update_fn), and use nothing but the arguments of `update`",
 )
 def check_chain(bench: Bench) -> None:
     """Behind `optax.identity` in an `optax.chain` it gives the same updates and the same state."""
@@ -168,8 +169,8 @@ def check_state_moves(bench: Bench) -> None:
 @check(
     needs=("core_runs", "jit_equals_eager", "updates_like_params"),
     call="q = jax.device_get(p); print(tx.update(q, tx.init(q), q)[0])",
-    cause="`update` writes into an array (updates *= ...), or calls a method that numpy lacks "
-    "(.at)",
+    cause="`update` writes into an array (updates *= ...), calls a method that numpy lacks (.at), "
+    "or asks of what type an array is",
     change="make new arrays; begin with jnp.asarray where a method of JAX is used",
 )
 def check_numpy_inputs(bench: Bench) -> None:

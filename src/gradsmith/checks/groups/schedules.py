@@ -85,7 +85,7 @@ def check_schedule(bench: Bench) -> None:
     call="i = FACTORY(lambda count: 0.01 * (count < 1)); _, t = i.update(p, i.init(p), p); "
     "print(i.update(p, t, p)[0])",
     cause="the schedule is asked once, when the optimizer is built, or for a count that stands "
-    "still; or one group of leaves got its first value",
+    "still; or one group of leaves got its first value, or is bounded by it",
     change="end the chain with optax.scale_by_learning_rate(lr), which asks it at every step",
 )
 def check_schedule_followed(bench: Bench) -> None:

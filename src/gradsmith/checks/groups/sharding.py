@@ -105,8 +105,10 @@ def check_sharded_step(bench: Bench) -> None:
     requires=("eight_devices",),
     call="m = jax.make_mesh((8,), 'x'); "
     "print(jax.shard_map(tx.update, mesh=m, in_specs=jax.P(), out_specs=jax.P())(p, s, p)[0])",
-    cause="a loop's carry or a branch of a cond changes how it varies over the mesh",
-    change="make carries from the arrays they will be combined with (jnp.zeros_like(x))",
+    cause="a sum over the axes of the mesh (psum) counts what every device has, or a loop's carry "
+    "or a branch of a cond changes how it varies over the mesh",
+    change="sum over no axis that was not asked for; make carries from the arrays they will be "
+    "combined with (jnp.zeros_like(x))",
 )
 def check_shard_map(bench: Bench) -> None:
     """Inside `jax.shard_map`, everything replicated, a step equals the plain one."""

@@ -149,7 +149,8 @@ def check_bare_array(bench: Bench) -> None:
     needs=_NEEDS,
     call='p = {"conv": jnp.ones((3, 3, 2, 4)), "stack": jnp.ones((2, 4, 3))}; s = tx.init(p); '
     "print(tx.update(p, s, p)[0])",
-    cause="`x @ x.T` or a shape unpacked as two numbers meets a convolution or stacked layers",
+    cause="`x @ x.T` or a shape unpacked as two numbers meets a convolution or stacked layers, or "
+    "such a leaf is refused without a ValueError",
     change="guard by x.ndim == 2, or raise a ValueError that names the leaf and says what to do",
 )
 def check_rank34(bench: Bench) -> None:
@@ -231,7 +232,8 @@ def _leaves(result: Any) -> tuple[list[Any], list[Any]]:
 @check(
     needs=("core_runs", "updates_like_params", "masknode_leaf"),
     call='m = optax.masked(tx, {"w": True, "b": False}); print(m.update(p, m.init(p), p)[0])',
-    cause="`update` pairs leaves by position, or keeps a mask of its own from `init`",
+    cause="`update` pairs leaves by position, asks a leaf that is masked, or keeps a mask of its "
+    "own from `init`",
     change="visit updates, state and params together, with one jax.tree.map",
 )
 def check_masked(bench: Bench) -> None:

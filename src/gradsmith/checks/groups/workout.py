@@ -25,8 +25,8 @@ _LARGE = 'p = {"w": jnp.ones((130, 264)), "b": jnp.ones(300)}; s = tx.init(p); '
 @check(
     needs=_NEEDS,
     call=f"{_LARGE}print(tx.update(p, s, p))",
-    cause="large leaves take another branch (a factored moment, a block, a padded shape), or a "
-    "step that comes seldom (a refresh) divides by what is zero by then",
+    cause="large or stacked leaves take another branch (a factored moment, a block, a padded "
+    "shape), or a step that comes seldom (a refresh) divides by what is zero by then",
     change="guard that branch as the other: eps in the denominator, clipped eigenvalues",
 )
 def check_workout_finite(bench: Bench) -> None:
@@ -47,7 +47,7 @@ def check_workout_finite(bench: Bench) -> None:
     call=f"{_LARGE}f = jax.jit(tx.update); [s := f(jax.tree.map(lambda x: k * x, p), s, p)[1] "
     "for k in [1, 0, 0, 0]]; print(f(p, s, p)[0])",
     cause="a denominator decays while gradients are zero, and is almost zero when they return; or "
-    "an accumulator grows from step to step",
+    "an accumulator grows from step to step; or the size of a leaf enters",
     change="add eps to the denominator, and correct averages for their start",
 )
 def check_workout_bounded(bench: Bench) -> None:
