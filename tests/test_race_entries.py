@@ -2,6 +2,7 @@
 
 import functools
 
+import jax.numpy as jnp
 import optax
 import pytest
 
@@ -78,3 +79,20 @@ def test_an_entry_from_python_says_what_it_is():
     half = functools.partial(by_lr, constant=0.5)
     expected = {"function": f"{__name__}.by_lr", "arguments": ["constant=0.5"]}
     assert Entry("it", half).origin == entry("it", half).origin == expected
+
+
+def test_a_schedule_of_its_own_is_told_by_the_first_line_of_its_docstring():
+    def half(step, steps, share=0.5):
+        """The same share.
+
+        At every step.
+        """
+        return jnp.float32(share)
+
+    assert Entry("it", optax.sgd).own_schedule is None
+    partial = functools.partial(half, share=0.25)
+    for own, said in (
+        (partial, "The same share."),
+        (lambda *_: jnp.ones(()), "one without a docstring"),
+    ):
+        assert Entry("it", optax.sgd, schedule=own).own_schedule == said
