@@ -376,7 +376,7 @@ RECIPES = {
     name: getattr(gs, name)
     for name in (
         "muon", "normuon", "muoneq", "adamuon", "namo", "muonh", "adamh", "scion", "kron",
-        "soap", "soap_muon", "shampoo", "mars_muon", "mars_adamw", "ademamix", "asgo",
+        "soap", "soap_muon", "dion2", "shampoo", "mars_muon", "mars_adamw", "ademamix", "asgo",
     )
 }  # fmt: skip
 
