@@ -42,6 +42,7 @@ def test_a_technique_is_public_and_says_its_side(technique):
         ("soap", lambda m, n: 2 * m * n + 2 * m * m + 2 * n * n),
         ("normuon", lambda m, n: m * n + n),
         ("asgo", lambda m, n: m * n + 2 * m * m),
+        ("dion2", lambda m, n: m * n),
         ("muoneq", lambda m, n: m * n),
         ("adamuon", lambda m, n: 2 * m * n),
         ("namo", lambda m, n: m * n + 1),

@@ -19,8 +19,8 @@ SHAPES = {"a": (24, 48), "b": (48, 24), "c": (24, 24)}
 PARAMS = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in SHAPES.items()}
 BOTH = {"soap_muon", "forge"}  # bases in full, the polar factor behind them narrow
 NARROW = {
-    "muon", "normuon", "muoneq", "adamuon", "namo", "muonh", "scion", "mars_muon",
-    "orthogonalize", "polar_factor", "scale_by_namo",
+    "muon", "dion2", "normuon", "muoneq", "adamuon", "namo", "muonh", "scion", "mars_muon",
+    "orthogonalize", "orthogonalize_largest", "polar_factor", "scale_by_namo",
 }  # fmt: skip
 MULTIPLY = {
     "kron",

@@ -62,7 +62,7 @@ def adam(grads):
     m = v = 0.0
     for k, g in enumerate(grads, 1):
         m, v = 0.9 * m + 0.1 * g, 0.95 * v + 0.05 * g**2
-        yield m / (1 - 0.9**k) / (np.sqrt(v / (1 - 0.95**k)) + 1e-10)
+        yield m / (1 - 0.9**k) / (np.sqrt(v / (1 - 0.95**k)) + 1e-8)
 
 
 def adamh(grads, w):

@@ -25,7 +25,8 @@ SURFACE = {
     "describe", "Description", "diagnostics", "watch", "readings",
     "Reading", "WatchedStep", "WatchedLeaf", "WatchState",
     # rules and transformations
-    "orthogonalize", "polar_factor", "scale_by_aspect_ratio", "match_rms", "match_operator_norm",
+    "orthogonalize", "orthogonalize_largest", "polar_factor", "scale_by_aspect_ratio", "match_rms",
+    "match_operator_norm",
     "momentum", "MomentumState", "scale_by_adam", "scale_by_ademamix",
     "ademamix_warmup", "correct_by_mars", "scale_by_soap", "scale_by_shampoo", "graft",
     "per_block", "scale_by_neuron_rms", "normalize_neurons", "floor_update", "brake_radius",
@@ -33,13 +34,14 @@ SURFACE = {
     "quantize_state", "scale_by_psgd", "trapezoid", "whiten_momentum",
     # what they keep
     "AdemamixState", "AverageTailState", "AverageWeightsState", "EmaNesterovState",
-    "EntryRmsState", "GraftState", "MarsState", "NamoState", "NeuronRmsState", "PsgdState",
+    "EntryRmsState", "GraftState", "LargestState", "MarsState", "NamoState", "NeuronRmsState",
+    "PsgdState",
     "QuantizedState", "ShampooState", "SoapState", "WhitenMomentumState",
     "decay_weights", "decay_weights_cautiously", "scale_by_learning_rate",
     "clip_qk", "qk_clip", "average_weights", "average_tail", "ema_nesterov", "eval_params",
     # optimizers
     "muon", "normuon", "muoneq", "adamuon", "namo", "muonh", "adamh", "scion", "kron", "soap",
-    "soap_muon", "forge", "shampoo", "asgo", "mars_muon", "mars_adamw", "ademamix",
+    "soap_muon", "forge", "dion2", "shampoo", "asgo", "mars_muon", "mars_adamw", "ademamix",
     # namespaces
     "matrix", "checks", "race",
 }  # fmt: skip

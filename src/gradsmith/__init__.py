@@ -36,6 +36,7 @@ from .optimizers import adamh as adamh
 from .optimizers import adamuon as adamuon
 from .optimizers import ademamix as ademamix
 from .optimizers import asgo as asgo
+from .optimizers import dion2 as dion2
 from .optimizers import forge as forge
 from .optimizers import kron as kron
 from .optimizers import mars_adamw as mars_adamw
@@ -82,6 +83,10 @@ from .transforms.neuron_rms import scale_by_neuron_rms as scale_by_neuron_rms
 from .transforms.normalize_neurons import normalize_neurons as normalize_neurons
 from .transforms.orthogonalize import orthogonalize as orthogonalize
 from .transforms.orthogonalize import polar_factor as polar_factor
+from .transforms.orthogonalize_largest import LargestState as LargestState
+from .transforms.orthogonalize_largest import (
+    orthogonalize_largest as orthogonalize_largest,
+)
 from .transforms.psgd import PsgdState as PsgdState
 from .transforms.psgd import scale_by_psgd as scale_by_psgd
 from .transforms.qk_clip import clip_qk as clip_qk

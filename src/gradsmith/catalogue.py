@@ -34,6 +34,7 @@ from .transforms.namo import scale_by_namo
 from .transforms.neuron_rms import scale_by_neuron_rms
 from .transforms.normalize_neurons import normalize_neurons
 from .transforms.orthogonalize import orthogonalize, polar_factor
+from .transforms.orthogonalize_largest import orthogonalize_largest
 from .transforms.psgd import scale_by_psgd
 from .transforms.qk_clip import qk_clip
 from .transforms.quantize_state import quantize_state
@@ -148,6 +149,7 @@ TECHNIQUES: tuple[Technique, ...] = (
     _optimizer(optimizers.scion, 3, "arXiv:2502.07529"),
     _optimizer(optimizers.adamuon, 3, "arXiv:2507.11005"),
     _optimizer(optimizers.namo, 3, "arXiv:2602.17080"),
+    _optimizer(optimizers.dion2, 3, "arXiv:2512.16928"),
     _part(momentum, 0, "kellerjordan.github.io/posts/muon"),
     _part(scale_by_adam, 0, "arXiv:1412.6980"),
     _part(orthogonalize, 1, "kellerjordan.github.io/posts/muon", whole=True),
@@ -179,6 +181,7 @@ TECHNIQUES: tuple[Technique, ...] = (
     _part(ema_nesterov, 2, RECORDS, kind="displacement"),
     _part(quantize_state, 3, "arXiv:2509.23106", arguments=(momentum(),)),
     _part(steepest_step, 3, "arXiv:2502.07529", arguments=("sign",)),
+    _part(orthogonalize_largest, 3, "arXiv:2512.16928", whole=True),
     _part(scale_by_entry_rms, 3, "arXiv:2507.11005", lift=per_stack),
     _part(scale_by_namo, 3, "arXiv:2602.17080", lift=per_stack, arguments=(polar_factor(),)),
 )

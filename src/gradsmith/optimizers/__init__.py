@@ -3,6 +3,7 @@
 from .adamuon import adamuon as adamuon
 from .adamuon import namo as namo
 from .ademamix import ademamix as ademamix
+from .dion2 import dion2 as dion2
 from .forge import forge as forge
 from .kron import kron as kron
 from .mars import mars_adamw as mars_adamw

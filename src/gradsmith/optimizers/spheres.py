@@ -68,7 +68,7 @@ def adamh(
     *,
     b1: ArrayLike = 0.9,
     b2: ArrayLike = 0.95,
-    eps: ArrayLike = 1e-10,
+    eps: ArrayLike = 1e-8,
     placement: Placement = "owners",
     **shared: Unpack[Shared],
 ) -> optax.GradientTransformationExtraArgs:
@@ -80,7 +80,8 @@ def adamh(
 
     Args:
         learning_rate: That of the matrices, a number or a schedule: the tangent of the angle by
-            which a step turns them, about 0.01. AdamW's own is 0.3 times that.
+            which a step turns them. The record rises to 0.018 in 250 steps, then falls to zero in
+            a line. AdamW's own is 0.3 times that.
         b1: The part of the mean of the matrices that survives a step.
         b2: The part of their mean square that survives a step.
         eps: Added to the root of their mean square.
@@ -93,7 +94,7 @@ def adamh(
 
     Examples:
         >>> import gradsmith as gs
-        >>> optimizer = gs.adamh(0.01)
+        >>> optimizer = gs.adamh(0.018)
 
     References:
         modded-nanogpt, optimization track, record 4, https://github.com/KellerJordan/modded-nanogpt

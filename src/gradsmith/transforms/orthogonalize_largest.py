@@ -1,0 +1,271 @@
+"""Dion2: orthogonalize only the largest rows or columns of a momentum, and keep the rest.
+
+Three stages. First, slices are chosen where the leaf lives. Then the smaller matrix is
+orthogonalized like any other, so only the chosen slices travel. At last, what comes out goes back
+to its place.
+"""
+
+import itertools
+import math
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import PartitionSpec
+from jax.typing import ArrayLike, DTypeLike
+from jaxtyping import Array, Bool, Inexact
+
+from ..layout.axes import MatrixAxes
+from ..layout.decision_log import decision_log
+from ..layout.declare import Axes, MatrixLeaf, matrix_leaves
+from ..layout.gathering import join, split, stack_shapes
+from ..layout.paths import is_none
+from ..lift.per_gram import without_state
+from ..matrix.polar.plan import Method
+from ..sites.one_side import with_one_side
+from ..sites.placement import Placement, check_placement, check_specs
+from ..xla.arithmetic import Precision
+from ..xla.dtypes import wide_dtype
+from .arguments import check_choice, check_fixed, check_fractions, is_known
+from .averages import average, below_one, root, square
+from .leaves import map_updates
+from .lengths import with_norm_of
+from .orthogonalize import orthogonalize
+
+Side = Literal["shorter", "in", "out"]
+Stack = Inexact[Array, "k _ _"]
+Chosen = Bool[Array, "k slices"]
+
+
+class LargestState(NamedTuple):
+    """The momentum, which mirrors the parameters, and what is known of neurons, stack by stack."""
+
+    momentum: Any
+    mean_square: dict[str, Array]
+    count: dict[str, Array]
+    orthogonalize: Any
+
+
+def orthogonalize_largest(
+    fraction: float = 0.25,
+    decay: ArrayLike = 0.95,
+    side: Side = "shorter",
+    *,
+    neuron_decay: ArrayLike | None = None,
+    momentum_dtype: DTypeLike | None = None,
+    method: Method | None = None,
+    precision: Precision | None = None,
+    postprocess: optax.GradientTransformation | None = None,
+    axes: Axes = None,
+    placement: Placement = "owners",
+) -> optax.GradientTransformation:
+    """Add up gradients, and orthogonalize the largest slices of the sum.
+
+    A slice is a row or a column of a matrix. The update is the polar factor of the chosen slices,
+    at their places, and zero elsewhere. What was chosen then shrinks by `decay`; what was not stays
+    as it is, until it has grown enough to be chosen.
+
+    On a mesh only the chosen slices travel, a `fraction` of what `orthogonalize` moves, if `side`
+    is whole on every device. The result does not depend on the mesh. If the mesh splits `side`, the
+    matrices travel there and back once more; then choose the other side. Microsoft's code lets each
+    device choose among its own slices there, which is another optimizer on another mesh.
+
+    A direction: stands before the learning rate, instead of `momentum` and `orthogonalize`. State:
+    one copy of the matrices; with `neuron_decay` two numbers a neuron. Costs what `orthogonalize`
+    costs for the smaller matrices, and a few passes over the momentum.
+
+    Args:
+        fraction: The part of the slices that is chosen, in (0, 1], rounded up.
+        decay: The part of the chosen slices that stays in the momentum.
+        side: What is chosen: units of 'in', rows; of 'out', columns; or of the 'shorter' side, by
+            default, outputs if both are equal. The measure is the sum of absolute values, and of
+            equal slices the first is chosen.
+        neuron_decay: Makes NorDion2 of it: chosen neurons get equal parts over time, as by
+            `scale_by_neuron_rms`, with this decay. Needs `side='out'`. Each mean square is debiased
+            by the number of times its neuron was chosen; the published code does not debias, so a
+            neuron that is new moves up to 3.6 times as far as one that was chosen twenty times.
+        momentum_dtype: As for `momentum`.
+        method: How to orthogonalize; see `gradsmith.matrix.orthogonalize`.
+        precision: In which arithmetic; see there.
+        postprocess: A rule without state for what comes out, such as a shape scale. It sees the
+            shape of the whole matrix.
+        axes: As for `per_stack`.
+        placement: As for `per_stack`.
+
+    Raises:
+        ValueError: A number is out of its range; no side has that name; neurons are not on that
+            side; or as `orthogonalize`.
+        TypeError: `fraction` is an array: it decides shapes.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> import gradsmith as gs
+        >>> tx = gs.orthogonalize_largest(0.5, method="svd")
+        >>> grads = {"kernel": jnp.array([[4.0, 0.0], [0.0, 3.0]])}
+        >>> state = tx.init(grads)
+        >>> for _ in range(2):
+        ...     updates, state = tx.update(grads, state)
+        ...     print(updates["kernel"].sum(axis=0))
+        [1. 0.]
+        [1. 0.]
+        >>> print(state.momentum["kernel"])
+        [[7.41 0.  ]
+         [0.   6.  ]]
+
+    References:
+        Ahn et al., Dion2, 2025, arXiv:2512.16928, and https://github.com/microsoft/dion
+    """
+    owner = "orthogonalize_largest"
+    check_fixed(owner, fraction=fraction, momentum_dtype=momentum_dtype)
+    check_choice("side", side, Side)
+    check_fractions(owner, decay=decay)
+    if not is_known(fraction) or not 0 < fraction <= 1:
+        raise ValueError(f"{owner} needs 0 < fraction <= 1, got {fraction}")
+    if neuron_decay is not None:
+        check_fractions(owner, neuron_decay=neuron_decay)
+        if side != "out":
+            raise ValueError(f"{owner}: neurons are outputs; with neuron_decay say side='out'")
+    check_placement(placement)
+    finish = without_state(postprocess)
+    middle = lambda placement: orthogonalize(
+        method, precision=precision, axes=MatrixAxes(batch_axis=0), placement=placement
+    )
+
+    def plan(leaves: list[MatrixLeaf]):
+        """Return shape, whole axis and name of every stack, and how they are split."""
+        shapes = stack_shapes(leaves)
+        whole = [{"in": 1, "out": 2, "shorter": 2 if n <= m else 1}[side] for _, m, n in shapes]
+        names = _names(leaves)
+        return shapes, whole, names, with_one_side(placement, leaves, whole, names)
+
+    def init_fn(params: Any) -> LargestState:
+        kept = lambda p: wide_dtype(p.dtype) if momentum_dtype is None else momentum_dtype
+        momentum = jax.tree.map(lambda p: jnp.zeros_like(p, dtype=kept(p)), params)
+        leaves = matrix_leaves(axes, params)
+        check_specs(placement, params)
+        shapes, whole, names, where = plan(leaves)
+        for leaf in leaves:
+            decision_log().axes.setdefault(leaf.path, leaf.axes)
+        of_stack = [leaf for leaf in leaves for _ in leaf.axes.runs(leaf.array.shape)]
+        chosen = {
+            name: jax.ShapeDtypeStruct(_chosen(shape, axis, fraction), wide_dtype(leaf.array.dtype))
+            for name, shape, axis, leaf in zip(names, shapes, whole, of_stack, strict=True)
+        }
+        inner = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), chosen)
+        state = middle(where.placement).init(inner)
+        if neuron_decay is None:
+            return LargestState(momentum, {}, {}, state)
+        real = lambda leaf: jnp.finfo(wide_dtype(leaf.array.dtype)).dtype
+        zeros = lambda dtypes: {
+            name: jnp.zeros((shape[0], shape[2]), dtype)
+            for name, shape, dtype in zip(names, shapes, dtypes, strict=True)
+        }
+        squares = zeros([real(leaf) for leaf in of_stack])
+        return LargestState(momentum, squares, zeros([jnp.int32] * len(names)), state)
+
+    def update_fn(updates: Any, state: LargestState, params: Any = None):
+        del params
+        wide = lambda g, m: m.astype(wide_dtype(m.dtype)) + g.astype(wide_dtype(m.dtype))
+        leaves = matrix_leaves(axes, map_updates(wide, updates, state.momentum))
+        if not leaves:
+            return updates, state
+        _, whole, names, where = plan(leaves)
+        lines = [PartitionSpec(spec[0], None) for spec in where.stacks]
+        sums = [leaf.array for leaf in leaves]
+        arrays = [leaf.array.shape for leaf in leaves]
+        count = len(names)
+
+        def choose(*sums: Array) -> list[Array]:
+            parts, marks, rest = [], [], {}
+            for i, stack in enumerate(split(leaves, sums)):
+                stack = where.move(stack, where.stacks[i]) if where.stacks else stack
+                part, mark = _largest(stack, whole[i], fraction)
+                factor = jnp.where(mark, jnp.asarray(decay, stack.real.dtype), 1)
+                factor = jnp.expand_dims(factor, 3 - whole[i]).astype(stack.dtype)
+                parts.append(part)
+                marks.append(mark)
+                rest[i] = stack * factor
+            return [*parts, *marks, *join(rest, leaves, arrays)]
+
+        found = where.run(choose, [*where.stacks, *lines, *where.leaves], *sums)
+        parts, marks, rest = found[:count], found[count : 2 * count], found[2 * count :]
+        ortho, inner = middle(where.placement).update(
+            dict(zip(names, parts, strict=True)), state.orthogonalize
+        )
+
+        def put_back(parts, marks, squares, counts) -> list[Array]:
+            stacks, new = {}, []
+            for i, mark in enumerate(marks):
+                full = _at_their_places(parts[i], mark, whole[i])
+                if neuron_decay is not None:
+                    full, *kept = _equal_neurons(full, mark, squares[i], counts[i], neuron_decay)
+                    new.append(kept)
+                stacks[i] = finish.update(full, finish.init(full))[0]
+            known = itertools.chain(*zip(*new, strict=True))
+            return [*join(stacks, leaves, arrays), *known]
+
+        known = [[tree[name] for name in names if tree] for tree in state[1:3]]
+        specs = [*where.leaves, *(lines * 2 if neuron_decay is not None else [])]
+        given = [ortho[name] for name in names], marks, *known
+        back = where.run(put_back, specs, *given)
+        out = _like(updates, leaves, back[: len(leaves)], updates)
+        momentum = _like(updates, leaves, rest, state.momentum)
+        known = back[len(leaves) :]
+        squares = dict(zip(names, known[:count], strict=False))
+        counts = dict(zip(names, known[count:], strict=False))
+        return out, LargestState(momentum, squares, counts, inner)
+
+    return optax.GradientTransformation(init_fn, update_fn)
+
+
+def _names(leaves: list[MatrixLeaf]) -> list[str]:
+    """Return the path of each stack: that of its leaf, with a number where the leaf is cut."""
+    names = []
+    for leaf in leaves:
+        runs = len(leaf.axes.runs(leaf.array.shape))
+        names += [leaf.path] if runs == 1 else [f"{leaf.path}/{i}" for i in range(runs)]
+    return names
+
+
+def _chosen(shape: tuple[int, int, int], whole: int, fraction: float) -> tuple[int, ...]:
+    """Return the shape of the chosen part; `fraction` of 30 by 0.1 is 3, rounding aside."""
+    count = min(shape[whole], max(1, math.ceil(round(fraction * shape[whole], 6))))
+    return (*shape[:whole], count, *shape[whole + 1 :])
+
+
+def _largest(stack: Stack, whole: int, fraction: float) -> tuple[Stack, Chosen]:
+    """Return the largest slices in their order, and which they are."""
+    count = _chosen(stack.shape, whole, fraction)[whole]
+    sizes = jnp.sum(jnp.abs(stack), axis=3 - whole)
+    indices = jnp.sort(jax.lax.top_k(sizes, count)[1], axis=-1)
+    mark = jax.vmap(lambda nothing, some: nothing.at[some].set(True))(sizes < 0, indices)
+    part = jnp.take_along_axis(stack, jnp.expand_dims(indices, 3 - whole), axis=whole)
+    return part, mark
+
+
+def _at_their_places(part: Stack, mark: Chosen, whole: int) -> Stack:
+    """Return whole matrices with the chosen slices where they were, and zeros."""
+    place = jnp.maximum(jnp.cumsum(mark, axis=-1) - 1, 0)
+    full = jnp.take_along_axis(part, jnp.expand_dims(place, 3 - whole), axis=whole)
+    return jnp.where(jnp.expand_dims(mark, 3 - whole), full, jnp.zeros_like(full))
+
+
+def _equal_neurons(full: Stack, mark: Chosen, squares: Array, counts: Array, decay: ArrayLike):
+    """Return the chosen neurons at equal lengths over time, and what is known of them."""
+    seen = jnp.sum(square(full, full).real, axis=1).astype(squares.dtype) / max(1, full.shape[1])
+    squares = jnp.where(mark, average(decay, squares, seen), squares)
+    counts = counts + mark.astype(counts.dtype)
+    weight = 1 - below_one(decay, squares.dtype) ** jnp.maximum(counts, 1).astype(squares.dtype)
+    divisor = root(squares / weight)[:, None, :]
+    divisor = jnp.where(divisor == 0, 1.0, divisor).astype(full.dtype)
+    return with_norm_of(full, full / divisor), squares, counts
+
+
+def _like(updates: Any, leaves: list[MatrixLeaf], new: list[Array], old: Any) -> Any:
+    """Return the tree of `new` in the dtypes of `old`, which stays where there is no update."""
+    structure = jax.tree.structure(map_updates(lambda update: 0, updates))
+    assert structure.num_leaves == len(leaves)
+    tree = jax.tree.unflatten(structure, new)
+    pick = lambda x, kept: kept if x is None else x.astype(kept.dtype)
+    return jax.tree.map(pick, tree, old, is_leaf=is_none)
