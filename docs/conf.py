@@ -47,6 +47,7 @@ html_title = "gradsmith"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_show_sourcelink = False
+html_sidebars = {"start": [], "howto": [], "catalogue": []}  # nothing stands below them
 html_theme_options = {
     "navigation_with_keys": True,
     "show_toc_level": 2,

@@ -59,6 +59,7 @@ def test_no_option_of_a_command_is_refused(name, command):
     ]
     more = ["--no-watch", "--task_arg", "--budget=3"] if name == "race" else []
     refuse_unknown(name, command, ["x", *options, *more, "--help", "-h", "--"])
+    refuse_unknown(name, command, [])
 
 
 def test_a_command_that_does_not_exist_is_left_to_the_parser(refused):

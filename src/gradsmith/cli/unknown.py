@@ -2,6 +2,7 @@
 
 import difflib
 import inspect
+import itertools
 from collections.abc import Callable, Sequence
 from typing import get_args
 
@@ -28,7 +29,7 @@ def refuse_unknown(command: str, function: Callable, arguments: Sequence[str]) -
     parameters = inspect.signature(function).parameters.values()
     bare = {one.name for one in parameters if _is_bare(one)}
     options = {one.name for one in parameters} - bare
-    for typed, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for typed, following in itertools.pairwise([*arguments, ""]):
         if not typed.startswith("--"):
             continue
         option, _, value = typed.partition("=")
