@@ -96,7 +96,9 @@ class JaxSide:
             program = self._program({}).trace({}, ground).jaxpr
         except (TypeError, ValueError, jax.errors.JAXTypeError):
             return 0.0
-        made = [atom.aval for equation in equations(program) for atom in equation.outvars]
+        made: list[Any] = [
+            atom.aval for equation in equations(program) for atom in equation.outvars
+        ]
         dtypes = [x.dtype for x in made if getattr(x, "ndim", 0)]
         narrow = (float(jnp.finfo(x).eps) for x in dtypes if jnp.issubdtype(x, jnp.floating))
         return max(narrow, default=0.0)
