@@ -79,7 +79,7 @@ def main(names: list[str], share: tuple[int, int] = (1, 1)) -> int:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="The checks that fail on each mutant.")
     parser.add_argument("names", nargs="*", help="of mutants or of their checks")
     parser.add_argument("--share", default="1/1")
     given = parser.parse_args()

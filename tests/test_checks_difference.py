@@ -77,7 +77,7 @@ TORCH_ROWS = {
     # the rows of docs/migrating.md: arguments of torch's Muon, arguments of ours
     "the default": ({}, {}),
     "without Nesterov": ({"nesterov": False}, {"momentum_kind": "ema"}),
-    "three steps, a large eps": ({"ns_steps": 3, "eps": 0.1}, {"steps": 3, "eps": 0.1}),
+    "three steps": ({"ns_steps": 3}, {"steps": 3}),
     "no decay": ({"weight_decay": 0.0}, {"weight_decay": 0.0}),
     "match_rms_adamw": ({"adjust_lr_fn": "match_rms_adamw"}, {"shape_scale": "match_rms"}),
 }

@@ -25,5 +25,5 @@ def test_every_check_has_a_mutant():
 @pytest.mark.slow
 @pytest.mark.parametrize("group", FIRST)
 def test_a_mutant_of_each_group_does_not_survive_the_whole_list(group):
-    """`python tests/kill_matrix.py` takes them all through it, in a quarter of an hour."""
+    """`python tests/kill_matrix.py` takes them all through it; `--share 1/8` an eighth."""
     assert main([FIRST[group].subject.name]) == 0

@@ -84,7 +84,7 @@ def scaling(
         rest,
     )
     named = single is not None and single.kind not in NAMELESS
-    if not pairs or (named and single.left <= rest):
+    if not pairs or (single is not None and named and single.left <= rest):
         return single
     both = []
     for decay in _decays_beside_factors(a, b, params):

@@ -16,6 +16,8 @@ from .ground import Ground
 
 Updates = list[np.ndarray]
 """One array `(T, *shape)` a leaf, in the order of the tree."""
+QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+"""Options of the compiler: each of many programs runs a few times."""
 
 
 @runtime_checkable
@@ -94,7 +96,9 @@ class JaxSide:
             program = self._program({}).trace({}, ground).jaxpr
         except (TypeError, ValueError, jax.errors.JAXTypeError):
             return 0.0
-        made = [atom.aval for equation in equations(program) for atom in equation.outvars]
+        made: list[Any] = [
+            atom.aval for equation in equations(program) for atom in equation.outvars
+        ]
         dtypes = [x.dtype for x in made if getattr(x, "ndim", 0)]
         narrow = (float(jnp.finfo(x).eps) for x in dtypes if jnp.issubdtype(x, jnp.floating))
         return max(narrow, default=0.0)
@@ -112,7 +116,8 @@ class JaxSide:
         key = tuple(numbers), tuple((name, type(x), x) for name, x in fixed.items())
         if key not in self._programs:
             build = lambda given: self._build(**fixed, **given)
-            self._programs[key] = jax.jit(lambda given, ground: self._scan(build(given), ground))
+            scan = lambda given, ground: self._scan(build(given), ground)
+            self._programs[key] = jax.jit(scan, compiler_options=QUICKLY)
         return self._programs[key]
 
     def _build(self, **overrides: Any) -> optax.GradientTransformationExtraArgs:
