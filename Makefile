@@ -28,8 +28,8 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 # Looking inside compiles every entry once more, which takes longer than a race so short should.
-race: $(READY)  ## Race AdamW, two Muons and a home-made optimizer on Shakespeare.
-	@$(BIN)/gradsmith race adamw muon optax.contrib.muon \
+race: $(READY)  ## Race AdamW, two Muons, forge and a home-made optimizer on Shakespeare.
+	@$(BIN)/gradsmith race forge adamw muon optax.contrib.muon \
 	  examples/custom_optimizer.py:custom_optimizer --arg constant=0.95 --no-watch
 
 test: $(READY)  ## Run the tests, docstrings and documentation pages.

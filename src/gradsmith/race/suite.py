@@ -44,8 +44,8 @@ def run_suite(
     """Run what is missing of several races, each in the folder of `path` that its task is named.
 
     Nothing is run until all of them are known to be possible. Each is an ordinary race in an
-    ordinary folder (see `run_race`). After a kill, the same call continues it. One of several workers goes
-    from race to race, and returns when its share of all of them is done.
+    ordinary folder (see `run_race`). After a kill, the same call continues it. One of several
+    workers goes from race to race, and returns when its share of all of them is done.
 
     Args:
         races: One a task, with the same names of entries in each.
