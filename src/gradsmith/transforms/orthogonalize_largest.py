@@ -43,14 +43,14 @@ class LargestState(NamedTuple):
 
     momentum: Any
     mean_square: dict[str, Array]
-    count: dict[str, Array]
+    times_chosen: dict[str, Array]
     orthogonalize: Any
 
 
 def orthogonalize_largest(
     fraction: float = 0.25,
     decay: ArrayLike = 0.95,
-    side: Side = "shorter",
+    side: Side | None = None,
     *,
     neuron_decay: ArrayLike | None = None,
     momentum_dtype: DTypeLike | None = None,
@@ -78,13 +78,13 @@ def orthogonalize_largest(
     Args:
         fraction: The part of the slices that is chosen, in (0, 1], rounded up.
         decay: The part of the chosen slices that stays in the momentum.
-        side: What is chosen: units of 'in', rows; of 'out', columns; or of the 'shorter' side, by
-            default, outputs if both are equal. The measure is the sum of absolute values, and of
-            equal slices the first is chosen.
+        side: What is chosen: units of 'in', rows; of 'out', columns; or of the 'shorter' side,
+            outputs if both are equal. By default 'shorter', with `neuron_decay` 'out'. The measure
+            is the sum of absolute values, and of equal slices the first is chosen.
         neuron_decay: Makes NorDion2 of it: chosen neurons get equal parts over time, as by
-            `scale_by_neuron_rms`, with this decay. Needs `side='out'`. Each mean square is debiased
-            by the number of times its neuron was chosen; the published code does not debias, so a
-            neuron that is new moves up to 3.6 times as far as one that was chosen twenty times.
+            `scale_by_neuron_rms`, with this decay. A neuron is an output. Each mean square is
+            debiased by the number of times its neuron was chosen. The published code does not
+            debias: there a new neuron moves 3.6 times as far as one that was chosen twenty times.
         momentum_dtype: As for `momentum`.
         method: How to orthogonalize; see `gradsmith.matrix.orthogonalize`.
         precision: In which arithmetic; see there.
@@ -118,6 +118,7 @@ def orthogonalize_largest(
     """
     owner = "orthogonalize_largest"
     check_fixed(owner, fraction=fraction, momentum_dtype=momentum_dtype)
+    side = side or ("shorter" if neuron_decay is None else "out")
     check_choice("side", side, Side)
     check_fractions(owner, decay=decay)
     if not is_known(fraction) or not 0 < fraction <= 1:
@@ -125,7 +126,7 @@ def orthogonalize_largest(
     if neuron_decay is not None:
         check_fractions(owner, neuron_decay=neuron_decay)
         if side != "out":
-            raise ValueError(f"{owner}: neurons are outputs; with neuron_decay say side='out'")
+            raise ValueError(f"{owner}: with neuron_decay outputs are chosen, got side={side!r}")
     check_placement(placement)
     finish = without_state(postprocess)
     middle = lambda placement: orthogonalize(
@@ -181,7 +182,7 @@ def orthogonalize_largest(
             for i, stack in enumerate(split(leaves, sums)):
                 stack = where.move(stack, where.stacks[i]) if where.stacks else stack
                 part, mark = _largest(stack, whole[i], fraction)
-                factor = jnp.where(mark, jnp.asarray(decay, stack.real.dtype), 1)
+                factor = jnp.where(mark, below_one(decay, stack.real.dtype), 1)
                 factor = jnp.expand_dims(factor, 3 - whole[i]).astype(stack.dtype)
                 parts.append(part)
                 marks.append(mark)
