@@ -6,7 +6,6 @@ to its place.
 """
 
 import itertools
-import math
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -14,7 +13,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import PartitionSpec
 from jax.typing import ArrayLike, DTypeLike
-from jaxtyping import Array, Bool, Inexact
+from jaxtyping import Array
 
 from ..layout.axes import MatrixAxes
 from ..layout.decision_log import decision_log
@@ -32,10 +31,9 @@ from .averages import average, below_one, root, square
 from .leaves import map_updates
 from .lengths import with_norm_of
 from .orthogonalize import orthogonalize
+from .slices import Chosen, Stack, at_their_places, largest_slices, shape_of_largest
 
 Side = Literal["shorter", "in", "out"]
-Stack = Inexact[Array, "k _ _"]
-Chosen = Bool[Array, "k slices"]
 
 
 class LargestState(NamedTuple):
@@ -140,7 +138,7 @@ def orthogonalize_largest(
         names = _names(leaves)
         return shapes, whole, names, with_one_side(placement, leaves, whole, names)
 
-    def init_fn(params: Any) -> LargestState:
+    def init_fn(params: Any) -> Any:
         kept = lambda p: wide_dtype(p.dtype) if momentum_dtype is None else momentum_dtype
         momentum = jax.tree.map(lambda p: jnp.zeros_like(p, dtype=kept(p)), params)
         leaves = matrix_leaves(axes, params)
@@ -150,7 +148,9 @@ def orthogonalize_largest(
             decision_log().axes.setdefault(leaf.path, leaf.axes)
         of_stack = [leaf for leaf in leaves for _ in leaf.axes.runs(leaf.array.shape)]
         chosen = {
-            name: jax.ShapeDtypeStruct(_chosen(shape, axis, fraction), wide_dtype(leaf.array.dtype))
+            name: jax.ShapeDtypeStruct(
+                shape_of_largest(shape, axis, fraction), wide_dtype(leaf.array.dtype)
+            )
             for name, shape, axis, leaf in zip(names, shapes, whole, of_stack, strict=True)
         }
         inner = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), chosen)
@@ -165,7 +165,7 @@ def orthogonalize_largest(
         squares = zeros([real(leaf) for leaf in of_stack])
         return LargestState(momentum, squares, zeros([jnp.int32] * len(names)), state)
 
-    def update_fn(updates: Any, state: LargestState, params: Any = None):
+    def update_fn(updates: Any, state: Any, params: Any = None):
         del params
         wide = lambda g, m: m.astype(wide_dtype(m.dtype)) + g.astype(wide_dtype(m.dtype))
         leaves = matrix_leaves(axes, map_updates(wide, updates, state.momentum))
@@ -181,7 +181,7 @@ def orthogonalize_largest(
             parts, marks, rest = [], [], {}
             for i, stack in enumerate(split(leaves, sums)):
                 stack = where.move(stack, where.stacks[i]) if where.stacks else stack
-                part, mark = _largest(stack, whole[i], fraction)
+                part, mark = largest_slices(stack, whole[i], fraction)
                 factor = jnp.where(mark, below_one(decay, stack.real.dtype), 1)
                 factor = jnp.expand_dims(factor, 3 - whole[i]).astype(stack.dtype)
                 parts.append(part)
@@ -198,7 +198,7 @@ def orthogonalize_largest(
         def put_back(parts, marks, squares, counts) -> list[Array]:
             stacks, new = {}, []
             for i, mark in enumerate(marks):
-                full = _at_their_places(parts[i], mark, whole[i])
+                full = at_their_places(parts[i], mark, whole[i])
                 if neuron_decay is not None:
                     full, *kept = _equal_neurons(full, mark, squares[i], counts[i], neuron_decay)
                     new.append(kept)
@@ -206,16 +206,19 @@ def orthogonalize_largest(
             known = itertools.chain(*zip(*new, strict=True))
             return [*join(stacks, leaves, arrays), *known]
 
-        known = [[tree[name] for name in names if tree] for tree in state[1:3]]
+        known = [
+            [tree[name] for name in names if tree]
+            for tree in (state.mean_square, state.times_chosen)
+        ]
         specs = [*where.leaves, *(lines * 2 if neuron_decay is not None else [])]
-        given = [ortho[name] for name in names], marks, *known
+        given = [ortho[name] for name in names], marks, *known  # pyright: ignore[reportIndexIssue]
         back = where.run(put_back, specs, *given)
         out = _like(updates, leaves, back[: len(leaves)], updates)
         momentum = _like(updates, leaves, rest, state.momentum)
         known = back[len(leaves) :]
-        squares = dict(zip(names, known[:count], strict=False))
-        counts = dict(zip(names, known[count:], strict=False))
-        return out, LargestState(momentum, squares, counts, inner)
+        squares = state.mean_square | dict(zip(names, known[:count], strict=False))
+        times = state.times_chosen | dict(zip(names, known[count:], strict=False))
+        return out, LargestState(momentum, squares, times, inner)
 
     return optax.GradientTransformation(init_fn, update_fn)
 
@@ -227,29 +230,6 @@ def _names(leaves: list[MatrixLeaf]) -> list[str]:
         runs = len(leaf.axes.runs(leaf.array.shape))
         names += [leaf.path] if runs == 1 else [f"{leaf.path}/{i}" for i in range(runs)]
     return names
-
-
-def _chosen(shape: tuple[int, int, int], whole: int, fraction: float) -> tuple[int, ...]:
-    """Return the shape of the chosen part; `fraction` of 30 by 0.1 is 3, rounding aside."""
-    count = min(shape[whole], max(1, math.ceil(round(fraction * shape[whole], 6))))
-    return (*shape[:whole], count, *shape[whole + 1 :])
-
-
-def _largest(stack: Stack, whole: int, fraction: float) -> tuple[Stack, Chosen]:
-    """Return the largest slices in their order, and which they are."""
-    count = _chosen(stack.shape, whole, fraction)[whole]
-    sizes = jnp.sum(jnp.abs(stack), axis=3 - whole)
-    indices = jnp.sort(jax.lax.top_k(sizes, count)[1], axis=-1)
-    mark = jax.vmap(lambda nothing, some: nothing.at[some].set(True))(sizes < 0, indices)
-    part = jnp.take_along_axis(stack, jnp.expand_dims(indices, 3 - whole), axis=whole)
-    return part, mark
-
-
-def _at_their_places(part: Stack, mark: Chosen, whole: int) -> Stack:
-    """Return whole matrices with the chosen slices where they were, and zeros."""
-    place = jnp.maximum(jnp.cumsum(mark, axis=-1) - 1, 0)
-    full = jnp.take_along_axis(part, jnp.expand_dims(place, 3 - whole), axis=whole)
-    return jnp.where(jnp.expand_dims(mark, 3 - whole), full, jnp.zeros_like(full))
 
 
 def _equal_neurons(full: Stack, mark: Chosen, squares: Array, counts: Array, decay: ArrayLike):
