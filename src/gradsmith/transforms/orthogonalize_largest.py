@@ -148,13 +148,10 @@ def orthogonalize_largest(
             decision_log().axes.setdefault(leaf.path, leaf.axes)
         of_stack = [leaf for leaf in leaves for _ in leaf.axes.runs(leaf.array.shape)]
         chosen = {
-            name: jax.ShapeDtypeStruct(
-                shape_of_largest(shape, axis, fraction), wide_dtype(leaf.array.dtype)
-            )
+            name: jnp.zeros(shape_of_largest(shape, axis, fraction), wide_dtype(leaf.array.dtype))
             for name, shape, axis, leaf in zip(names, shapes, whole, of_stack, strict=True)
         }
-        inner = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), chosen)
-        state = middle(where.placement).init(inner)
+        state = middle(where.placement).init(chosen)
         if neuron_decay is None:
             return LargestState(momentum, {}, {}, state)
         real = lambda leaf: jnp.finfo(wide_dtype(leaf.array.dtype)).dtype
@@ -173,7 +170,6 @@ def orthogonalize_largest(
             return updates, state
         _, whole, names, where = plan(leaves)
         lines = [PartitionSpec(spec[0], None) for spec in where.stacks]
-        sums = [leaf.array for leaf in leaves]
         arrays = [leaf.array.shape for leaf in leaves]
         count = len(names)
 
@@ -189,7 +185,9 @@ def orthogonalize_largest(
                 rest[i] = stack * factor
             return [*parts, *marks, *join(rest, leaves, arrays)]
 
-        found = where.run(choose, [*where.stacks, *lines, *where.leaves], *sums)
+        found = where.run(
+            choose, [*where.stacks, *lines, *where.leaves], *[leaf.array for leaf in leaves]
+        )
         parts, marks, rest = found[:count], found[count : 2 * count], found[2 * count :]
         ortho, inner = middle(where.placement).update(
             dict(zip(names, parts, strict=True)), state.orthogonalize
