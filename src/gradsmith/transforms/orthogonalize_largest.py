@@ -99,17 +99,17 @@ def orthogonalize_largest(
     Examples:
         >>> import jax.numpy as jnp
         >>> import gradsmith as gs
-        >>> tx = gs.orthogonalize_largest(0.5, method="svd")
-        >>> grads = {"kernel": jnp.array([[4.0, 0.0], [0.0, 3.0]])}
+        >>> tx = gs.orthogonalize_largest(0.5, decay=0.5, method="svd")
+        >>> grads = {"kernel": jnp.array([[4.0, 0.0], [0.0, 5.0]])}
         >>> state = tx.init(grads)
         >>> for _ in range(2):
         ...     updates, state = tx.update(grads, state)
         ...     print(updates["kernel"].sum(axis=0))
-        [1. 0.]
+        [0. 1.]
         [1. 0.]
         >>> print(state.momentum["kernel"])
-        [[7.41 0.  ]
-         [0.   6.  ]]
+        [[4.  0. ]
+         [0.  7.5]]
 
     References:
         Ahn et al., Dion2, 2025, arXiv:2512.16928, and https://github.com/microsoft/dion
