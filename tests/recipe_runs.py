@@ -70,7 +70,7 @@ FORMS = {
     "muon(halley)": recipe(gs.muon, method="halley"),
     "muon(svd)": recipe(gs.muon, method="svd"),
     "muon(double)": recipe(gs.muon, coefficients="double"),  # it iterates on the matrix itself
-    "dion2(neurons)": recipe(gs.dion2, side="out", neuron_decay=0.95),
+    "dion2(neurons)": recipe(gs.dion2, neuron_decay=0.95),
     "soap(smaller)": recipe(gs.soap, sides="smaller", refresh_every=1),
     "shampoo(newton)": recipe(gs.shampoo, root="newton", max_block=3, refresh_every=2),
 }

@@ -16,6 +16,7 @@ PARAMS = {
 }
 RECIPES = {
     "normuon": lambda rate, **more: gs.normuon(rate, **more),
+    "dion2": lambda rate, **more: gs.dion2(rate, fraction=0.5, **more),
     "soap": lambda rate, **more: gs.soap(rate, refresh_every=2, **more),
     "kl_soap": lambda rate, **more: gs.soap(rate, factors="kl", refresh_every=2, **more),
     "soap_muon": lambda rate, **more: gs.soap_muon(rate, refresh_every=2, **more),
@@ -63,7 +64,7 @@ def test_a_recipe_decays_its_matrices_by_its_rate_and_everything_where_the_mask_
     g = gradients(0)
     plain = RECIPES[name](0.1)
     one, _ = jax.jit(plain.update)(g, plain.init(PARAMS))
-    rate = 0.1 * (0.3 if name in ("normuon", "soap_muon") else 1.0)
+    rate = 0.1 * (0.3 if name in ("normuon", "dion2", "soap_muon") else 1.0)
     for mask, rate_of_bias in ((None, 0.0), (lambda params: True, rate)):
         decaying = RECIPES[name](0.1, weight_decay=0.5, weight_decay_mask=mask)
         other, _ = jax.jit(decaying.update)(g, decaying.init(PARAMS), PARAMS)

@@ -170,7 +170,7 @@ def test_the_mesh_is_part_of_what_was_asked(tmp_path):
         ({"fsdp": 3}, perceptron(), None),  # the vector is split, the matrices are whole
         ({"fsdp": 6}, perceptron(), r"no parameter of task perceptron has an axis that fsdp=6"),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "name", None) or str(value),
 )
 def test_a_mesh_that_does_not_fit_is_told_before_anything_runs(mesh, task, message):
     if message is None:

@@ -84,9 +84,7 @@ from .transforms.normalize_neurons import normalize_neurons as normalize_neurons
 from .transforms.orthogonalize import orthogonalize as orthogonalize
 from .transforms.orthogonalize import polar_factor as polar_factor
 from .transforms.orthogonalize_largest import LargestState as LargestState
-from .transforms.orthogonalize_largest import (
-    orthogonalize_largest as orthogonalize_largest,
-)
+from .transforms.orthogonalize_largest import orthogonalize_largest as orthogonalize_largest
 from .transforms.psgd import PsgdState as PsgdState
 from .transforms.psgd import scale_by_psgd as scale_by_psgd
 from .transforms.qk_clip import clip_qk as clip_qk

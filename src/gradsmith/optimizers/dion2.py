@@ -20,10 +20,10 @@ from .shared import Shared, by_role, takes_shared
 def dion2(
     learning_rate: ScalarOrSchedule,
     *,
-    fraction: float = 0.25,
+    fraction: float | None = None,
     momentum: ArrayLike = 0.95,
     momentum_dtype: DTypeLike | None = None,
-    side: Side = "shorter",
+    side: Side | None = None,
     neuron_decay: ArrayLike | None = None,
     method: Method | None = None,
     precision: Precision | None = None,
@@ -41,13 +41,13 @@ def dion2(
     Args:
         learning_rate: That of the matrices, a number or a schedule, 0.01 in the published code.
             AdamW's own is 0.3 times that.
-        fraction: The part of the rows or columns that a step moves, in (0, 1].
+        fraction: The part of the rows or columns that a step moves, in (0, 1]; by default 0.25.
         momentum: The part of the chosen ones that stays in the momentum.
         momentum_dtype: What the momentum is kept in; by default the dtype of the parameters, or
             float32 where that is narrower.
-        side: What is chosen: rows, of 'in'; columns, of 'out'; or those of the 'shorter' side. Take
-            one that the mesh does not split.
-        neuron_decay: Gives neurons equal parts over time, 0.95 in NorDion2; needs `side='out'`.
+        side: What is chosen: rows, of 'in'; columns, of 'out'; or those of the 'shorter' side, by
+            default. Take one that the mesh does not split.
+        neuron_decay: Gives neurons equal parts over time, 0.95 in NorDion2; chooses columns.
         method: How to orthogonalize; see `gradsmith.matrix.orthogonalize`. The published code takes
             the coefficients of Polar Express, here they are Keller Jordan's.
         precision: In which arithmetic; see there.
@@ -61,7 +61,7 @@ def dion2(
     Examples:
         >>> import gradsmith as gs
         >>> optimizer = gs.dion2(0.01, fraction=0.5, weight_decay=0.01)
-        >>> nordion2 = gs.dion2(0.01, side="out", neuron_decay=0.95)
+        >>> nordion2 = gs.dion2(0.01, neuron_decay=0.95)
 
     References:
         Ahn et al., Dion2, 2025, arXiv:2512.16928; NorDion2, https://github.com/microsoft/dion
@@ -69,7 +69,7 @@ def dion2(
 
     def direction(axes: Axes) -> optax.GradientTransformation:
         return orthogonalize_largest(
-            fraction,
+            0.25 if fraction is None else fraction,
             momentum,
             side,
             neuron_decay=neuron_decay,

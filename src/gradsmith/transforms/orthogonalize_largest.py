@@ -6,7 +6,6 @@ to its place.
 """
 
 import itertools
-import math
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -14,7 +13,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import PartitionSpec
 from jax.typing import ArrayLike, DTypeLike
-from jaxtyping import Array, Bool, Inexact
+from jaxtyping import Array
 
 from ..layout.axes import MatrixAxes
 from ..layout.decision_log import decision_log
@@ -32,10 +31,9 @@ from .averages import average, below_one, root, square
 from .leaves import map_updates
 from .lengths import with_norm_of
 from .orthogonalize import orthogonalize
+from .slices import Chosen, Stack, at_their_places, largest_slices, shape_of_largest
 
 Side = Literal["shorter", "in", "out"]
-Stack = Inexact[Array, "k _ _"]
-Chosen = Bool[Array, "k slices"]
 
 
 class LargestState(NamedTuple):
@@ -43,14 +41,14 @@ class LargestState(NamedTuple):
 
     momentum: Any
     mean_square: dict[str, Array]
-    count: dict[str, Array]
+    times_chosen: dict[str, Array]
     orthogonalize: Any
 
 
 def orthogonalize_largest(
     fraction: float = 0.25,
     decay: ArrayLike = 0.95,
-    side: Side = "shorter",
+    side: Side | None = None,
     *,
     neuron_decay: ArrayLike | None = None,
     momentum_dtype: DTypeLike | None = None,
@@ -78,13 +76,13 @@ def orthogonalize_largest(
     Args:
         fraction: The part of the slices that is chosen, in (0, 1], rounded up.
         decay: The part of the chosen slices that stays in the momentum.
-        side: What is chosen: units of 'in', rows; of 'out', columns; or of the 'shorter' side, by
-            default, outputs if both are equal. The measure is the sum of absolute values, and of
-            equal slices the first is chosen.
+        side: What is chosen: units of 'in', rows; of 'out', columns; or of the 'shorter' side,
+            outputs if both are equal. By default 'shorter', with `neuron_decay` 'out'. The measure
+            is the sum of absolute values, and of equal slices the first is chosen.
         neuron_decay: Makes NorDion2 of it: chosen neurons get equal parts over time, as by
-            `scale_by_neuron_rms`, with this decay. Needs `side='out'`. Each mean square is debiased
-            by the number of times its neuron was chosen; the published code does not debias, so a
-            neuron that is new moves up to 3.6 times as far as one that was chosen twenty times.
+            `scale_by_neuron_rms`, with this decay. A neuron is an output. Each mean square is
+            debiased by the number of times its neuron was chosen. The published code does not
+            debias: there a new neuron moves 3.6 times as far as one that was chosen twenty times.
         momentum_dtype: As for `momentum`.
         method: How to orthogonalize; see `gradsmith.matrix.orthogonalize`.
         precision: In which arithmetic; see there.
@@ -101,23 +99,24 @@ def orthogonalize_largest(
     Examples:
         >>> import jax.numpy as jnp
         >>> import gradsmith as gs
-        >>> tx = gs.orthogonalize_largest(0.5, method="svd")
-        >>> grads = {"kernel": jnp.array([[4.0, 0.0], [0.0, 3.0]])}
+        >>> tx = gs.orthogonalize_largest(0.5, decay=0.5, method="svd")
+        >>> grads = {"kernel": jnp.array([[4.0, 0.0], [0.0, 5.0]])}
         >>> state = tx.init(grads)
         >>> for _ in range(2):
         ...     updates, state = tx.update(grads, state)
         ...     print(updates["kernel"].sum(axis=0))
-        [1. 0.]
+        [0. 1.]
         [1. 0.]
         >>> print(state.momentum["kernel"])
-        [[7.41 0.  ]
-         [0.   6.  ]]
+        [[4.  0. ]
+         [0.  7.5]]
 
     References:
         Ahn et al., Dion2, 2025, arXiv:2512.16928, and https://github.com/microsoft/dion
     """
     owner = "orthogonalize_largest"
     check_fixed(owner, fraction=fraction, momentum_dtype=momentum_dtype)
+    side = side or ("shorter" if neuron_decay is None else "out")
     check_choice("side", side, Side)
     check_fractions(owner, decay=decay)
     if not is_known(fraction) or not 0 < fraction <= 1:
@@ -125,7 +124,7 @@ def orthogonalize_largest(
     if neuron_decay is not None:
         check_fractions(owner, neuron_decay=neuron_decay)
         if side != "out":
-            raise ValueError(f"{owner}: neurons are outputs; with neuron_decay say side='out'")
+            raise ValueError(f"{owner}: with neuron_decay outputs are chosen, got side={side!r}")
     check_placement(placement)
     finish = without_state(postprocess)
     middle = lambda placement: orthogonalize(
@@ -139,7 +138,7 @@ def orthogonalize_largest(
         names = _names(leaves)
         return shapes, whole, names, with_one_side(placement, leaves, whole, names)
 
-    def init_fn(params: Any) -> LargestState:
+    def init_fn(params: Any) -> Any:
         kept = lambda p: wide_dtype(p.dtype) if momentum_dtype is None else momentum_dtype
         momentum = jax.tree.map(lambda p: jnp.zeros_like(p, dtype=kept(p)), params)
         leaves = matrix_leaves(axes, params)
@@ -149,11 +148,10 @@ def orthogonalize_largest(
             decision_log().axes.setdefault(leaf.path, leaf.axes)
         of_stack = [leaf for leaf in leaves for _ in leaf.axes.runs(leaf.array.shape)]
         chosen = {
-            name: jax.ShapeDtypeStruct(_chosen(shape, axis, fraction), wide_dtype(leaf.array.dtype))
+            name: jnp.zeros(shape_of_largest(shape, axis, fraction), wide_dtype(leaf.array.dtype))
             for name, shape, axis, leaf in zip(names, shapes, whole, of_stack, strict=True)
         }
-        inner = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), chosen)
-        state = middle(where.placement).init(inner)
+        state = middle(where.placement).init(chosen)
         if neuron_decay is None:
             return LargestState(momentum, {}, {}, state)
         real = lambda leaf: jnp.finfo(wide_dtype(leaf.array.dtype)).dtype
@@ -164,7 +162,7 @@ def orthogonalize_largest(
         squares = zeros([real(leaf) for leaf in of_stack])
         return LargestState(momentum, squares, zeros([jnp.int32] * len(names)), state)
 
-    def update_fn(updates: Any, state: LargestState, params: Any = None):
+    def update_fn(updates: Any, state: Any, params: Any = None):
         del params
         wide = lambda g, m: m.astype(wide_dtype(m.dtype)) + g.astype(wide_dtype(m.dtype))
         leaves = matrix_leaves(axes, map_updates(wide, updates, state.momentum))
@@ -172,7 +170,6 @@ def orthogonalize_largest(
             return updates, state
         _, whole, names, where = plan(leaves)
         lines = [PartitionSpec(spec[0], None) for spec in where.stacks]
-        sums = [leaf.array for leaf in leaves]
         arrays = [leaf.array.shape for leaf in leaves]
         count = len(names)
 
@@ -180,15 +177,17 @@ def orthogonalize_largest(
             parts, marks, rest = [], [], {}
             for i, stack in enumerate(split(leaves, sums)):
                 stack = where.move(stack, where.stacks[i]) if where.stacks else stack
-                part, mark = _largest(stack, whole[i], fraction)
-                factor = jnp.where(mark, jnp.asarray(decay, stack.real.dtype), 1)
+                part, mark = largest_slices(stack, whole[i], fraction)
+                factor = jnp.where(mark, below_one(decay, stack.real.dtype), 1)
                 factor = jnp.expand_dims(factor, 3 - whole[i]).astype(stack.dtype)
                 parts.append(part)
                 marks.append(mark)
                 rest[i] = stack * factor
             return [*parts, *marks, *join(rest, leaves, arrays)]
 
-        found = where.run(choose, [*where.stacks, *lines, *where.leaves], *sums)
+        found = where.run(
+            choose, [*where.stacks, *lines, *where.leaves], *[leaf.array for leaf in leaves]
+        )
         parts, marks, rest = found[:count], found[count : 2 * count], found[2 * count :]
         ortho, inner = middle(where.placement).update(
             dict(zip(names, parts, strict=True)), state.orthogonalize
@@ -197,7 +196,7 @@ def orthogonalize_largest(
         def put_back(parts, marks, squares, counts) -> list[Array]:
             stacks, new = {}, []
             for i, mark in enumerate(marks):
-                full = _at_their_places(parts[i], mark, whole[i])
+                full = at_their_places(parts[i], mark, whole[i])
                 if neuron_decay is not None:
                     full, *kept = _equal_neurons(full, mark, squares[i], counts[i], neuron_decay)
                     new.append(kept)
@@ -205,16 +204,19 @@ def orthogonalize_largest(
             known = itertools.chain(*zip(*new, strict=True))
             return [*join(stacks, leaves, arrays), *known]
 
-        known = [[tree[name] for name in names if tree] for tree in state[1:3]]
+        known = [
+            [tree[name] for name in names if tree]
+            for tree in (state.mean_square, state.times_chosen)
+        ]
         specs = [*where.leaves, *(lines * 2 if neuron_decay is not None else [])]
-        given = [ortho[name] for name in names], marks, *known
+        given = [ortho[name] for name in names], marks, *known  # pyright: ignore[reportIndexIssue]
         back = where.run(put_back, specs, *given)
         out = _like(updates, leaves, back[: len(leaves)], updates)
         momentum = _like(updates, leaves, rest, state.momentum)
         known = back[len(leaves) :]
-        squares = dict(zip(names, known[:count], strict=False))
-        counts = dict(zip(names, known[count:], strict=False))
-        return out, LargestState(momentum, squares, counts, inner)
+        squares = state.mean_square | dict(zip(names, known[:count], strict=False))
+        times = state.times_chosen | dict(zip(names, known[count:], strict=False))
+        return out, LargestState(momentum, squares, times, inner)
 
     return optax.GradientTransformation(init_fn, update_fn)
 
@@ -226,29 +228,6 @@ def _names(leaves: list[MatrixLeaf]) -> list[str]:
         runs = len(leaf.axes.runs(leaf.array.shape))
         names += [leaf.path] if runs == 1 else [f"{leaf.path}/{i}" for i in range(runs)]
     return names
-
-
-def _chosen(shape: tuple[int, int, int], whole: int, fraction: float) -> tuple[int, ...]:
-    """Return the shape of the chosen part; `fraction` of 30 by 0.1 is 3, rounding aside."""
-    count = min(shape[whole], max(1, math.ceil(round(fraction * shape[whole], 6))))
-    return (*shape[:whole], count, *shape[whole + 1 :])
-
-
-def _largest(stack: Stack, whole: int, fraction: float) -> tuple[Stack, Chosen]:
-    """Return the largest slices in their order, and which they are."""
-    count = _chosen(stack.shape, whole, fraction)[whole]
-    sizes = jnp.sum(jnp.abs(stack), axis=3 - whole)
-    indices = jnp.sort(jax.lax.top_k(sizes, count)[1], axis=-1)
-    mark = jax.vmap(lambda nothing, some: nothing.at[some].set(True))(sizes < 0, indices)
-    part = jnp.take_along_axis(stack, jnp.expand_dims(indices, 3 - whole), axis=whole)
-    return part, mark
-
-
-def _at_their_places(part: Stack, mark: Chosen, whole: int) -> Stack:
-    """Return whole matrices with the chosen slices where they were, and zeros."""
-    place = jnp.maximum(jnp.cumsum(mark, axis=-1) - 1, 0)
-    full = jnp.take_along_axis(part, jnp.expand_dims(place, 3 - whole), axis=whole)
-    return jnp.where(jnp.expand_dims(mark, 3 - whole), full, jnp.zeros_like(full))
 
 
 def _equal_neurons(full: Stack, mark: Chosen, squares: Array, counts: Array, decay: ArrayLike):
