@@ -1,4 +1,4 @@
-"""forge: the recipe that we recommend, made of the parts that helped in our own races."""
+"""forge: the recipe that we recommend, from our own races."""
 
 from typing import Unpack
 
@@ -27,15 +27,15 @@ def forge(
 
     It is `soap_muon` with a basis of the smaller side alone, refreshed every tenth step, and a
     shorter momentum. Embeddings and heads are matrices too, and the vectors have the full learning
-    rate. docs/evidence.md has the races that chose these parts, and what was left out. They are
-    of small models and short runs: for a long run try a momentum of 0.95 as well, and for a
-    vocabulary of many thousands AdamW as `embedding` and `head`.
+    rate. docs/evidence.md has the race behind it, each part left out, and what was tried beside.
+    That race is of a small model and short runs. For a long run try a momentum of 0.95 as well;
+    for a vocabulary of many thousands, AdamW as `embedding` and `head`.
 
     State for a matrix `(m, n)` with `m <= n`: `2 m n + 2 m^2`, two copies of a vector. Costs the
     products of `muon`, and `6 m^2 n` more flops; `10 m^3` and a QR at a refresh.
 
     Args:
-        learning_rate: That of all leaves, a number or a schedule; typically 0.04. It is the
+        learning_rate: That of all leaves, a number or a schedule; typically 0.03. It is the
             spectral norm of an update where layers narrow.
         momentum: The part of the momentum that survives a step, a number or a schedule such as
             `trapezoid`; Keller Jordan's kind.
@@ -49,7 +49,7 @@ def forge(
 
     Examples:
         >>> import gradsmith as gs
-        >>> optimizer = gs.forge(0.04, weight_decay=0.01)
+        >>> optimizer = gs.forge(0.03, weight_decay=0.01)
 
     References:
         modded-nanogpt, optimization track, records 14 to 46, for the whitened momentum;
