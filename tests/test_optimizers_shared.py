@@ -24,7 +24,7 @@ PARAMS = {
 }
 MATRICES, VECTORS = ("kernel",), ("bias", "ln_scale")
 SPHERES = ("muonh", "adamh")  # their matrices keep their lengths, so that none decays
-OWN_HEAD = ("scion",)  # has a rule of its own for the head, at the rate of the matrices
+OWN_HEAD = ("scion", "forge")  # have a rule for the head, at the rate of the matrices
 
 
 def first_updates(tx, params=PARAMS):
@@ -39,8 +39,8 @@ def decay_of(with_decay, without):
     return {name: float(jax.tree.leaves(part[name])[0]) for name in PARAMS}
 
 
-def test_there_are_fourteen_recipes_for_matrices_and_two_for_everything():
-    assert len(FOR_MATRICES) == 14
+def test_there_are_sixteen_recipes_for_matrices_and_two_for_everything():
+    assert len(FOR_MATRICES) == 16
     assert set(ALL) - set(FOR_MATRICES) == {"mars_adamw", "ademamix"}
 
 

@@ -162,7 +162,7 @@ def test_the_mesh_is_part_of_what_was_asked(tmp_path):
         (
             {"data": 4, "fsdp": 4},
             None,
-            r"data=4,fsdp=4 needs 16 devices, and JAX sees 8 .*"
+            r"data=4,fsdp=4 needs 16 devices, and JAX sees 8: .*"
             r"XLA_FLAGS=--xla_force_host_platform_device_count=16",
         ),
         ({"data": 5}, None, r"has the shapes \[48,8\], \[48,4\], and 5 devices can split no first"),

@@ -19,7 +19,7 @@ VALUES = {
     "explain": "CHECK",
     "extensions": "TIMES",
     "limit": "SECONDS",
-    "on": "TPU",
+    "on": "DEVICES",
     "only": "CHECK",
     "ray": "ADDRESS",
     "task_arg": "NAME=VALUE",

@@ -49,8 +49,8 @@ def muon(
 ) -> optax.GradientTransformationExtraArgs:
     """Muon for the hidden matrices, AdamW for everything else.
 
-    The defaults are those of Keller Jordan's code; on CPUs the iteration is in the precision of the
-    parameters. Arguments make it any published Muon; docs/muon.md has the table.
+    The defaults are those of Keller Jordan's code, but the target decides the arithmetic of the
+    iteration; see `precision`. Arguments make it any published Muon; docs/muon.md has the table.
 
     State: one copy of the matrices, two of everything else. Costs five Newton-Schulz steps on each
     Gram matrix, `4 m^2 n + 34 m^3` flops for `m <= n`, a quarter less from `Target.blocks_from` on;

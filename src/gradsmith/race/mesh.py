@@ -70,9 +70,8 @@ def mesh_of(sizes: Sizes) -> Mesh | None:
     axes = tuple(axis for axis in AXES if axis in sizes)
     wanted, there = math.prod(sizes.values()), jax.device_count()
     if wanted > there:
-        kind = jax.devices()[0].device_kind
         raise RaceError(
-            f"the mesh {in_words(sizes)} needs {wanted} devices, and JAX sees {there} ({kind}): "
+            f"the mesh {in_words(sizes)} needs {wanted} devices, and JAX sees {there}: "
             "ask for fewer. To simulate devices on the processor, set XLA_FLAGS="
             f"--xla_force_host_platform_device_count={wanted} before the command"
         )
