@@ -5,11 +5,10 @@ from typing import Unpack
 import optax
 from jax.typing import ArrayLike
 
-from ..layout.axes import MatrixAxes
 from ..sites.placement import Placement
 from ..transforms.arguments import ScalarOrSchedule
 from ..xla.arithmetic import Precision
-from .shared import Shared, by_role, stepped, takes_shared
+from .shared import Shared, by_role, takes_shared, vectors_last, with_tables
 from .soap_muon import whitened_muon
 
 
@@ -62,11 +61,6 @@ def forge(
         precision=precision,
         placement=placement,
     )
-    decay, mask = shared.get("weight_decay"), shared.get("weight_decay_mask")
-    of_others = shared.get("adam_weight_decay")
-    of_others = decay if of_others is None else of_others
-    vectors = lambda path, leaf: MatrixAxes(range(leaf.ndim - 1), -1)
-    for role, axes in {"embedding": vectors, "head": shared.get("axes")}.items():
-        if shared.get(role) is None:
-            shared[role] = stepped(direction(axes), learning_rate, of_others, mask)
+    embedding, head = direction(vectors_last), direction(shared.get("axes"))
+    shared = with_tables(shared, learning_rate, embedding=embedding, head=head)
     return by_role(direction, learning_rate, **shared)

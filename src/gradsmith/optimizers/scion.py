@@ -5,7 +5,6 @@ from typing import Unpack
 import optax
 from jax.typing import ArrayLike, DTypeLike
 
-from ..layout.axes import MatrixAxes
 from ..layout.declare import Axes
 from ..matrix.polar.plan import Method
 from ..sites.placement import Placement
@@ -15,7 +14,7 @@ from ..transforms.orthogonalize import orthogonalize
 from ..transforms.shape_scale import match_operator_norm
 from ..transforms.steepest import steepest_step
 from ..xla.arithmetic import Precision
-from .shared import Shared, by_role, stepped, takes_shared
+from .shared import Shared, by_role, takes_shared, vectors_last, with_tables
 
 
 @takes_shared
@@ -68,8 +67,6 @@ def scion(
         Pethick et al., Training Deep Learning Models with Norm-Constrained LMOs, 2025,
         arXiv:2502.07529; https://github.com/LIONS-EPFL/scion
     """
-    decay, mask = shared.get("weight_decay"), shared.get("weight_decay_mask")
-    others = shared.get("adam_weight_decay")
 
     def along(direction: optax.GradientTransformation) -> optax.GradientTransformation:
         return optax.chain(momentum_of(momentum, "ema", momentum_dtype), direction)
@@ -85,13 +82,10 @@ def scion(
             )
         )
 
-    vectors = lambda path, leaf: MatrixAxes(range(leaf.ndim - 1), -1)
-    own = {
-        "embedding": steepest_step("in", embedding_radius, axes=vectors),
-        "head": steepest_step("sign", head_radius, axes=shared.get("axes")),
-    }
-    for role, direction in own.items():
-        if shared.get(role) is None:
-            of_role = decay if others is None else others
-            shared[role] = stepped(along(direction), learning_rate, of_role, mask)
+    shared = with_tables(
+        shared,
+        learning_rate,
+        embedding=along(steepest_step("in", embedding_radius, axes=vectors_last)),
+        head=along(steepest_step("sign", head_radius, axes=shared.get("axes"))),
+    )
     return by_role(matrices, learning_rate, **shared)

@@ -8,6 +8,7 @@ import jax
 import optax
 from jax.typing import ArrayLike, DTypeLike
 
+from ..layout.axes import MatrixAxes
 from ..layout.conventions import role_by_name
 from ..layout.declare import Axes
 from ..layout.paths import leaves_with_path
@@ -137,6 +138,33 @@ def stepped(
     """Go along a direction, with decoupled weight decay."""
     decay = optax.identity() if weight_decay is None else decay_weights(weight_decay, mask)
     return optax.chain(direction, decay, scale_by_learning_rate(learning_rate))
+
+
+def with_tables(
+    shared: Shared,
+    learning_rate: ScalarOrSchedule,
+    *,
+    embedding: optax.GradientTransformation,
+    head: optax.GradientTransformation,
+) -> Shared:
+    """Return the arguments with directions for embeddings and heads, unless they have their own.
+
+    These step at the rate of the matrices, and decay as AdamW's leaves do.
+    """
+    decay, of_adamw = shared.get("weight_decay"), shared.get("adam_weight_decay")
+    decay = decay if of_adamw is None else of_adamw
+    mask, out = shared.get("weight_decay_mask"), shared.copy()
+    if shared.get("embedding") is None:
+        out["embedding"] = stepped(embedding, learning_rate, decay, mask)
+    if shared.get("head") is None:
+        out["head"] = stepped(head, learning_rate, decay, mask)
+    return out
+
+
+def vectors_last(path: str, leaf: Any) -> MatrixAxes:
+    """Return the axes of an embedding: its vectors lie along the last one."""
+    del path
+    return MatrixAxes(range(leaf.ndim - 1), -1)
 
 
 def behind_momentum(
