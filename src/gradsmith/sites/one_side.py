@@ -89,14 +89,14 @@ def with_one_side(
 
 def _of_stack(leaf: MatrixLeaf, split: Split, run: Run, whole: int, sizes: dict[str, int]) -> Split:
     cut = None if leaf.axes.cut_axis is None else leaf.axes.cut_axis % leaf.array.ndim
-    stack = [
-        split[axes[0]] if axes and cut is None and not any(split[axis] for axis in axes[1:]) else ()
-        for axes in leaf.axes.sides(leaf.array.ndim)
-    ]
-    if cut is not None:  # a block may lie on several devices; the side that is not cut stays split
-        for index, axes in enumerate(leaf.axes.sides(leaf.array.ndim)):
-            if index and len(axes) == 1 and cut not in axes:
-                stack[index] = split[axes[0]]
+
+    def known(side: int, axes: Sequence[int]) -> tuple[str, ...]:
+        # A block may lie on several devices; of a cut leaf only the side that is not cut is known.
+        if cut is not None and (side == 0 or len(axes) > 1 or cut in axes):
+            return ()
+        return split[axes[0]] if axes and not any(split[axis] for axis in axes[1:]) else ()
+
+    stack = [known(*one) for one in enumerate(leaf.axes.sides(leaf.array.ndim))]
     other = 3 - whole
     for name in stack[whole]:
         shares = math.prod(sizes[axis] for axis in (*stack[other], name))
