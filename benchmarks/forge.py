@@ -94,7 +94,8 @@ def averaged(learning_rate):
 def main(folder: Path) -> None:
     command = ["gradsmith", "race", *ENTRIES, "--seeds", "5", "--no-watch", "--out", str(folder)]
     print(shlex.join(command), flush=True)
-    subprocess.run(command, check=True)
+    installed = Path(sys.executable).parent / "gradsmith"  # beside this Python, on the path or not
+    subprocess.run([str(installed), *command[1:]], check=True)
     subprocess.run([sys.executable, "benchmarks/five_seeds.py", str(folder), "forge"], check=True)
 
 
