@@ -184,6 +184,18 @@ def test_a_race_that_cannot_be_run_is_refused(change, message):
         Race(**{"task": parabola(), "entries": (SGD,), "rates": (0.1,), **change})
 
 
+def test_a_search_takes_all_rates_from_the_lowest_to_the_highest():
+    rates, searched = (0.001, 0.1), Protocol("sobol", 16)
+    race = Race(parabola(), (SGD,), rates, searched)
+    tried = [one["learning_rate"] for one in race.first_trials(SGD)]
+    assert len(set(tried)) == 16
+    assert all(0.001 <= rate <= 0.1 for rate in tried)
+    assert sum(rate < 0.01 for rate in tried) == 8  # half of them, on a logarithmic scale
+    assert Race(parabola(), (SGD,), rates).first_trials(SGD) == [
+        {"learning_rate": rate} for rate in rates
+    ]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -45,6 +45,7 @@ def test_a_grid_has_every_combination():
         (SPACE, "grid", None, r"learning_rate=log\(0.001, 1\) has no grid"),
         ({"a": [1, 2]}, "grid", 3, "has 2 trials, and the budget is 3"),
         (SPACE, "sobol", None, "a sobol search needs a budget"),
+        ({"a": [1, 2], "b": [3]}, "sobol", 3, "a x b has 2 combinations, and the budget is 3"),
     ],
 )
 def test_what_cannot_be_searched_is_refused(space, search, budget, message):

@@ -37,7 +37,7 @@ def race(
     /,
     task: str = "shakespeare",
     rates: tuple[float, ...] = RATES,
-    search: Literal["grid", "sobol", "halton"] = "grid",
+    search: Literal["grid", "sobol", "halton"] | None = None,
     budget: int | None = None,
     tuned: Literal["once", "each"] = "once",
     tuning_seeds: int = 1,
@@ -73,9 +73,10 @@ def race(
             `'muon(learning_rate=log(2e-3, 2e-1), momentum=[0.9, 0.95])'`.
         task: What to train: `shakespeare` or another name in docs/race.md, `file.py:make_task` of
             your own, or `small`: eight tasks, with a profile over all of them at the end.
-        rates: The learning rates of every entry that names none.
+        rates: The learning rates of every entry that names none. A search takes all numbers from
+            the lowest to the highest.
         search: `grid` tries every combination; `sobol` and `halton` try as many points as the
-            budget says.
+            budget says. By default `sobol` where a budget is given, else `grid`.
         budget: Trials of each entry, the same for all.
         tuned: `once` for all reported seeds, or anew for `each`; then the p values hold the chance
             of the choice too. It takes as many times the trials as there are seeds.
@@ -116,9 +117,8 @@ def race(
     try:
         executor = executor_of(worker, ray, os.environ)
         devices = axis_sizes(mesh)
-        protocol = Protocol(
-            search, budget, tuned, tuning_seeds, seeds, selection, verdict, extensions
-        )
+        by = search or ("grid" if budget is None else "sobol")
+        protocol = Protocol(by, budget, tuned, tuning_seeds, seeds, selection, verdict, extensions)
 
         def prepared_on(spec: str) -> Prepared:
             made = load_task(spec, task_arg)

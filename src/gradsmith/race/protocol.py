@@ -18,7 +18,7 @@ from .entries import Entry
 from .errors import RaceError
 from .mesh import Sizes, refuse_sizes
 from .records import Record
-from .space import RATE, Settings, Space, extension, trials
+from .space import RATE, Range, Settings, Space, extension, log, trials
 from .tasks import Task
 
 RATES = (0.002, 0.02, 0.2)  # docs/race.md says how they were chosen
@@ -113,7 +113,9 @@ class Race:
     Args:
         task: The problem.
         entries: Who takes part; names are unique.
-        rates: The learning rates of every entry whose space has none.
+        rates: The learning rates of every entry whose space has none. A grid tries these. A `sobol`
+            or `halton` search takes all numbers from the lowest to the highest, evenly on a
+            logarithmic scale.
         protocol: How the race is held.
         mesh: Devices of one run, such as `{"data": 2, "fsdp": 4}`: `fsdp` splits parameters and
             states, both share the batch. By default one device.
@@ -154,7 +156,12 @@ class Race:
 
     def space(self, entry: Entry) -> Space:
         """What `entry` is tuned over, the learning rate first."""
-        return {RATE: self.rates, **entry.space}
+        return {RATE: self._rates(), **entry.space}
+
+    def _rates(self) -> Range | tuple[float, ...]:
+        if self.protocol.search == "grid" or len(self.rates) == 1:
+            return self.rates
+        return log(min(self.rates), max(self.rates))
 
     def first_trials(self, entry: Entry) -> list[Settings]:
         """The trials of an entry, before any extension."""

@@ -81,7 +81,8 @@ def trials(space: Space, search: str, budget: int | None) -> list[Settings]:
         budget: How many trials. A grid has as many as it has, and a budget must agree.
 
     Raises:
-        RaceError: A grid over a range; or a budget that is missing, or another than the grid's.
+        RaceError: A grid over a range; a budget that is missing, or another than the grid's; or one
+            that is more than the combinations of lists.
 
     Examples:
         >>> trials({"learning_rate": [0.1, 0.2], "momentum": [0.9]}, "grid", None)
@@ -93,6 +94,13 @@ def trials(space: Space, search: str, budget: int | None) -> list[Settings]:
         return _grid(space, budget)
     if budget is None:
         raise RaceError(f"a {search} search needs a budget: how many trials each entry gets")
+    lists = [part for part in space.values() if not isinstance(part, Range)]
+    different = math.prod(map(len, lists))
+    if len(lists) == len(space) and different < budget:
+        raise RaceError(
+            f"{' x '.join(space)} has {different} combinations, and the budget is {budget}: try "
+            "them in a grid, or search a range such as learning_rate=log(2e-3, 2e-1)"
+        )
     points = _points(search, len(space), budget)
     return [
         {name: _choose(part, x) for (name, part), x in zip(space.items(), point, strict=True)}
