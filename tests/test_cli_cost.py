@@ -65,6 +65,16 @@ def made_on_a_mesh():
 """
 
 
+FAILS = """
+def unlucky(x):
+    raise RuntimeError("no luck")
+
+def fails(learning_rate):
+    run = lambda x: jax.pure_callback(unlucky, jax.ShapeDtypeStruct(x.shape, x.dtype), x)
+    return optax.stateless(lambda updates, params: jax.tree.map(run, updates))
+"""
+
+
 @pytest.fixture
 def file(tmp_path):
     path = tmp_path / "mine.py"
@@ -151,6 +161,32 @@ def test_a_mesh_larger_than_the_machine_is_simulated(file, capfd):
 def test_two_layouts_are_one_too_many(file):
     with pytest.raises(UsageError, match="lie on a mesh already"):
         cost("muon", f"{file}:on_sixteen", "fsdp=8")
+
+
+def test_time_is_of_updates_that_were_run(file, capfd, standard_promotion):
+    params = f"{file}:make_params"
+    costs = told(capfd, f"{file}:factory", params, "fsdp=4", time=True)
+    assert len(costs) == 3
+    assert all(0 < one["seconds"] < 60 for one in costs.values())
+    assert told(capfd, f"{file}:factory", params, alone=True)[f"{file}:factory"]["seconds"] == 0
+    assert cost(f"{file}:factory", params, alone=True, time=True) == 0
+    row, caption = capfd.readouterr().out.split("For each device")
+    assert " ms" in row.splitlines()[3]
+    assert "median of 10 updates on this machine" in " ".join(caption.split())
+
+
+def test_an_update_that_fails_when_it_runs_is_told(file):
+    with file.open("a") as source:
+        source.write(FAILS)
+    with pytest.raises(UsageError, match=r"an update does not run: .*no luck"):
+        cost(f"{file}:fails", f"{file}:square", alone=True, time=True)
+
+
+def test_what_is_not_here_cannot_be_timed():
+    with pytest.raises(UsageError, match=r"there are 8 of 16 devices: give a smaller --mesh"):
+        cost("muon", mesh="fsdp=16", time=True)
+    with pytest.raises(UsageError, match="--time runs updates here, and --on compiles"):
+        cost("muon", time=True, on="v5e:2x4")
 
 
 @pytest.mark.parametrize(

@@ -161,11 +161,15 @@ def stored(name):
 
 
 def test_a_product_by_cublas_in_a_loop_counts_every_round():
-    assert count(stored("gpu_loop")).flops == 7 * PRODUCT
+    found = count(stored("gpu_loop"))
+    assert found.flops == 7 * PRODUCT
+    assert found.calls == {"__cublas$gemm": 7}
 
 
 def test_a_product_that_triton_fuses_counts():
-    assert count(stored("gpu_triton")).flops == 2 * 5 * 8 * 16 * 32
+    found = count(stored("gpu_triton"))
+    assert found.flops == 2 * 5 * 8 * 16 * 32
+    assert found.calls == {"__triton_gemm": 1}
 
 
 @pytest.mark.parametrize(
@@ -187,7 +191,9 @@ def test_a_call_that_only_moves_or_sorts_is_exact():
         "  %sort.1 = (f32[64]{0}, u8[1279]{0}) custom-call(%x.1), "
         'custom_call_target="__cub$DeviceRadixSort"'
     )
-    assert count(gpu_program(call)).exact
+    found = count(gpu_program(call))
+    assert found.exact
+    assert not found.calls
 
 
 def test_the_decompositions_of_lapack_are_named():

@@ -25,6 +25,7 @@ from ..layout.paths import leaves_with_path
 from ..observe.bucket_cost import BucketCost
 from ..observe.state_shardings import mesh_of_params, state_shapes
 from ..observe.update_cost import UpdateCost, cost_table, cycles_table, update_cost
+from ..observe.update_seconds import update_seconds
 from ..xla.program.collectives import Collective
 from ..xla.simulate import simulated_devices
 from ..xla.topologies import NoCompilerError, devices_of
@@ -43,6 +44,7 @@ def cost(
     split: Literal["rows", "columns"] = "rows",
     arg: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = (),
     alone: bool = False,
+    time: bool = False,
     on: str = "",
     tokens: int = 0,
     json: bool = False,
@@ -51,7 +53,8 @@ def cost(
     """Show what one update costs each device, beside optax.contrib.muon and AdamW.
 
     Flops, bytes received, collectives and temporaries are read from the compiled programs. Nothing
-    is allocated, and nothing runs; a mesh of more devices than there are is simulated on the CPU.
+    is allocated, and nothing runs unless `time` asks for it; a mesh of more devices than there are
+    is simulated on the CPU.
 
     Args:
         optimizer: A name such as `muon`, or `file.py:name` of a transformation or a factory of one.
@@ -64,6 +67,8 @@ def cost(
         split: What the first axis splits.
         arg: `name=value` for the factory; may be repeated.
         alone: Leave out the two others.
+        time: Run updates too, the optimizers in turn, and show the median time of one. It needs
+            memory for parameters, gradients and the states of all.
         on: TPUs to compile for, which need not be there: `v5e:2x4`, or several with commas. The
             table then shows the cycles that the TPU compiler estimates. Needs libtpu, and minutes.
         tokens: With `on`: the tokens of a step. Shows what an update is of the model's own flops,
@@ -71,6 +76,8 @@ def cost(
         json: Print JSON instead of the table.
         html: A page to write as well: the costs as bars, and by bucket.
     """
+    if time and on:
+        raise UsageError("--time runs updates here, and --on compiles for elsewhere; choose one")
     if on:
         return _cost_on(
             optimizer, model, mesh, split, arg, alone, on.split(","), tokens, json, html
@@ -78,7 +85,7 @@ def cost(
     if tokens:
         raise UsageError("--tokens compares with a model's step on TPUs; say which: --on v5e:2x4")
     with contextlib.redirect_stdout(sys.stderr):  # what the user's own files print
-        costs = _costs(optimizer, model, axis_sizes(mesh), split, arg, alone)
+        costs = _costs(optimizer, model, axis_sizes(mesh), split, arg, alone, time)
         if html:
             _write_page(html, costs, model, optimizer, arg, _params(model, axis_sizes(mesh), split))
     if json:
@@ -101,13 +108,40 @@ def _show(table: Any) -> None:
 
 
 def _costs(
-    optimizer: str, model: str, sizes: dict[str, int], split: str, arg: tuple[str, ...], alone: bool
+    optimizer: str,
+    model: str,
+    sizes: dict[str, int],
+    split: str,
+    arg: tuple[str, ...],
+    alone: bool,
+    time: bool = False,
 ) -> Costs:
     params = _params(model, sizes, split)
     mesh = mesh_of_params(params)
     if mesh is not None and mesh.size > jax.device_count():
+        if time:
+            raise UsageError(
+                f"--time runs updates, and there are {jax.device_count()} of {mesh.size} devices: "
+                "give a smaller --mesh"
+            )
         return _simulated(mesh.size, optimizer, model, sizes, split, arg, alone)
-    return _each(optimizer, arg, alone, params, lambda tx: _cost(tx, params))
+    run: list[tuple[optax.GradientTransformation, Any]] = []
+
+    def price(tx: optax.GradientTransformation) -> UpdateCost:
+        found, there = _cost(tx, params)
+        run.append((tx, there))
+        return found
+
+    costs = _each(optimizer, arg, alone, params, price)
+    return _timed(costs, dict(zip(costs, run, strict=True))) if time else costs
+
+
+def _timed(costs: Costs, run: dict[str, tuple[optax.GradientTransformation, Any]]) -> Costs:
+    try:
+        seconds = update_seconds(run)
+    except Exception as error:
+        raise UsageError(f"an update does not run: {type(error).__name__}: {error}") from error
+    return {name: dataclasses.replace(x, seconds=seconds[name]) for name, x in costs.items()}
 
 
 def _params(model: str, sizes: dict[str, int], split: str) -> Any:
@@ -174,17 +208,18 @@ def _cost_on(
     return 0
 
 
-def _cost(tx: optax.GradientTransformation, params: Any) -> UpdateCost:
-    """Return the cost on the mesh of the parameters, or on Auto axes for what knows no others."""
+def _cost(tx: optax.GradientTransformation, params: Any) -> tuple[UpdateCost, Any]:
+    """Return the cost, and the parameters on devices; on Auto axes for what knows no others."""
     mesh = mesh_of_params(params)
     try:
-        return update_cost(tx, on_devices(params))
+        return update_cost(tx, there := on_devices(params)), there
     except Exception:
         if mesh is None or AxisType.Explicit not in mesh.axis_types:
             raise
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that Auto axes tell less
-            return update_cost(tx, on_devices(params, (AxisType.Auto,) * len(mesh.axis_names)))
+            there = on_devices(params, (AxisType.Auto,) * len(mesh.axis_names))
+            return update_cost(tx, there), there
 
 
 def _contrib_muon(tx: optax.GradientTransformation, params: Any) -> optax.GradientTransformation:

@@ -1,12 +1,10 @@
 """What one update costs each device."""
 
-import contextlib
 import dataclasses
 import json
 import math
-import time
-from collections.abc import Collection, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import optax
@@ -21,10 +19,11 @@ from ..sites.shards import mesh_in_words
 from ..xla.program.collectives import Collective, in_words
 from ..xla.program.counts import count
 from ..xla.program.cycles import Cycles, count_cycles
-from ..xla.targets import current_target
 from ..xla.topologies import ARITHMETIC_OF, compiling_for, devices_of, mesh_of
 from .bucket_cost import BucketCost, by_bucket, received
-from .state_shardings import bytes_on_device, mesh_of_params, state_shapes
+from .compiled_update import compile_update
+from .state_shardings import bytes_on_device, mesh_of_params
+from .update_seconds import ROUNDS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +40,7 @@ class UpdateCost:
         uncounted: What the program calls that may hold flops nobody can count, as of LAPACK or
             cuDNN; then too, `flops` is a lower bound.
         flops_bound: The flops on a single device, divided by the devices.
+        calls: How often the program calls each function of a library, such as cuBLAS.
         collectives: How many of each kind, and the bytes received in them.
         received: The bytes received in all of them.
         received_bound: The fewest bytes with which every matrix can be whole on one device and
@@ -55,6 +55,7 @@ class UpdateCost:
         arithmetic: There, the flops by what the operands of the products are rounded to.
         buckets: The flops and collectives by the buckets of the state that they are for, which the
             operations of the compiled program tell; empty where there are none.
+        seconds: How long an update took, if it was run; `gradsmith cost --time` does.
     """
 
     mesh: dict[str, int]
@@ -74,6 +75,8 @@ class UpdateCost:
     cycles: Cycles | None = None
     arithmetic: dict[str, float] = dataclasses.field(default_factory=dict)
     buckets: tuple[BucketCost, ...] = ()
+    calls: dict[str, int] = dataclasses.field(default_factory=dict)
+    seconds: float = 0.0
 
     def to_json(self) -> str:
         """Return all of it as JSON."""
@@ -129,8 +132,10 @@ def update_cost(
             "update_cost compiles for devices, and these parameters lie on an abstract mesh; make "
             "one of simulated devices: XLA_FLAGS=--xla_force_host_platform_device_count=N"
         )
-    alone = _compile(tx, jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), params))
-    compiled = alone if mesh is None else _compile(tx, params, mesh)
+    alone = compile_update(
+        tx, jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), params)
+    )
+    compiled = alone if mesh is None else compile_update(tx, params, mesh)
     counts, devices = count(compiled.text), mesh.size if mesh else 1
     matrices = [
         leaf
@@ -150,6 +155,7 @@ def update_cost(
         params=bytes_on_device(params),
         state=compiled.state,
         buckets=by_bucket(counts),
+        calls=counts.calls,
     )
 
 
@@ -161,6 +167,8 @@ def cost_table(costs: dict[str, UpdateCost]) -> Table:
         table.add_column(title, justify="left" if title == "optimizer" else "right")
     table.add_column("collectives")
     first = next(iter(costs.values()))
+    if first.seconds:
+        table.add_column("time", justify="right")
     for name, cost in costs.items():
         of = lambda part, whole: f"{part / whole:.2f}" if whole else "-"
         table.add_row(
@@ -172,6 +180,7 @@ def cost_table(costs: dict[str, UpdateCost]) -> Table:
             decimal(cost.temporaries),
             decimal(cost.state),
             in_words(cost.collectives) or "none",
+            *([f"{1e3 * cost.seconds:.3g} ms"] if first.seconds else []),
         )
     mesh = mesh_in_words(first.mesh) or "one device"
     table.caption = (
@@ -179,9 +188,24 @@ def cost_table(costs: dict[str, UpdateCost]) -> Table:
         f"products; ideal is one device's, divided. Bound is each matrix of the first optimizer "
         f"once to one device, and its update once back."
     )
+    table.caption += _calls(costs)
+    if first.seconds:
+        table.caption += f" Time is the median of {ROUNDS} updates on this machine, run in turn; "
+        table.caption += "what a step does rarely, such as a refresh, is not in it."
     if why := why_bounds(list(costs.values())):
         table.caption += f" {why}"
     return table
+
+
+def _calls(costs: dict[str, UpdateCost]) -> str:
+    """Return the calls of libraries in words; empty where there are none."""
+    of_each = {
+        name: ", ".join(f"{count} {function}" for function, count in sorted(cost.calls.items()))
+        for name, cost in costs.items()
+        if cost.calls
+    }
+    told = "; ".join(f"{name} {calls}".strip() for name, calls in of_each.items())
+    return f" Calls of libraries: {told}." if told else ""
 
 
 def in_gflop(cost: UpdateCost) -> str:
@@ -241,17 +265,6 @@ def why_bounds(costs: list[UpdateCost]) -> str:
     return f"A number after >= is a lower bound: {'; '.join(reasons)}." if reasons else ""
 
 
-class _Compiled(NamedTuple):
-    """What is read of a compiled update; and the paths of the leaves that a rule takes."""
-
-    text: str
-    temporaries: int
-    state: int
-    matrices: Collection[str]
-    arguments: int
-    seconds: float
-
-
 def _on_topology(
     tx: optax.GradientTransformation, params: Any, mesh: Mesh | AbstractMesh | None, on: str
 ) -> UpdateCost:
@@ -266,7 +279,7 @@ def _on_topology(
 
     params = jax.tree.map(place, params)
     with compiling_for(devices):
-        compiled = _compile(tx, params, there, None if there is not None else alone)
+        compiled = compile_update(tx, params, there, None if there is not None else alone)
     counts = count(compiled.text)
     return UpdateCost(
         mesh=dict(there.shape) if there is not None else {},
@@ -286,38 +299,7 @@ def _on_topology(
         cycles=count_cycles(compiled.text),
         arithmetic={ARITHMETIC_OF[name]: flops for name, flops in counts.precisions.items()},
         buckets=by_bucket(counts),
-    )
-
-
-def _compile(
-    tx: optax.GradientTransformation,
-    params: Any,
-    mesh: Mesh | None = None,
-    alone: SingleDeviceSharding | None = None,
-) -> _Compiled:
-    update = optax.with_extra_args_support(tx).update
-    with contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh):
-        state, log = state_shapes(tx, params)
-        at = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=alone)
-        state = state if alone is None else jax.tree.map(at, state)
-        shardings = jax.tree.map(lambda x: getattr(x, "sharding", None), (params, state))
-        step = jax.jit(
-            lambda grads, state, params: update(grads, state, params), out_shardings=shardings
-        )
-        lowered = step.lower(params, state, params)
-        start = time.perf_counter()
-        compiled = lowered.compile()
-        seconds = time.perf_counter() - start
-    text, memory = compiled.as_text(), compiled.memory_analysis()
-    if text is None or memory is None:
-        raise NotImplementedError(f"{current_target().name} does not show its compiled programs")
-    return _Compiled(
-        text,
-        memory.temp_size_in_bytes,
-        bytes_on_device(state),
-        log.axes.keys(),
-        memory.argument_size_in_bytes,
-        seconds,
+        calls=counts.calls,
     )
 
 

@@ -12,14 +12,14 @@ from typing import TypeVar
 from ..scopes import buckets_of
 from .collectives import Collective, collective
 from .loops import rounds
-from .products import precision_of, product_flops, uncounted_call
+from .products import library_call, precision_of, product_flops, uncounted_call
 from .text import Instruction, computations
 
 _CALLED = re.compile(r"(?:calls|to_apply|body|true_computation|false_computation)=%?([\w.\-]+)")
 _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
 _PARTITIONS = re.compile(r"num_partitions=(\d+)")
 
-T = TypeVar("T", float, "Counts")
+T = TypeVar("T", int, float, "Counts")
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class Counts:
         loops_known: Whether the program says of every loop how many rounds it runs.
         uncounted: The functions that are called and may hold flops, which the text does not tell.
         buckets: What of it belongs to which buckets, by `bucket_scope`; '' for what to none.
+        calls: How often each function of a library is called, and each kernel of Triton.
     """
 
     flops: float = 0.0
@@ -41,6 +42,7 @@ class Counts:
     loops_known: bool = True
     uncounted: frozenset[str] = frozenset()
     buckets: dict[str, "Counts"] = field(default_factory=dict)
+    calls: dict[str, int] = field(default_factory=dict)
 
     @property
     def exact(self) -> bool:
@@ -60,6 +62,7 @@ class Counts:
             self.loops_known and other.loops_known,
             self.uncounted | other.uncounted,
             _sum(self.buckets, other.buckets, Counts()),
+            _sum(self.calls, other.calls, 0),
         )
 
     def __mul__(self, times: int) -> "Counts":
@@ -74,6 +77,7 @@ class Counts:
             precisions=precisions,
             collectives=collectives,
             buckets={name: x * times for name, x in self.buckets.items()},
+            calls={name: x * times for name, x in self.calls.items()},
         )
 
     def belonging(self, instruction: Instruction) -> "Counts":
@@ -99,6 +103,8 @@ def _count(name: str, program: dict, devices: int, known: dict[str, Counts]) -> 
     shapes = {instruction.name: instruction.result for instruction in program[name]}
     total = Counts()
     for instruction in program[name]:
+        if library := library_call(instruction):
+            total += Counts(calls={library: 1})
         called = [_count(other, program, devices, known) for other in _called(instruction)]
         if (flops := product_flops(instruction, shapes)) is not None:
             total += Counts(flops, {precision_of(instruction): flops}).belonging(instruction)

@@ -13,6 +13,7 @@ from .text import Instruction, arrays
 
 _PRECISION = re.compile(r"operand_precision=\{(\w+)")
 _TARGET = re.compile(r'custom_call_target="([^"]*)"')
+_TRITON = re.compile(r'"kind":"(__triton\w*)"')
 _BY_CUBLAS = {"__cublas$gemm", "__cublas$lt$matmul", "__cublas$lt$matmul$f8"}
 _WITHOUT_FLOPS = {
     "AllocateBuffer",
@@ -60,6 +61,13 @@ def uncounted_call(instruction: Instruction) -> str | None:
     target = called(instruction)
     known = target is None or target in _BY_CUBLAS or target in _WITHOUT_FLOPS
     return None if known else target
+
+
+def library_call(instruction: Instruction) -> str | None:
+    """Return the function of a library, or the kernel of Triton, that an instruction is."""
+    kernel = _TRITON.search(instruction.rest) if instruction.operation == "fusion" else None
+    target = called(instruction)
+    return kernel[1] if kernel else None if target in _WITHOUT_FLOPS else target
 
 
 def called(instruction: Instruction) -> str | None:
