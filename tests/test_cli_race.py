@@ -418,6 +418,7 @@ def test_a_suite_prints_a_table_for_each_task_and_then_a_profile(race, both):
     assert code == 0, err
     places = [out.index(f"Race on {task}") for task in ("parabola", "far")]
     assert places == sorted(places)
+    assert "Mean final loss" in out[places[-1] :]
     assert "Solved within a factor of the fastest, of 2 tasks" in out[places[-1] :]
     folder = the_folder("both")
     for task in ("parabola", "far"):

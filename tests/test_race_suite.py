@@ -21,7 +21,7 @@ from gradsmith.race import (
 )
 from gradsmith.race.errors import RaceError as SameError
 from gradsmith.race.prepare import prepare
-from gradsmith.race.suite import profile_notes, profile_table
+from gradsmith.race.suite import losses_table, profile_notes, profile_table
 
 
 def race(name, *names, **task):
@@ -103,9 +103,35 @@ def test_the_table_of_a_profile_has_the_highest_score_first():
     races = [race("a", "slow", "fast", target=0.5)]
     records = [[*reported("slow", 300), *reported("fast", 100)]]
     found = profile_table(profile(races, records), 1)
-    assert list(found.columns[0].cells) == ["fast", "slow"] or [
-        str(cell) for cell in found.columns[0].cells
-    ] == ["fast", "slow"]
+    assert [str(cell) for cell in found.columns[0].cells] == ["fast", "slow"]
+
+
+def test_the_losses_of_all_tasks_stand_in_one_table():
+    """The best is marked, who may be as good is, and who is worse is not."""
+
+    def ended(entry, *losses):
+        return [
+            record(entry, seed=-1),
+            *(record(entry, seed=n, loss=x) for n, x in enumerate(losses)),
+        ]
+
+    races = [race("clear", "a", "b", "c"), race("tie", "a", "b", "c")]
+    records = [
+        [
+            *ended("a", 1.0, 1.1, 1.2),
+            *ended("b", 2.0, 2.1, 2.21),
+            *ended("c", 3.0, 3.0)[:2],
+            record("c", seed=1, diverged_at=5),
+        ],
+        [*ended("a", 5.0, 5.5, 5.2), *ended("b", 5.1, 5.2, 5.3), *ended("c", 9.1, 9.6, 9.29)],
+    ]
+    columns = losses_table(races, records).columns
+    assert [list(map(str, column.cells)) for column in columns] == [
+        ["clear", "tie"],
+        ["1.100 <", "5.233 ="],
+        ["2.103  ", "5.200 ="],
+        ["diverged", "9.330  "],
+    ]
 
 
 def test_who_ends_above_the_target_is_slower_than_any_factor():

@@ -11,7 +11,7 @@ from ..race import Executor, Race, Record, run_suite
 from ..race.folder import default_folder
 from ..race.prepare import Prepared
 from ..race.protocol import jobs
-from ..race.suite import profile, profile_notes, profile_table
+from ..race.suite import losses_table, profile, profile_notes, profile_table
 from ..race.table import table
 from ..race.verdict import verdict
 from ..race.watching import Watch
@@ -45,6 +45,7 @@ def race_suite(
         results.print(table(race, own))
         for sentence in verdict(race, own):
             results.print(sentence, highlight=False, markup=False)
+    results.print(losses_table(races, records))
     found = profile(races, records)
     results.print(profile_table(found, len(races)))
     for note in profile_notes(found, len(races)):

@@ -14,8 +14,8 @@ from .errors import RaceError
 from .executors import Executor
 from .prepare import Prepared, prepare
 from .protocol import Race
-from .records import Record
-from .rows import rows
+from .records import Record, in_digits
+from .rows import Row, rows
 from .run import folder_of, run_race
 from .watching import Watch
 
@@ -125,6 +125,33 @@ def profile_table(found: Profile, tasks: int) -> RichTable:
         shares = [f"{round(share * tasks)}" for share in found.shares[name]]
         out.add_row(*map(Text, [name, *shares, f"{found.scores[name]:.2f}"]))
     return out
+
+
+def losses_table(races: Sequence[Race], records: Sequence[list[Record]]) -> RichTable:
+    """The mean final losses as text: a line for each task, a column for each entry.
+
+    A task's best entry has the sign `<`. Where others are not shown to be worse, all of these have
+    the sign `=`.
+
+    Args:
+        races: One a task.
+        records: Of each.
+    """
+    names = [entry.name for entry in races[0].entries]
+    out = RichTable(title="Mean final loss; < best, = not shown to be worse than the best")
+    for number, heading in enumerate(["task", *names]):
+        out.add_column(heading, justify="right" if number else "left", overflow="fold")
+    for race, own in zip(races, records, strict=True):
+        ordered = rows(race, own)
+        cells = {row.entry: _loss(row, first=row is ordered[0]) for row in ordered}
+        out.add_row(*map(Text, [race.task.name, *(cells[name] for name in names)]))
+    return out
+
+
+def _loss(row: Row, first: bool) -> str:
+    if math.isinf(row.loss):
+        return "diverged"
+    return f"{in_digits(row.loss)}{' =' if row.tied else ' <' if first else '  '}"
 
 
 def profile_notes(found: Profile, tasks: int) -> list[str]:
