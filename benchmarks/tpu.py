@@ -90,6 +90,7 @@ CASES: dict[str, tuple[Any, Callable, Callable]] = {
         lambda r: optax.contrib.muon(r, muon_weight_dimension_numbers=stacked),
     ),
     "fsdp": (layers(2, P("fsdp", None)), gs.muon, optax.contrib.muon),
+    "fsdp, 12 layers": (layers(12, P("fsdp", None)), gs.muon, optax.contrib.muon),
     "gpt2": (gpt2(), gs.muon, optax.contrib.muon),
     # Ours refreshes at the start of the next step.
     "soap, a step": (
