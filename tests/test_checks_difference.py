@@ -30,6 +30,8 @@ from gradsmith.checks import Subject, assert_same_optimizer
 from gradsmith.checks.difference import OptimizersDifferError, TorchSide
 from gradsmith.checks.difference.ground import Ground, make_ground, shapes_of
 from gradsmith.checks.difference.parting import parting, rounding
+from gradsmith.checks.difference.reruns import Changed
+from gradsmith.checks.difference.search import Search
 from gradsmith.checks.difference.sides import JaxSide
 
 SMALL_SHAPES = shapes_of(SMALL_TREE)
@@ -290,6 +292,35 @@ def test_arithmetic_in_bfloat16_is_told_from_a_difference():
     square = {"w": jnp.zeros((6, 10))}
     assert diff(mixed(lambda x: x), mixed(rough), params=square).equal
     assert not diff(mixed(lambda x: x), mixed(rough, 1.5), params=square).equal
+
+
+def test_an_optimizer_may_refuse_in_any_words():
+    class RefusalError(Exception):
+        pass
+
+    def fussy(learning_rate=0.01, b1=0.9, b2=0.999):
+        if b1 != 0.9:
+            raise RefusalError
+        return optax.adam(learning_rate, b1, b2)
+
+    found = diff(fussy, by_hand(b2=0.95), params=SMALL_TREE)
+    assert [one.kind for one in found.findings] == ["argument b2"], found
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_a_change_of_ours_that_fails_is_no_refusal(place):
+    """Neither around an optimizer, nor around another change."""
+
+    def broken(_):
+        raise RuntimeError("ours")
+
+    search = Search(math.inf)
+    ground = make_ground(SMALL_SHAPES, 3, 0)
+    side = JaxSide(Subject("sgd", optax.sgd, {"learning_rate": 0.1}))
+    change = Changed(side, **{place: broken})
+    for number, one in enumerate((change, Changed(change))):
+        with pytest.raises(RuntimeError, match="ours"):
+            search.updates("sgd", str(number), one, ground)
 
 
 def test_a_counter_of_python_is_run_step_by_step():
