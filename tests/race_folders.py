@@ -12,6 +12,7 @@ from race_helpers import parabola
 from gradsmith.race import Curve, Entry, Protocol, Race, Record
 from gradsmith.race.folder import configuration
 from gradsmith.race.protocol import all_trials, best_trial
+from gradsmith.race.provenance import about
 
 ABOUT = {
     "command": "gradsmith race first second",
@@ -102,7 +103,8 @@ def hash_of(name, trial, seed) -> int:
 def write(path: Path, race: Race, records: list[Record]) -> Path:
     """Write the folder as a race does."""
     path.mkdir(parents=True, exist_ok=True)
-    told = {e.name: {"about": e.about, "code": f"def {e.name}(rate): ..."} for e in race.entries}
+    told = about(race.entries)["entries"]
+    told = {name: {**known, "code": f"def {name}(rate): ..."} for name, known in told.items()}
     there = {
         "config": configuration(race),
         "programs": {},

@@ -28,8 +28,10 @@ import gradsmith as gs
 from gradsmith import checks
 from gradsmith.checks import Subject, assert_same_optimizer
 from gradsmith.checks.difference import OptimizersDifferError, TorchSide
-from gradsmith.checks.difference.ground import make_ground, shapes_of
+from gradsmith.checks.difference.ground import Ground, make_ground, shapes_of
 from gradsmith.checks.difference.parting import parting, rounding
+from gradsmith.checks.difference.reruns import Changed
+from gradsmith.checks.difference.search import Search
 from gradsmith.checks.difference.sides import JaxSide
 
 SMALL_SHAPES = shapes_of(SMALL_TREE)
@@ -93,6 +95,33 @@ def test_a_row_of_the_migration_page_is_the_same_as_torch(row):
     assert diff(muon, make(ours), params=MATRIX).equal
     if row != "the default":
         assert not diff(muon, make({}), params=MATRIX).equal
+
+
+def one_step(side, length):
+    """What one Newton-Schulz step leaves of a gradient of rank one, of this Frobenius norm."""
+    left, right = np.ones(8) / 8**0.5, np.ones(16) / 16**0.5
+    gradient = length * np.outer(left, right)[None]
+    (update,) = side.updates(Ground({"weight": np.zeros_like(gradient)}, {"weight": gradient}))
+    return float(-left @ update[0] @ right)
+
+
+STEP = lambda x: 3.4445 * x - 4.7750 * x**3 + 2.0315 * x**5
+PLAIN = {"eps": 0.1, "momentum": 0.0, "weight_decay": 0.0}
+
+
+@pytest.mark.parametrize("length", [0.05, 0.1, 0.4])
+def test_we_add_eps_to_the_norm(length):
+    """A row of the migration page, as the next test is."""
+    ours = JaxSide(Subject("ours", gs.muon, {"learning_rate": 1.0, "steps": 1, **PLAIN}))
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
+        assert one_step(ours, length) == pytest.approx(STEP(length / (length + 0.1)), abs=1e-9)
+
+
+@pytest.mark.parametrize("length", [0.05, 0.1, 0.4])
+def test_torch_takes_the_larger_of_the_norm_and_eps(length):
+    torch = pytest.importorskip("torch")
+    theirs = TorchSide(torch.optim.Muon, "Muon", lr=1.0, ns_steps=1, **PLAIN)
+    assert one_step(theirs, length) == pytest.approx(STEP(length / max(length, 0.1)), abs=0.01)
 
 
 def test_torch_coupled_decay_is_told_from_its_adamw():
@@ -263,6 +292,35 @@ def test_arithmetic_in_bfloat16_is_told_from_a_difference():
     square = {"w": jnp.zeros((6, 10))}
     assert diff(mixed(lambda x: x), mixed(rough), params=square).equal
     assert not diff(mixed(lambda x: x), mixed(rough, 1.5), params=square).equal
+
+
+def test_an_optimizer_may_refuse_in_any_words():
+    class RefusalError(Exception):
+        pass
+
+    def fussy(learning_rate=0.01, b1=0.9, b2=0.999):
+        if b1 != 0.9:
+            raise RefusalError
+        return optax.adam(learning_rate, b1, b2)
+
+    found = diff(fussy, by_hand(b2=0.95), params=SMALL_TREE)
+    assert [one.kind for one in found.findings] == ["argument b2"], found
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_a_change_of_ours_that_fails_is_no_refusal(place):
+    """Neither around an optimizer, nor around another change."""
+
+    def broken(_):
+        raise RuntimeError("ours")
+
+    search = Search(math.inf)
+    ground = make_ground(SMALL_SHAPES, 3, 0)
+    side = JaxSide(Subject("sgd", optax.sgd, {"learning_rate": 0.1}))
+    change = Changed(side, **{place: broken})
+    for number, one in enumerate((change, Changed(change))):
+        with pytest.raises(RuntimeError, match="ours"):
+            search.updates("sgd", str(number), one, ground)
 
 
 def test_a_counter_of_python_is_run_step_by_step():

@@ -3,7 +3,10 @@
 import dataclasses
 import gc
 import json
+import re
 import signal
+import subprocess
+import sys
 import time
 import unittest
 import weakref
@@ -278,6 +281,29 @@ def test_orbax_serves_several_optimizers_in_one_process():
     for factory in (optax.lion, optax.sgd, optax.lion):
         report = check_optimizer(factory, only=["orbax"])
         assert report.results[-1].outcome == "passed"
+
+
+SAVED_AND_NOT_SAVED = """
+import threading, jax.numpy as jnp, optax
+from gradsmith.checks import check_optimizer
+
+def empty(learning_rate):
+    return optax.GradientTransformation(
+        lambda params: jnp.zeros(0), lambda updates, state, params=None: (updates, state)
+    )
+
+for factory in (optax.lion, empty, empty):
+    report = check_optimizer(factory, only=["orbax"], on_failure="return", limit=600.0)
+    print(report.results[-1].outcome, *threading.enumerate()[1:])
+"""
+
+
+def test_orbax_leaves_no_thread_behind_and_nothing_to_say():
+    """Also where it cannot save a state, such as an array of size zero."""
+    command = [sys.executable, "-c", SAVED_AND_NOT_SAVED]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.stdout.splitlines() == ["passed", "failed", "failed"], done.stderr
+    assert not re.search("orbax|futures|Traceback", done.stderr), done.stderr
 
 
 # What is right, and was called wrong.

@@ -435,10 +435,16 @@ def test_a_suite_is_one_folder_and_goes_on_there(race, both):
 
 
 def test_a_suite_can_be_planned(race, both):
-    code, out, _ = race("sgd", "--rates", "0.1", "--plan", task=both)
+    code, out, err = race("sgd", "mine.py:plain", "--rates", "0.1", "--plan", task=both)
     assert code == 0
     assert "far" in out
-    assert out.count("together 4 runs") == 2
+    # What takes the time is said before it takes it, and a task at a time.
+    entries = ["compiling sgd", "compiling plain"]
+    assert err.splitlines() == [
+        *("tracing task.py:make_task", *entries),
+        *("tracing task.py:far", *entries),
+    ]
+    assert out.count("together 8 runs") == 2
     assert not Path("runs").exists()
 
 

@@ -1,5 +1,6 @@
 """The report is made from the folder alone, holds the figures of the table, and loads nothing."""
 
+import dataclasses
 import html
 import json
 import re
@@ -11,8 +12,9 @@ import pytest
 from race_folders import made, write
 from race_helpers import parabola, record
 
-from gradsmith.race import Entry, Protocol, Race, RaceError, rows, write_report
+from gradsmith.race import Entry, Protocol, Race, RaceError, Record, rows, write_report
 from gradsmith.race.report import page
+from gradsmith.race.schedule import schedule
 from gradsmith.race.series import curves
 from gradsmith.race.table import cells, worth
 from gradsmith.race.told import told
@@ -129,6 +131,64 @@ def test_a_folder_without_what_later_versions_write_is_told_all_the_same(folder,
     text = write_report(old).read_text()
     assert "0.0.1" in text
     assert "not written down" in text
+
+
+def reads_a_record(monkeypatch, folder, **asked):
+    """How often the page asks a record for a field, per record, and the page's length likewise."""
+    folder = write(folder, *made(("a", "b"), points=3, **asked))
+    reads = 0
+
+    def counting(record, name):
+        nonlocal reads
+        reads += 1
+        return object.__getattribute__(record, name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Record, "__getattribute__", counting, raising=False)
+        one = told(folder)
+        text = page([one])
+    return reads / len(one.records), len(text) / len(one.records)
+
+
+RATES = [0.001 * 1.1**n for n in range(64)]
+MORE = {
+    # what a race of 16 times as many records has more of
+    "trials": lambda n: {"space": {"learning_rate": RATES[: 4 * n]}},
+    "tuning seeds": lambda n: {"tuning_seeds": 4 * n},
+    "reported seeds": lambda n: {"seeds": 8 * n},
+    "seeds that are tuned each": lambda n: {"seeds": 4 * n, "tuned": "each"},
+}
+
+
+@pytest.mark.parametrize("grows", MORE)
+def test_the_work_of_a_page_grows_with_the_records_and_no_faster(monkeypatch, tmp_path, grows):
+    asked = MORE[grows]
+    reads, length = reads_a_record(monkeypatch, tmp_path / "few", **asked(1))
+    more_reads, more_length = reads_a_record(monkeypatch, tmp_path / "many", **asked(16))
+    assert more_reads < 1.1 * reads
+    assert more_length < length
+
+
+@pytest.mark.parametrize("says", [None, schedule.__doc__, "Flat."])
+def test_a_schedule_of_its_own_is_told_from_the_folder(tmp_path, says):
+    """Also where it says the same of itself as that of the race, or nothing."""
+    own = lambda step, steps: 1.0
+    own.__doc__ = says
+    asked, records = made(("a", "b"), seeds=1)
+    plain, other = asked.entries
+    asked = dataclasses.replace(asked, entries=(plain, dataclasses.replace(other, schedule=own)))
+    folder = write(tmp_path / "race", asked, records)
+    first = "one without a docstring" if says is None else says.partition("\n")[0]
+    assert [e.own_schedule for e in asked.entries] == [None, first]
+    assert [e.own_schedule for e in told(folder).race.entries] == [None, first]
+    text = write_report(folder).read_text()
+    assert text.count(f"<dt>schedule</dt><dd>{first}</dd>") == 1
+    there = json.loads((folder / "config.json").read_text())
+    for known in there["about"]["entries"].values():
+        del known["own_schedule"]  # as older versions wrote it: what it says has to tell
+    (folder / "config.json").write_text(json.dumps(there))
+    told_by_words = None if says == schedule.__doc__ else first
+    assert [e.own_schedule for e in told(folder).race.entries] == [None, told_by_words]
 
 
 def test_a_race_under_way_is_told_and_its_files_are_left_alone(tmp_path):

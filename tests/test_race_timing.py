@@ -10,7 +10,10 @@ import pytest
 from race_helpers import parabola, single
 
 from gradsmith.race import Entry, Protocol, Race, run_race
-from gradsmith.race.compiled import Compiled, lower_entry
+from gradsmith.race.compiled import Compiled, Program, RunState, lower_entry
+from gradsmith.race.display import Display
+from gradsmith.race.plan import plan
+from gradsmith.race.prepare import prepare
 from gradsmith.race.timing import measure
 
 
@@ -73,6 +76,41 @@ def test_every_round_goes_over_all_entries(clock):
     entries = {name: clock.entry(name, lambda step: 1e-3) for name in "abc"}
     measure(entries, steps=10)
     assert clock.timed[-9:] == list("abc" * 3)
+
+
+@pytest.mark.parametrize(
+    ("costs", "steps", "mean"),
+    [
+        ([10.0, 10.5], 2, 10.25),
+        ([14.0, 10.0, 10.0], 3, 10.0),  # the first is often slower
+        ([1.0, 2.0, 3.0, 5.0], 4, 4.0),  # a busy machine: no more than four
+    ],
+)
+def test_a_plan_times_no_more_steps_than_it_has_to(clock, monkeypatch, costs, steps, mean):
+    """And says before each entry that it compiles and times it."""
+    asked = Race(parabola(), (Entry("sgd", optax.sgd), Entry("other", optax.sgd)), (0.1,))
+    left = []
+
+    def advance(run, rate, seed, until, portion):
+        clock.timed.append(int(run.step))
+        clock.now += left.pop(0)
+        return run._replace(step=until), 0.0
+
+    def compiled(program):
+        clock.timed.append("compiles")
+        left[:] = [*costs, *[99.0] * 9]
+        start = lambda rate, seed: RunState({}, (), jnp.int32(0), jnp.int32(0), jnp.int32(0))
+        return Compiled(start, advance, advance, advance, program.abstract)
+
+    class Heard(Display):
+        def compiling(self, entry):
+            clock.timed.append(entry)
+
+    monkeypatch.setattr(Program, "compile", compiled)
+    first, second = plan(prepare(asked), Heard())
+    assert first.step_seconds == second.step_seconds == pytest.approx(mean)
+    made = ["compiles", *range(steps)]
+    assert clock.timed == ["sgd", *made, "other", *made]
 
 
 def test_a_line_search_is_charged_for_its_passes(tmp_path, standard_promotion):

@@ -15,6 +15,7 @@ import gradsmith as gs
 from gradsmith.cli.cost_page import cost_page
 from gradsmith.cli.describe_page import describe_page
 from gradsmith.race import write_report
+from gradsmith.race.space import log
 
 sync_api = pytest.importorskip("playwright.sync_api")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright")
@@ -180,6 +181,34 @@ def test_keys_read_the_values_of_both_figures(page):
     page.keyboard.press("Escape")
     assert ticks(page) == whole
     assert page.locator(".readout").inner_text() == ""
+
+
+def test_ten_thousand_records_are_one_page(browser, tmp_path, capsys):
+    """Its size and its parts are counted; the seconds that it took are printed, and judged by eye.
+
+    Every record has a row of six cells, and adds no more than these.
+    """
+    space = {"learning_rate": log(1e-4, 1e-1), "momentum": [0.8, 0.9, 0.95]}
+    names = ("adamw", "muon", "soap", "shampoo", "normuon")
+    search = {"search": "sobol", "budget": 500, "tuning_seeds": 4}
+    asked, records = made(names, space=space, **search)
+    assert len(records) > 10_000
+    report = write_report(write(tmp_path / "race", asked, records))
+    assert report.stat().st_size < 200 * len(records)
+    page = look(browser, report.as_uri())
+    assert page.evaluate("document.getElementsByTagName('*').length") < 7 * len(records) + 1_000
+    assert page.locator("tr").count() > len(records)
+    figures = page.locator("figure svg")
+    assert figures.count() == 5  # two of curves, two of settings, one of costs
+    for svg in figures.all():
+        assert svg.bounding_box()["width"] > 250
+        assert svg.locator("path, rect, circle").count() >= len(names)
+    assert page.heard == []
+    timing = "performance.getEntriesByType('navigation')[0]"
+    seconds = page.evaluate(f"{timing}.loadEventEnd") / 1000
+    with capsys.disabled():
+        print(f"\n{len(records):,} records: the page is loaded after {seconds:.2f} s")
+    page.context.close()
 
 
 def test_paper_gets_the_figures_without_the_controls(page):

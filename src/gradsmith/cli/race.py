@@ -3,7 +3,7 @@
 import importlib.util
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,6 +12,7 @@ import tyro
 import gradsmith
 
 from ..race import RATES, SUITES, Protocol, Race, RaceError, run_race, write_report
+from ..race.display import Lines
 from ..race.folder import default_folder
 from ..race.mesh import mesh_of, on
 from ..race.plan import in_words
@@ -134,9 +135,10 @@ def race(
             sized = lambda width: load_task(task, [*task_arg, f"width={width}"])
             loaded = load_entries(entries, arg, label, sized(sizes[0]).stacked, schedule)
             return show_widths(sized, sizes, loaded, rates, seeds, out, results, executor)
-        prepared = [prepared_on(spec) for spec in SUITES.get(task, (task,))]
+        specs = SUITES.get(task, (task,))
         if plan:
-            return _plan(prepared)
+            return _plan(specs, prepared_on)
+        prepared = [prepared_on(spec) for spec in specs]
         if task in SUITES:
             folder = out or suite_folder(task, prepared)
             return race_suite(prepared, folder, results, inside, executor, _write_report)
@@ -172,11 +174,15 @@ def _write_report(folder: Path) -> int:
     return 0
 
 
-def _plan(prepared: Sequence[Prepared]) -> int:
-    for one in prepared:
-        plans = make_plan(one)
+def _plan(specs: Sequence[str], prepared_on: Callable[[str], Prepared]) -> int:
+    """Plan task after task, each as soon as it is traced; say meanwhile what takes the time."""
+    display = Lines()
+    for spec in specs:
+        display.remark(f"tracing {spec}")
+        one = prepared_on(spec)
+        plans = make_plan(one, display)
         extended = one.race.runs_at_most() - sum(plan.runs for plan in plans)
-        if len(prepared) > 1:
+        if len(specs) > 1:
             print(f"{one.race.task.name}:")
         print(in_words(plans, extended))
     return 0

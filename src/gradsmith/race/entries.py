@@ -53,12 +53,12 @@ class Entry:
     @property
     def scheduled(self) -> str:
         """How the rate goes over the steps: the first line of what the schedule says of itself."""
-        return _said(self.schedule)
+        return (inspect.getdoc(_called(self.schedule)) or "one without a docstring").splitlines()[0]
 
     @property
     def own_schedule(self) -> str | None:
         """The same of a schedule of its own; None if it has that of the race."""
-        return None if self.scheduled == _said(schedule) else self.scheduled
+        return None if self.schedule is schedule else self.scheduled
 
 
 def entry(
@@ -156,10 +156,6 @@ def _code(factory: Callable) -> str:
         return textwrap.dedent(inspect.getsource(_called(factory)))
     except (OSError, TypeError):
         return ""
-
-
-def _said(function: Callable) -> str:
-    return (inspect.getdoc(_called(function)) or "one without a docstring").partition("\n")[0]
 
 
 def _called(function: Callable) -> Callable:

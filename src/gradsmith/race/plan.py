@@ -1,19 +1,22 @@
 """What a race will take, before it runs."""
 
 import dataclasses
+import statistics
 import time
 
 import jax
 import jax.numpy as jnp
 
 from .compiled import Compiled, RunState
+from .display import Display
 from .errors import enough_memory
 from .feeding import Feed
 from .prepare import Prepared, program_name
 from .protocol import in_json
 from .tasks import Task
 
-STEPS = 3  # timed of each entry
+STEPS = 4  # timed of each entry, at most; the first may be slower
+ALIKE = 0.1  # two steps whose times differ by no more are enough
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,17 +44,22 @@ class Plan:
     seconds: float
 
 
-def plan(prepared: Prepared) -> list[Plan]:
+def plan(prepared: Prepared, display: Display | None = None) -> list[Plan]:
     """Compile the first program of each entry, time a few steps, and count; run nothing.
+
+    Args:
+        prepared: The race.
+        display: Is told which entry is being compiled and timed; by default nobody is.
 
     Raises:
         RaceError: The device has not enough memory for an entry.
     """
-    race = prepared.race
+    race, display = prepared.race, display or Display()
     found = []
     for entry in race.entries:
         trials = race.first_trials(entry)
         programs = {program_name(entry.name, settings) for settings in trials}
+        display.compiling(entry.name)
         start = time.perf_counter()
         with enough_memory(entry.name):
             compiled = prepared.programs[program_name(entry.name, trials[0])].compile()
@@ -102,9 +110,13 @@ def _step_seconds(task: Task, compiled: Compiled) -> float:
     def one(run: RunState) -> RunState:
         return compiled.advance(run, rate, seed, run.step + 1, portion)[0]
 
-    run = jax.block_until_ready(one(compiled.start(rate, seed)))
-    start = time.perf_counter()
-    for _ in range(STEPS):
-        run = one(run)
-    jax.block_until_ready(run)
-    return (time.perf_counter() - start) / STEPS
+    run, timed = jax.block_until_ready(compiled.start(rate, seed)), []
+    while len(timed) < STEPS and not _are_alike(timed[-2:]):
+        start = time.perf_counter()
+        run = jax.block_until_ready(one(run))
+        timed.append(time.perf_counter() - start)
+    return statistics.fmean(timed[-2:])
+
+
+def _are_alike(times: list[float]) -> bool:
+    return len(times) > 1 and max(times) - min(times) <= ALIKE * max(times)

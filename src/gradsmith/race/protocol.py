@@ -101,9 +101,11 @@ class Protocol:
         """At how many tuning seeds a trial runs in all."""
         return self.tuning_seeds * (self.seeds if self.tuned == "each" else 1)
 
-    def tunes(self, tuning_seed: int, seed: int) -> bool:
-        """Whether a run at that tuning seed chooses what is reported at that seed."""
-        return self.tuned == "once" or (-1 - tuning_seed) // self.tuning_seeds == seed
+    def tuning_of(self, seed: int) -> int:
+        """The number of the tuning that a run belongs to, or is chosen by; 0 if there is one."""
+        if self.tuned == "once":
+            return 0
+        return seed if seed >= 0 else (-1 - seed) // self.tuning_seeds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,11 +201,7 @@ def all_trials(race: Race, records: Iterable[Record]) -> dict[str, list[Settings
 
 
 def best_trial(
-    race: Race,
-    records: Iterable[Record],
-    entry: str,
-    count: int | None = None,
-    seed: int | None = None,
+    race: Race, records: Iterable[Record], entry: str, count: int | None = None
 ) -> int | None:
     """The number of the best trial of an entry; None if all diverged.
 
@@ -212,13 +210,11 @@ def best_trial(
         records: What is finished.
         entry: The name of the entry.
         count: Among the first so many trials only.
-        seed: The reported seed that it is chosen for; by default the best at all tuning seeds.
     """
     of_trial: dict[int, list[Record]] = {}
     for record in records:
-        chooses = seed is None or race.protocol.tunes(record.seed, seed)
         within = count is None or record.trial < count
-        if record.entry == entry and record.seed < 0 and chooses and within:
+        if record.entry == entry and record.seed < 0 and within:
             of_trial.setdefault(record.trial, []).append(record)
     scores = {
         trial: (*_score(race.protocol.selection, own), trial)
@@ -280,17 +276,28 @@ def jobs(race: Race, records: Iterable[Record]) -> list[Job]:
     known = all_trials(race, records)
     runs = _tuning(race, known)
     if finished.issuperset(runs):  # who diverged everywhere has no best trial to report
+        best = _chosen(race, records)
         runs += [
             Run(name, trial, seed)
             for seed in range(race.protocol.seeds)
             for name in known
-            if (trial := best_trial(race, records, name, seed=seed)) is not None
+            if (trial := best[name, race.protocol.tuning_of(seed)]) is not None
         ]
     return [
         Job(number, run, known[run.entry][run.trial])
         for number, run in enumerate(runs)
         if run not in finished
     ]
+
+
+def _chosen(race: Race, records: Iterable[Record]) -> dict[tuple[str, int], int | None]:
+    """The best trial of each entry in each tuning."""
+    of_tuning: dict[tuple[str, int], list[Record]] = {}
+    for record in records:
+        if record.seed < 0:
+            key = record.entry, race.protocol.tuning_of(record.seed)
+            of_tuning.setdefault(key, []).append(record)
+    return {key: best_trial(race, own, key[0]) for key, own in of_tuning.items()}
 
 
 def written(settings: Settings) -> str:

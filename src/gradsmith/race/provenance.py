@@ -41,12 +41,20 @@ def versions() -> dict[str, str]:
 def about(entries: Sequence[Entry]) -> dict[str, Any]:
     """What a reader of the report wants to know, and no race is refused for: it may differ.
 
-    The command that started the race, the time, and for each entry its routing and its code.
+    The command that started the race, the time, and for each entry its routing, its code, and
+    whether its schedule is its own.
     """
     return {
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-        "entries": {entry.name: {"about": entry.about, "code": entry.code} for entry in entries},
+        "entries": {
+            entry.name: {
+                "about": entry.about,
+                "code": entry.code,
+                "own_schedule": entry.own_schedule is not None,
+            }
+            for entry in entries
+        },
     }
 
 

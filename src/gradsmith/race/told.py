@@ -23,8 +23,8 @@ class Told(NamedTuple):
         race: The race; its functions are not in the folder, and refuse to be called.
         records: What is finished, at least one.
         versions: Of Python, the packages and the device.
-        about: How the race was started, and of each entry its routing and its code (see
-            `provenance.about`); empty in a folder that was made before there was one.
+        about: How the race was started, and what is told of each entry (see `provenance.about`);
+            empty in a folder that was made before there was one.
     """
 
     path: Path
@@ -72,9 +72,10 @@ def told_so_far(path: Path) -> Told:
     records = read_records(*sorted(path.glob("records*.jsonl")))
     try:
         there = json.loads(file.read_text(encoding="utf-8"))
-        race = _race(there["config"], records)
+        about = dict(there.get("about", {}))
+        race = _race(there["config"], about.get("entries", {}), records)
         records = in_order(records, [entry.name for entry in race.entries])
-        return Told(path, race, records, dict(there["versions"]), dict(there.get("about", {})))
+        return Told(path, race, records, dict(there["versions"]), about)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RaceError(
             f"{file} does not tell of these records ({type(error).__name__}: {error}): is it of "
@@ -82,9 +83,11 @@ def told_so_far(path: Path) -> Told:
         ) from error
 
 
-def _race(config: Mapping[str, Any], records: list[Record]) -> Race:
+def _race(config: Mapping[str, Any], known: Mapping[str, Any], records: list[Record]) -> Race:
     tried = {(one.entry, one.trial): one.settings for one in records}
-    entries = tuple(_entry(name, parts) for name, parts in config["entries"].items())
+    entries = tuple(
+        _entry(name, parts, known.get(name, {})) for name, parts in config["entries"].items()
+    )
     protocol = Protocol(**config["protocol"])
     mesh = config.get("mesh") or {}
     task = _task(config["task"])
@@ -101,11 +104,13 @@ def _task(config: Mapping[str, Any]) -> Task:
     )
 
 
-def _entry(name: str, parts: Mapping[str, Any]) -> Entry:
+def _entry(name: str, parts: Mapping[str, Any], known: Mapping[str, Any]) -> Entry:
     origin = {key: value for key, value in parts.items() if key not in ("space", "schedule")}
     entry = Entry(name, _gone, _space(parts["space"]), origin=origin)
     told = parts.get("schedule", entry.scheduled)
-    return dataclasses.replace(entry, schedule=_scheduled(told))
+    # Not written down in older folders; a schedule of their own says something else there.
+    own = known.get("own_schedule", told != entry.scheduled)
+    return dataclasses.replace(entry, schedule=_scheduled(told)) if own else entry
 
 
 def _scheduled(told: str) -> Callable[..., NoReturn]:

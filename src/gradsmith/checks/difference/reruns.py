@@ -19,6 +19,29 @@ MOST_VARIANTS = 100
 """How many other arguments are tried; a name is compiled once where its number may be traced."""
 
 
+class Changed:
+    """A side that sees something else, and whose updates are changed; see `run_again`.
+
+    Attributes:
+        inner: The side.
+        before: What it sees instead of a ground.
+        after: What becomes of its updates.
+    """
+
+    def __init__(
+        self,
+        inner: "Side | Changed",
+        before: Callable[[Ground], Ground] = lambda ground: ground,
+        after: Callable[[Updates], Updates] = lambda updates: updates,
+    ):
+        self.inner, self.before, self.after = inner, before, after
+        self.arguments = inner.arguments
+
+    def on(self, inner: "Side | Changed") -> "Changed":
+        """Return the same change of another side."""
+        return Changed(inner, self.before, self.after)
+
+
 class Rerun(NamedTuple):
     """An optimizer that is changed in one respect.
 
@@ -30,32 +53,24 @@ class Rerun(NamedTuple):
 
     kind: str
     says: str
-    side: Side
+    side: Side | Changed
 
 
-class Changed:
-    """A side that sees something else, and whose updates are changed."""
+def run_again(side: Side | Changed, ground: Ground) -> Updates | None:
+    """Return the updates; None where the optimizer refuses, in whatever words.
 
-    def __init__(
-        self,
-        inner: Side,
-        before: Callable[[Ground], Ground] = lambda ground: ground,
-        after: Callable[[Updates], Updates] = lambda updates: updates,
-    ):
-        self.inner, self._before, self._after = inner, before, after
-        self.name, self.subtracts, self.arguments = inner.name, inner.subtracts, inner.arguments
-        self.eps = inner.eps
-
-    def updates(self, ground: Ground) -> Updates:
-        """As `Side.updates`."""
-        return self._after(self.inner.updates(self._before(ground)))
-
-    def on(self, inner: Side) -> "Changed":
-        """Return the same change of another side."""
-        return Changed(inner, self._before, self._after)
+    Only the optimizer may refuse. What a change does before and after it is ours, and has to work.
+    """
+    if isinstance(side, Changed):
+        made = run_again(side.inner, side.before(ground))
+        return None if made is None else side.after(made)
+    try:
+        return side.updates(ground)
+    except Exception:  # a stranger's code, which may raise anything
+        return None
 
 
-def reruns(side: Side, other: Side, ground: Ground, of_other: Updates) -> Iterator[Rerun]:
+def reruns(side: Side | Changed, other: Side, ground: Ground, of_other: Updates) -> Iterator[Rerun]:
     """Return the changes to `side` that may make it `other`, cheap ones first."""
     for kind, says, changed in _changes(side, other, ground, of_other):
         yield Rerun(kind, says, changed)
@@ -63,7 +78,7 @@ def reruns(side: Side, other: Side, ground: Ground, of_other: Updates) -> Iterat
 
 
 def _changes(
-    side: Side, other: Side, ground: Ground, of_other: Updates
+    side: Side | Changed, other: Side, ground: Ground, of_other: Updates
 ) -> Iterator[tuple[str, str, Changed]]:
     for beta in _values(side, other, lambda name, x: 0 < x < 1, BETAS):
         says = f"with Nesterov's look-ahead of beta = {beta:g}"
@@ -87,7 +102,7 @@ def _changes(
     yield from _clipped(side, ground, of_other)
 
 
-def _other_arguments(side: Side, other: Side) -> Iterator[Rerun]:
+def _other_arguments(side: Side | Changed, other: Side) -> Iterator[Rerun]:
     if isinstance(side, Changed):
         for one in _other_arguments(side.inner, other):
             yield one._replace(side=side.on(one.side))
@@ -106,7 +121,9 @@ def _look_ahead(grads: np.ndarray, beta: float) -> np.ndarray:
     return (1 + beta) * grads - beta * before
 
 
-def _clipped(side: Side, ground: Ground, of_other: Updates) -> Iterator[tuple[str, str, Changed]]:
+def _clipped(
+    side: Side | Changed, ground: Ground, of_other: Updates
+) -> Iterator[tuple[str, str, Changed]]:
     """Return what `side` is where its gradients are too small to be clipped, and clipped behind."""
     tiny = 1e-9
     shrink = lambda ground: ground._replace(grads=jax.tree.map(lambda g: tiny * g, ground.grads))
@@ -157,7 +174,10 @@ def _alternatives(name: str, now: Any, parameter: inspect.Parameter) -> Iterable
 
 
 def _values(
-    side: Side, other: Side, wanted: Callable[[str, float], bool], usual: Iterable[float]
+    side: Side | Changed,
+    other: Side,
+    wanted: Callable[[str, float], bool],
+    usual: Iterable[float],
 ) -> list[float]:
     """Return the numbers that either was built with and that are wanted, then the usual ones."""
     given = [

@@ -3,6 +3,7 @@
 import time
 
 from .ground import Ground
+from .reruns import Changed, run_again
 from .sides import Side, Updates
 
 
@@ -19,7 +20,7 @@ class Search:
         """How many reruns did not begin because the time was over."""
         return len(self._left_out)
 
-    def updates(self, name: str, says: str, side: Side, ground: Ground) -> Updates | None:
+    def updates(self, name: str, says: str, side: Side | Changed, ground: Ground) -> Updates | None:
         """Return the updates of a changed side; None where it refuses, or where it is too late.
 
         Args:
@@ -33,8 +34,5 @@ class Search:
             if time.monotonic() >= self._end:
                 self._left_out.add(key)
                 return None
-            try:
-                self._kept[key] = side.updates(ground)
-            except Exception:  # refused, in whatever words: no explanation
-                self._kept[key] = None
+            self._kept[key] = run_again(side, ground)
         return self._kept[key]

@@ -56,15 +56,16 @@ def check_flax_msgpack(bench: Bench) -> None:
 @check(
     requires=("orbax",),
     needs=_NEEDS,
-    call="import tempfile, orbax.checkpoint as o; c = o.StandardCheckpointer(); "
-    "f = tempfile.mkdtemp() + '/state'; c.save(f, [s]); c.wait_until_finished(); "
-    "print(c.restore(f, [s])); c.close()",
+    call="import tempfile, orbax.checkpoint as o; "
+    "c = o.Checkpointer(o.StandardCheckpointHandler()); f = tempfile.mkdtemp() + '/state'; "
+    "c.save(f, args=o.args.StandardSave([s])); "
+    "print(c.restore(f, args=o.args.StandardRestore([s]))); c.close()",
     cause="the state holds arrays of size zero, or leaves that are no arrays",
     change="put None or optax.MaskedNode() where there is nothing to keep",
 )
 def check_orbax(bench: Bench) -> None:
     """A state saved by Orbax and restored goes on bit for bit."""
-    import orbax.checkpoint
+    import orbax.checkpoint as orbax
 
     if not jax.tree.leaves(bench.state):
         return
@@ -72,12 +73,14 @@ def check_orbax(bench: Bench) -> None:
     def restore(state: Any, like: Any) -> Any:
         with (
             tempfile.TemporaryDirectory() as folder,
-            orbax.checkpoint.StandardCheckpointer() as checkpointer,
+            # Not the asynchronous one: its thread outlives it where a save fails.
+            orbax.Checkpointer(orbax.StandardCheckpointHandler()) as checkpointer,
         ):
             path = Path(folder) / "state"
-            checkpointer.save(path, {"state": state})  # in a dict, as a state may be one array
-            checkpointer.wait_until_finished()
-            return checkpointer.restore(path, {"state": like})["state"]
+            # In a dict, as a state may be one array.
+            checkpointer.save(path, args=orbax.args.StandardSave({"state": state}))
+            shape = orbax.args.StandardRestore({"state": like})
+            return checkpointer.restore(path, args=shape)["state"]
 
     _fail_if_restored_differs(bench, restore)
 
