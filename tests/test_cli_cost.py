@@ -178,7 +178,7 @@ def test_time_is_of_updates_that_were_run(file, capfd, standard_promotion):
 def test_an_update_that_fails_when_it_runs_is_told(file):
     with file.open("a") as source:
         source.write(FAILS)
-    with pytest.raises(UsageError, match=r"an update does not run: .*no luck"):
+    with pytest.raises(UsageError, match=r"(?s)an update does not run: .*no luck"):
         cost(f"{file}:fails", f"{file}:square", alone=True, time=True)
 
 
