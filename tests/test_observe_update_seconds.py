@@ -3,7 +3,9 @@
 import jax
 import jax.numpy as jnp
 import optax
+import pytest
 from jax.experimental import io_callback
+from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
 
 from gradsmith.observe.update_seconds import ROUNDS, update_seconds
 
@@ -28,3 +30,11 @@ def test_optimizers_take_turns_and_go_on_from_their_states():
     assert told == [(name, n) for n in range(ROUNDS + 1) for name in ("a", "b")]
     assert seconds.keys() == both.keys()
     assert min(seconds.values()) > 0
+
+
+def test_an_abstract_mesh_is_refused():
+    mesh = AbstractMesh((4,), ("fsdp",), axis_types=(AxisType.Explicit,))
+    home = NamedSharding(mesh, PartitionSpec())
+    leaf = jax.ShapeDtypeStruct((4, 4), jnp.float32, sharding=home)
+    with pytest.raises(ValueError, match="runs on devices"):
+        update_seconds({"sgd": (optax.sgd(0.1), {"kernel": leaf})})

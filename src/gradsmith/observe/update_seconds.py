@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import optax
+from jax.sharding import AbstractMesh
 
 from ..layout.paths import arrays
 from .compiled_update import compile_update
@@ -27,6 +28,9 @@ def update_seconds(
 
     Args:
         optimizers: By name, each with shapes of its parameters; on a mesh with `NamedSharding`.
+
+    Raises:
+        ValueError: The parameters lie on an abstract mesh, or on several.
     """
     turns = {name: _running(tx, arrays(params)) for name, (tx, params) in optimizers.items()}
     seconds = {name: [] for name in turns}
@@ -42,6 +46,8 @@ def update_seconds(
 def _running(tx: optax.GradientTransformation, params: Any) -> Callable[[], None]:
     """Return a function that makes the next update and waits for it."""
     mesh = mesh_of_params(params)
+    if isinstance(mesh, AbstractMesh):
+        raise ValueError("an update runs on devices, and these parameters lie on an abstract mesh")
     compiled = compile_update(tx, params, mesh)
     where = jax.tree.map(lambda x: getattr(x, "sharding", None), (params, compiled.state_shapes))
     with contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh):
