@@ -154,6 +154,8 @@ class GramNewtonSchulz(Polynomial):
             return out.astype(x.dtype)
         for index, triples in enumerate(self.segments):
             rounded = stored(out, self.arithmetic)
+            if index:  # a restart begins at what is stored, so that nothing else is written
+                out = rounded.astype(out.dtype)
             grams = gram(rounded, arithmetic=self.arithmetic)
             one = jnp.ones_like(grams[..., :1, :1])
             scale = one if index else self._scale(grams, self.eps_over(unit))
