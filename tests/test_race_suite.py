@@ -128,9 +128,9 @@ def test_the_losses_of_all_tasks_stand_in_one_table():
     columns = losses_table(races, records).columns
     assert [list(map(str, column.cells)) for column in columns] == [
         ["clear", "tie"],
-        ["1.100 <", "5.233 ="],
-        ["2.103  ", "5.200 ="],
-        ["diverged", "9.330  "],
+        ["1.100<", "5.233="],
+        ["2.103 ", "5.200="],
+        ["diverged", "9.330 "],
     ]
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -118,7 +119,8 @@ def profile_table(found: Profile, tasks: int) -> RichTable:
         found: The profile.
         tasks: Over how many tasks.
     """
-    out = RichTable(title=f"Solved within a factor of the fastest, of {tasks} tasks")
+    title = f"Solved within a factor of the fastest, of {tasks} tasks"
+    out = RichTable(title=title, box=SIMPLE_HEAD)
     for number, heading in enumerate(["entry", *(f"{f:g}x" for f in found.factors), "score"]):
         out.add_column(heading, justify="right" if number else "left")
     for name in sorted(found.scores, key=lambda name: -found.scores[name]):
@@ -138,9 +140,11 @@ def losses_table(races: Sequence[Race], records: Sequence[list[Record]]) -> Rich
         records: Of each.
     """
     names = [entry.name for entry in races[0].entries]
-    out = RichTable(title="Mean final loss; < best, = not shown to be worse than the best")
-    for number, heading in enumerate(["task", *names]):
-        out.add_column(heading, justify="right" if number else "left", overflow="fold")
+    title = "Mean final loss; < best, = not shown to be worse than the best"
+    out = RichTable(title=title, box=SIMPLE_HEAD, padding=0, pad_edge=False)
+    out.add_column("task", no_wrap=True)
+    for name in names:
+        out.add_column(name, justify="right", overflow="fold", min_width=9)
     for race, own in zip(races, records, strict=True):
         ordered = rows(race, own)
         cells = {row.entry: _loss(row, first=row is ordered[0]) for row in ordered}
@@ -151,7 +155,7 @@ def losses_table(races: Sequence[Race], records: Sequence[list[Record]]) -> Rich
 def _loss(row: Row, first: bool) -> str:
     if math.isinf(row.loss):
         return "diverged"
-    return f"{in_digits(row.loss)}{' =' if row.tied else ' <' if first else '  '}"
+    return f"{in_digits(row.loss)}{'=' if row.tied else '<' if first else ' '}"
 
 
 def profile_notes(found: Profile, tasks: int) -> list[str]:
