@@ -1,5 +1,6 @@
 """How Sphinx makes the site of these pages: `make docs`."""
 
+import os
 from importlib.metadata import version as version_of
 
 project = "gradsmith"
@@ -55,6 +56,15 @@ html_theme_options = {
     "footer_end": [],
     "navbar_align": "left",
 }
+if shown := os.environ.get("DOCS_VERSION"):  # one of several sites; see versions.py
+    html_theme_options |= {
+        "navbar_start": ["navbar-logo", "version-switcher"],
+        "switcher": {
+            "json_url": "https://gradsmith.github.io/gradsmith/versions.json",
+            "version_match": shown,
+        },
+        "check_switcher": False,  # it is published together with the pages
+    }
 
 
 def tables_as_lists(app, what, name, obj, options, lines):
