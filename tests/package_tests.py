@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -16,6 +17,7 @@ ROOT = Path(__file__).parents[1]
 DIST = ROOT / "dist"
 SOURCE = ROOT / "src"
 DATA = "gradsmith/race/data"
+PROJECT = (ROOT / "pyproject.toml").read_text()
 
 
 def built(ending):
@@ -30,9 +32,20 @@ def wheel():
         return {file.filename: file.file_size for file in archive.infolist()}
 
 
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory):
-    """A command in an environment that has the wheel, what it requires, and pytest."""
+def pythons():
+    """Those of the versions that gradsmith supports which are on this machine."""
+    found = [shutil.which(f"python3.{minor}") for minor in (11, 12, 13)]
+    works = lambda path: subprocess.run([path, "--version"], capture_output=True).returncode == 0
+    return [path for path in found if path and works(path)]
+
+
+INSTALLED = [(".tar.gz", sys.executable), *((".whl", path) for path in pythons())]
+
+
+@pytest.fixture(scope="module", params=INSTALLED, ids=lambda pair: f"{pair[0]} {pair[1]}")
+def installed(request, tmp_path_factory):
+    """A command in an environment that has an archive, what it requires, and pytest."""
+    archive, python = request.param
     folder = tmp_path_factory.mktemp("clean")
     env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     env |= {"XLA_FLAGS": "", "PYTHONSAFEPATH": "1"}
@@ -43,9 +56,9 @@ def installed(tmp_path_factory):
             [path, *arguments], cwd=folder, env=env, capture_output=True, text=True
         )
 
-    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    subprocess.run([python, "-m", "venv", folder], check=True)
     with_versions = ["--constraint", str(ROOT / "constraints.txt")]
-    ended = run("pip", "install", "--quiet", *with_versions, str(built(".whl")), "pytest")
+    ended = run("pip", "install", "--quiet", *with_versions, str(built(archive)), "pytest")
     assert ended.returncode == 0, ended.stderr
     return run
 
@@ -90,6 +103,15 @@ def test_the_links_of_the_readme_lead_somewhere_from_pypi():
             ours += 1
             assert there == (pictures if here.endswith(".png") else files) + here
     assert ours > 10
+
+
+@pytest.mark.parametrize("extra", tomllib.loads(PROJECT)["project"]["optional-dependencies"])
+def test_an_extra_resolves_alone(extra):
+    uv = Path(sys.executable).with_name("uv")
+    command = [uv, "pip", "compile", ROOT / "pyproject.toml", "--extra", extra, "--quiet"]
+    ended = subprocess.run([*command, "--no-header"], capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert re.search(r"^jax==", ended.stdout, re.MULTILINE)
 
 
 def test_every_data_file_has_its_licence(wheel):
