@@ -46,6 +46,18 @@ def perceptron(steps=8) -> Task:
     return Task("perceptron", init, loss, draw, selection, report, 0.1, steps, 48)
 
 
+def streamed() -> Task:
+    """The same with batches that the host makes."""
+
+    def batches(seed):
+        random = np.random.default_rng(seed + 10)
+        while True:
+            inputs = random.standard_normal((48, 8), np.float32)
+            yield inputs, np.sum(inputs, -1, keepdims=True) * np.arange(4, dtype=np.float32)
+
+    return dataclasses.replace(perceptron(), batch=Stream(batches))
+
+
 def asked(mesh, entries=(MOMENTUM,), task=None) -> Race:
     protocol = Protocol(seeds=2, extensions=0)
     return Race(task or perceptron(), entries, (0.02, 0.05), protocol, mesh)
@@ -125,15 +137,8 @@ def test_a_race_on_a_mesh_goes_on_after_a_kill_to_the_same_records_and_readings(
 
 
 def test_batches_of_the_host_are_shared_too(tmp_path):
-    def batches(seed):
-        random = np.random.default_rng(seed + 10)
-        while True:
-            inputs = random.standard_normal((48, 8), np.float32)
-            yield inputs, np.sum(inputs, -1, keepdims=True) * np.arange(4, dtype=np.float32)
-
-    task = dataclasses.replace(perceptron(), batch=Stream(batches))
     one, all_ = (
-        run_race(asked(mesh, task=task), tmp_path / str(len(mesh)), Display())
+        run_race(asked(mesh, task=streamed()), tmp_path / str(len(mesh)), Display())
         for mesh in ({}, BOTH)
     )
     losses = [np.array([r.validation_loss for r in records], float) for records in (one, all_)]
@@ -180,9 +185,9 @@ def test_a_mesh_that_does_not_fit_is_told_before_anything_runs(mesh, task, messa
         prepare(asked(mesh, task=task))
 
 
-def test_several_processes_are_refused(monkeypatch):
+def test_several_processes_need_a_mesh_of_all_their_devices(monkeypatch):
     monkeypatch.setattr("jax.process_count", lambda: 2)
-    with pytest.raises(
-        RaceError, match=r"one of 2 processes of jax.distributed.*--worker or --ray"
-    ):
-        prepare(asked({}))
+    for mesh in ({}, {"data": 4}):
+        with pytest.raises(RaceError, match=r"2 processes are joined.*--mesh fsdp=8.*--worker"):
+            prepare(asked(mesh))
+    assert prepare(asked(BOTH)).mesh is not None

@@ -12,30 +12,37 @@ import pytest
 LIMIT = 300  # seconds
 
 
-def free_port():
+def both(program, *arguments, flags=""):
+    """Run a program as two processes, which get a port of their own and their rank, from 0.
+
+    Returns:
+        Exit code, output and errors of each.
+    """
     with socket.socket() as listener:
         listener.bind(("localhost", 0))
-        return str(listener.getsockname()[1])
-
-
-@pytest.mark.slow
-def test_muon_over_two_processes_is_muon():
-    program, port = Path(__file__).parent / "two_processes.py", free_port()
-    environment = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
+        port = str(listener.getsockname()[1])
     pipe = subprocess.PIPE
     with contextlib.ExitStack() as stack:
         processes = []
         for rank in ("0", "1"):
-            command = [sys.executable, str(program), rank, port]
             process = subprocess.Popen(
-                command, env=environment, stdout=pipe, stderr=pipe, text=True
+                [sys.executable, str(program), rank, port, *map(str, arguments)],
+                env={**os.environ, "XLA_FLAGS": flags},
+                stdout=pipe,
+                stderr=pipe,
+                text=True,
             )
             stack.callback(stop, process)
             processes.append(process)
-        for process in processes:
-            out, err = process.communicate(timeout=LIMIT)
-            assert process.returncode == 0, err[-3000:]
-            assert out.endswith("equal\n")
+        told = [process.communicate(timeout=LIMIT) for process in processes]
+        return [(p.returncode, *texts) for p, texts in zip(processes, told, strict=True)]
+
+
+@pytest.mark.slow
+def test_muon_over_two_processes_is_muon():
+    for code, out, err in both(Path(__file__).parent / "two_processes.py"):
+        assert code == 0, err[-3000:]
+        assert out.endswith("equal\n")
 
 
 def stop(process):

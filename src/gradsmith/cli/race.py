@@ -12,17 +12,19 @@ import tyro
 import gradsmith
 
 from ..race import RATES, SUITES, Protocol, Race, RaceError, run_race, write_report
-from ..race.display import Lines
+from ..race.display import Display, Lines
 from ..race.folder import default_folder
 from ..race.mesh import mesh_of, on
 from ..race.plan import in_words
 from ..race.plan import plan as make_plan
 from ..race.prepare import Prepared, prepare
+from ..race.processes import is_first
 from ..race.table import notes, table
 from .loading import UsageError
 from .parameters import axis_sizes
 from .race_entries import load_entries, with_routing
 from .race_executor import executor_of
+from .race_join import join as join_processes
 from .race_suite import others_have_runs_left, race_suite, suite_folder
 from .race_task import load_task
 from .race_widths import parse_widths, show_widths
@@ -54,6 +56,7 @@ def race(
     worker: str | None = None,
     ray: str | None = None,
     mesh: str = "",
+    join: str = "",
     widths: tuple[str, ...] = (),
     watch: bool = True,
     plan: bool = False,
@@ -101,6 +104,9 @@ def race(
         ray: Address of a Ray cluster that does the runs; `local` starts one on this machine.
         mesh: Compute each run on several devices, such as `data=2,fsdp=4`: `fsdp` splits parameters
             and states, both share the batch.
+        join: Compute each run together with other processes, on a mesh of all their devices:
+            `host:1234,2/4` is the second of four, and the address that of the first; `auto` where
+            JAX finds them by itself, as on Slurm. Give all of them the same command.
         widths: Instead of a race, look at one entry with models of these widths, such as
             `64,128,256`: a coordinate check and a learning-rate transfer curve. The task needs an
             argument `width`; `--rates`, `--seeds` and `--out` count.
@@ -113,8 +119,11 @@ def race(
     if missing:
         raise UsageError(f"a race needs {', '.join(missing)}: pip install 'gradsmith[race]'")
 
+    if join:
+        join_processes(join)
     inside = gradsmith.watch if watch else None
     results = console()
+    results.quiet = not is_first()
     try:
         executor = executor_of(worker, ray, os.environ)
         devices = axis_sizes(mesh)
@@ -129,8 +138,10 @@ def race(
             return prepare(Race(made, loaded, rates, protocol, devices))
 
         if widths:
-            if devices:
-                raise UsageError("--widths compares models on one device: leave out --mesh")
+            if devices or join:
+                raise UsageError(
+                    "--widths compares models on one device: leave out --mesh and --join"
+                )
             sizes = parse_widths(widths)
             sized = lambda width: load_task(task, [*task_arg, f"width={width}"])
             loaded = load_entries(entries, arg, label, sized(sizes[0]).stacked, schedule)
@@ -161,6 +172,8 @@ def race(
 
 
 def _write_report(folder: Path) -> int:
+    if not is_first():
+        return 0
     try:
         page = write_report(folder)
     except Exception as error:  # whatever goes wrong in drawing: the table stands
@@ -176,11 +189,13 @@ def _write_report(folder: Path) -> int:
 
 def _plan(specs: Sequence[str], prepared_on: Callable[[str], Prepared]) -> int:
     """Plan task after task, each as soon as it is traced; say meanwhile what takes the time."""
-    display = Lines()
+    display = Lines() if is_first() else Display()
     for spec in specs:
         display.remark(f"tracing {spec}")
         one = prepared_on(spec)
         plans = make_plan(one, display)
+        if not is_first():
+            continue
         extended = one.race.runs_at_most() - sum(plan.runs for plan in plans)
         if len(specs) > 1:
             print(f"{one.race.task.name}:")

@@ -36,10 +36,17 @@ class Checkpoints:
 
     @functools.cached_property
     def _manager(self):
-        """Of Orbax; it makes the folder."""
+        """Of Orbax; the folder is made."""
         import orbax.checkpoint as ocp
 
-        options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False)
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=1,
+            enable_async_checkpointing=False,
+            create=False,
+            # Of several processes the first one writes and reads, and Orbax must not wait for more.
+            multiprocessing_options=ocp.options.MultiprocessingOptions(active_processes={0}),
+        )
+        self._path.mkdir(parents=True, exist_ok=True)
         return ocp.CheckpointManager(self._path, options=options)
 
     def save(self, step: int, tree: PyTree) -> None:

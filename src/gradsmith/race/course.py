@@ -14,6 +14,7 @@ from .compiled import Compiled, RunState
 from .display import Display
 from .feeding import Feed
 from .points import curve_steps
+from .processes import agreed, as_it_lies, is_first, whole
 from .tasks import Task
 from .watching import Seen, Watcher, nothing_seen
 
@@ -75,8 +76,10 @@ def train(
         course = course._replace(seconds=course.seconds + (now - before))
         display.advance(steps[point], float(course.curve[point, 1]), now - before)
         before = now
-        if now - saved >= checkpoint_seconds:
-            _save(checkpoints, steps[point], course, display)
+        if agreed(now - saved >= checkpoint_seconds):
+            kept = whole(course)
+            if is_first():
+                _save(checkpoints, steps[point], kept, display)
             saved = now
     return course
 
@@ -89,6 +92,14 @@ def _begin(compiled: Compiled, evaluate, rate, seed, points: int, seen: Seen) ->
 
 
 def _stored(checkpoints: Checkpoints, like: Course, display: Display) -> Course | None:
+    form = whole(like)
+    found = agreed(jax.tree.leaves(_loaded(checkpoints, form, display)) if is_first() else None)
+    if not found:
+        return None
+    return as_it_lies(jax.tree.structure(like).unflatten(found), like)
+
+
+def _loaded(checkpoints: Checkpoints, like: Course, display: Display) -> Course | None:
     try:
         return checkpoints.load(like)
     except DamagedCheckpointError as error:

@@ -18,6 +18,7 @@ from jaxtyping import PyTree
 
 from .errors import RaceError
 from .feeding import example
+from .processes import joined
 from .tasks import Task
 
 AXES = ("data", "fsdp")
@@ -52,23 +53,23 @@ def refuse_sizes(sizes: Sizes) -> None:
 
 
 def mesh_of(sizes: Sizes) -> Mesh | None:
-    """The devices of this process as a mesh; None if no mesh is asked for.
+    """The devices as a mesh, those of all processes together; None if no mesh is asked for.
 
     Raises:
-        RaceError: An axis that a race does not have, too few devices, or several processes
-            (`jax.distributed`).
+        RaceError: An axis that a race does not have, too few devices, or devices that are left over
+            where there are several processes (`jax.distributed`).
     """
     refuse_sizes(sizes)
-    if jax.process_count() > 1:
+    wanted, there = math.prod(sizes.values()), jax.device_count()
+    if joined() and wanted < there:
         raise RaceError(
-            f"this is one of {jax.process_count()} processes of jax.distributed, and a run of a "
-            "race is computed by one process: start each without jax.distributed.initialize, and "
-            "let them share the runs by --worker or --ray"
+            f"{jax.process_count()} processes are joined by jax.distributed and compute each run "
+            f"together: give a mesh of all their {there} devices, such as --mesh fsdp={there}; or "
+            "start each by itself, and let them share the runs by --worker or --ray"
         )
     if not sizes:
         return None
     axes = tuple(axis for axis in AXES if axis in sizes)
-    wanted, there = math.prod(sizes.values()), jax.device_count()
     if wanted > there:
         raise RaceError(
             f"the mesh {in_words(sizes)} needs {wanted} devices, and JAX sees {there}: "

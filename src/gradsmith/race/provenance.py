@@ -13,6 +13,7 @@ from typing import Any
 import jax
 
 from .entries import Entry
+from .processes import joined
 
 PACKAGES = ("gradsmith", "jax", "jaxlib", "optax", "flax", "numpy", "scipy")
 OPTIONS = (
@@ -27,12 +28,13 @@ FLAGS = ("XLA_FLAGS", "LIBTPU_INIT_ARGS")  # of the environment
 def versions() -> dict[str, str]:
     """All that may change the figures of a race and is not in the program of an entry."""
     device = jax.devices()[0]
+    apart = f" in {jax.process_count()} processes" if joined() else ""
     return {
         "python": platform.python_version(),
         **{name: _version(name) for name in PACKAGES},
         **{name: str(getattr(jax.config, name)) for name in OPTIONS},
         **{name: os.environ.get(name, "") for name in FLAGS},
-        "device": f"{jax.device_count()} {device.device_kind} ({device.platform})",
+        "device": f"{jax.device_count()} {device.device_kind} ({device.platform}){apart}",
         "machine": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
     }

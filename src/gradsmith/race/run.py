@@ -1,13 +1,19 @@
 """Run a race, from the start or from where it was killed."""
 
+import contextlib
+import json
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from .display import Display, default_display
+from .errors import RaceError
 from .executors import Executor
 from .folder import Folder, configuration
 from .lock import locked
 from .prepare import Prepared, prepare
+from .processes import agreed, all_alike, is_first, joined
 from .protocol import Race, jobs
 from .provenance import about
 from .records import Record, append_record
@@ -39,6 +45,10 @@ def run_race(
     One of several workers returns when the race is over, or when its share of the report is done;
     then the last one returns all records.
 
+    Processes that `jax.distributed` has joined all make the same call. They compute each run
+    together, on a mesh of all their devices. The first one alone reads and writes the folder and
+    shows the progress; each returns all records.
+
     Args:
         race: What is raced.
         path: The folder of the race; made if it is not there.
@@ -52,8 +62,8 @@ def run_race(
             none of their times but `watch`. It needs the memory of a second state of the run.
 
     Raises:
-        RaceError: The task, an entry or the folder cannot be used, or another process races
-            there; nothing has been run then.
+        RaceError: The task, an entry or the folder cannot be used, another process races there, or
+            processes that are joined make different calls; nothing has been run then.
 
     Examples:
         >>> import tempfile, pathlib, optax, jax, jax.numpy as jnp
@@ -77,14 +87,22 @@ def run_race(
     """
     prepared = race if isinstance(race, Prepared) else prepare(race)
     race, executor = prepared.race, executor or Executor()
-    folder = folder_of(prepared, path)
-    with locked(path, executor.worker) as tell, display or default_display() as shown:
-        records = folder.read()
+    _refuse_unlike(prepared, executor, watch)
+    if not is_first():
+        return _follow(prepared, checkpoint_seconds, watch)
+    with contextlib.ExitStack() as stack:
+        try:
+            opened = stack.enter_context(_opened(prepared, path, executor.worker))
+        except RaceError as error:
+            agreed(error)
+            raise
+        folder, tell, records = opened
+        agreed((folder, records))
+        shown = stack.enter_context(display or default_display())
         if not jobs(race, records):
             if remark := folder.remark():
                 shown.remark(remark)
             return records
-        folder.refuse_to_go_on()
         shown.begin(race, records)
         runner = Runner(prepared, folder, shown, tell, checkpoint_seconds, watch)
         waiting = ""
@@ -101,8 +119,52 @@ def run_race(
                     shown.remark(waiting)
                     tell(waiting)
                 time.sleep(POLL_SECONDS)
-            records = folder.read()
+            records = agreed(folder.read())
         folder.forget()
+    return records
+
+
+@contextlib.contextmanager
+def _opened(
+    prepared: Prepared, path: Path, worker: int | None
+) -> Iterator[tuple[Folder, Callable[[str], None], list[Record]]]:
+    """The folder of a race, held by this process, with what is finished; see `locked`."""
+    folder = folder_of(prepared, path)
+    with locked(path, worker) as tell:
+        records = folder.read()
+        if jobs(prepared.race, records):
+            folder.refuse_to_go_on()
+        yield folder, tell, records
+
+
+def _refuse_unlike(prepared: Prepared, executor: Executor, watch: Watch | None) -> None:
+    """Refuse joined processes that would not do the same."""
+    if not joined():
+        return
+    if type(executor) is not Executor:
+        raise RaceError(
+            "processes that jax.distributed has joined compute each run together, and workers or "
+            "tasks of Ray share the runs: take one or the other"
+        )
+    asked = [configuration(prepared.race), dict(prepared.fingerprints), watch is not None]
+    if not all_alike(json.dumps(asked, sort_keys=True)):
+        raise RaceError(
+            "the processes that jax.distributed has joined race different things: give each of "
+            "them the same command, with the same files, packages and data"
+        )
+
+
+def _follow(prepared: Prepared, checkpoint_seconds: float, watch: Watch | None) -> list[Record]:
+    """Compute what the first process computes, and leave its records to it."""
+    opened: Any = agreed(None)
+    if isinstance(opened, RaceError):
+        raise opened
+    folder, records = opened
+    runner = Runner(prepared, folder, Display(), lambda doing: None, checkpoint_seconds, watch)
+    while left := jobs(prepared.race, records):
+        for _ in Executor().records(left, runner):
+            pass
+        records = agreed(records)
     return records
 
 

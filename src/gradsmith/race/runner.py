@@ -16,6 +16,7 @@ from .examine import examine_rate
 from .folder import Folder
 from .points import curve_steps
 from .prepare import Prepared, program_name
+from .processes import is_first
 from .protocol import Job
 from .records import Curve, Record
 from .space import RATE
@@ -65,7 +66,8 @@ class Runner:
         with enough_memory(" and ".join(new).replace("entry ", "")):
             self._updates |= measure(new, self.prepared.race.task.steps)
         self._compiled |= new
-        self.folder.pin()
+        if is_first():
+            self.folder.pin()
         for job in jobs:
             if self.watch and job.run.seed >= 0 and _program(job) not in self._watchers:
                 self._watchers[_program(job)] = self._watcher(job, self.watch)
@@ -111,7 +113,7 @@ class Runner:
                 watcher,
             )
         checkpoints.close()
-        if watcher:
+        if watcher and is_first():
             watcher.write(self.folder.readings(job.number), course.seen, job.run)
         return self._record(job, course)
 

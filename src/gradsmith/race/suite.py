@@ -14,6 +14,7 @@ from .display import Display
 from .errors import RaceError
 from .executors import Executor
 from .prepare import Prepared, prepare
+from .processes import joined
 from .protocol import Race
 from .records import Record, in_digits
 from .rows import Row, rows
@@ -64,8 +65,12 @@ def run_suite(
     prepared = [race if isinstance(race, Prepared) else prepare(race) for race in races]
     _refuse_unequal([one.race for one in prepared])
     folders = [path / one.race.task.name for one in prepared]
-    for one, folder in zip(prepared, folders, strict=True):
+    records = [
         run_race(one, folder, display, executor=executor, watch=watch)
+        for one, folder in zip(prepared, folders, strict=True)
+    ]
+    if joined():
+        return records
     return [folder_of(*pair).read() for pair in zip(prepared, folders, strict=True)]
 
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from .compiled import Compiled
 from .examine import random_like
+from .processes import agreed
 
 ROUNDS = 3
 SECONDS = 1.0  # of one timing, at most about
@@ -37,7 +38,7 @@ def measure(entries: Mapping[str, Compiled], steps: int) -> dict[str, float]:
     counts = dict.fromkeys(entries, 1)
     for name, compiled in entries.items():
         seconds(compiled, 1)  # the first call of a program is slower
-        while counts[name] < steps and seconds(compiled, counts[name]) < SECONDS / 2:
+        while counts[name] < steps and agreed(seconds(compiled, counts[name])) < SECONDS / 2:
             counts[name] = min(2 * counts[name], steps)
     timings = [
         {name: seconds(compiled, counts[name]) for name, compiled in entries.items()}
