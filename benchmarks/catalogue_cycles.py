@@ -11,12 +11,11 @@ import sys
 
 import jax
 import jax.numpy as jnp
-from tpu import at_step
+from tpu import ON, at_step
 
 import gradsmith as gs
 from gradsmith.catalogue import SHAPE, TECHNIQUES
 
-ON = "v5e:2x4"
 PARAMS = {"kernel": jax.ShapeDtypeStruct(SHAPE, jnp.float32)}
 
 

@@ -19,7 +19,7 @@ class CompiledUpdate(NamedTuple):
     Args:
         update: `(grads, state, params) -> (updates, state)`.
         text: The program.
-        state_shapes: What the state is, and where it lies.
+        shardings: Where parameters and state lie.
         matrices: The paths of the leaves that a rule takes.
         temporaries: The bytes beside inputs and outputs.
         state: The bytes of the state on a device.
@@ -29,7 +29,7 @@ class CompiledUpdate(NamedTuple):
 
     update: jax.stages.Compiled
     text: str
-    state_shapes: Any
+    shardings: tuple[Any, Any]
     matrices: Collection[str]
     temporaries: int
     state: int
@@ -73,7 +73,7 @@ def compile_update(
     return CompiledUpdate(
         compiled,
         text,
-        state,
+        shardings,
         log.axes.keys(),
         memory.temp_size_in_bytes,
         bytes_on_device(state),

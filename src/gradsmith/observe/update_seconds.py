@@ -49,13 +49,13 @@ def _running(tx: optax.GradientTransformation, params: Any) -> Callable[[], None
     if isinstance(mesh, AbstractMesh):
         raise ValueError("an update runs on devices, and these parameters lie on an abstract mesh")
     compiled = compile_update(tx, params, mesh)
-    where = jax.tree.map(lambda x: getattr(x, "sharding", None), (params, compiled.state_shapes))
+    of_params, of_state = compiled.shardings
     with contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh):
         values, grads = (
-            jax.jit(lambda seed=seed: _random(seed, params), out_shardings=where[0])()
+            jax.jit(lambda seed=seed: _random(seed, params), out_shardings=of_params)()
             for seed in (0, 1)
         )
-        state = jax.jit(tx.init, out_shardings=where[1])(values)
+        state = jax.jit(tx.init, out_shardings=of_state)(values)
 
     def turn() -> None:
         nonlocal state
