@@ -51,7 +51,7 @@ def every_tenth_step_unguarded():
 
 @mutant("workout_finite", "after step 21 .*divides by what is zero by then")
 def bias_correction_from_the_wrong_end():
-    return counted(lambda u, n: u / (jnp.float32(1) - jnp.float32(n) / 20).astype(u.dtype))
+    return counted(lambda u, n: u / (jnp.float32(20 - n) / 20).astype(u.dtype))
 
 
 @mutant("workout_bounded", "almost zero when they return")

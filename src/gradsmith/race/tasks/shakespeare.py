@@ -55,7 +55,9 @@ def shakespeare(
     return next_character(name, build, sizes, steps, target)
 
 
-shakespeare_1m = functools.partial(shakespeare, name="shakespeare_1m", depth=5, width=128)
+shakespeare_1m = functools.partial(
+    shakespeare, name="shakespeare_1m", depth=5, width=128, target=2.1
+)
 shakespeare_5m = functools.partial(
-    shakespeare, name="shakespeare_5m", depth=6, width=256, heads=4, steps=200
+    shakespeare, name="shakespeare_5m", depth=6, width=256, heads=4, steps=200, target=2.3
 )
