@@ -164,7 +164,7 @@ def kept_narrow(x: Inexact[Array, "*stack m n"], arithmetic: Arithmetic) -> Arra
     format with the range of float32, because they are not scaled yet.
     """
     target = current_target()
-    if arithmetic.storage is None or arithmetic.exponent != 8:
+    if not target.narrows_memory or arithmetic.storage is None or arithmetic.exponent != 8:
         return x
     if x.size * x.dtype.itemsize <= target.chunk_bytes:
         return x
