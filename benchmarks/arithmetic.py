@@ -47,9 +47,12 @@ def hostile(m: int, n: int) -> Iterator[np.ndarray]:
     noise = rng.standard_normal((m, n)) / np.sqrt(n)
     for size in (1e-2, 1e-3):
         yield u[:, :1] @ v[:, :1].T + size * noise
-    twins = 1e-3 * noise
-    twins[:2] = noise[:1] + 1e-3 * twins[:2]  # two rows that are nearly the same
-    yield twins
+    for _ in range(64):  # two to four rows that are nearly parallel and larger than all others
+        few = 10 ** rng.uniform(-5, -1) * rng.standard_normal((m, n)) / np.sqrt(n)
+        for row in rng.permutation(m)[: rng.integers(2, 5)]:
+            own = 10 ** rng.uniform(-2.5, -0.5) * rng.standard_normal(n) / np.sqrt(n)
+            few[row] = rng.choice([-1, 1]) * rng.uniform(0.3, 1) * noise[0] + own
+        yield few
 
 
 def mapped(schedule: Schedule, sigma: np.ndarray) -> np.ndarray:

@@ -22,9 +22,10 @@ from ..lift.per_stack import OnStacks
 from ..matrix.norms import Normalizer, largest_entry
 from ..matrix.polar.coefficients import Schedule
 from ..matrix.polar.gram_newton_schulz import GramFactor
+from ..matrix.polar.method import PolarMethod
 from ..matrix.polar.plan import Method, Request
 from ..sites.placement import Placement
-from ..xla.arithmetic import Precision
+from ..xla.arithmetic import Precision, kept_narrow
 from ..xla.chunks import in_chunks
 from ..xla.dtypes import wide_dtype
 from ..xla.targets import current_target
@@ -111,7 +112,8 @@ def orthogonalize(
         placement=placement,
     )
     polar = lambda stack, unit: _run(request, eps, stack, unit)
-    on_stacks = lift(_OnWhole(polar, finish), axes=axes, placement=placement)
+    kept = lambda stack: kept_narrow(stack, _way(request, eps, stack).arithmetic)
+    on_stacks = lift(_OnWhole(polar, kept, finish), axes=axes, placement=placement)
 
     def road() -> optax.GradientTransformationExtraArgs:
         """Return the transformation for what is compiled for; neither keeps a state."""
@@ -210,9 +212,9 @@ class _OnWhole(OnStacks):
     read where they are made. At owners `(n, m)` meets `(m, n)`, transposed.
     """
 
-    def __init__(self, polar: Callable, finish: optax.GradientTransformation):
+    def __init__(self, polar: Callable, kept: Callable, finish: optax.GradientTransformation):
         super().__init__("orthogonalized", lambda entries: entries)
-        self.polar, self.finish = polar, finish
+        self.polar, self.kept, self.finish = polar, kept, finish
 
     def meets(self, shape: MatrixShape) -> MatrixShape:
         """As `Kernel.meets`."""
@@ -230,7 +232,7 @@ class _OnWhole(OnStacks):
     def reduce(self, stack: Array, scales: None) -> tuple[Array, ...]:
         """As `Kernel.reduce`."""
         del scales
-        return (largest_entry(stack.astype(wide_dtype(stack.dtype))),)
+        return (largest_entry(self.kept(stack).astype(wide_dtype(stack.dtype))),)
 
     def apply(self, result: Array, stack: Array, scales: None, transposed: Any) -> Array:
         """As `Kernel.apply`."""
@@ -240,12 +242,18 @@ class _OnWhole(OnStacks):
 
 def _run(request: Request, eps: ArrayLike, stack: Array, unit: Array | None = None) -> Array:
     """Return the polar factors of a stack, some at a time."""
-    wide = wide_dtype(stack.dtype)
-    added = jnp.asarray(eps, jnp.finfo(wide).dtype)
-    _, m, n = stack.shape
-    way = dataclasses.replace(request, eps=added).plan(m, n, stack.dtype).way
+    way = _way(request, eps, stack)
+    kept = kept_narrow(stack, way.arithmetic)
     given = [] if unit is None else [unit]
-    return in_chunks(way.run, current_target().chunk_bytes, stack, *given)
+    at_once = current_target().chunk_bytes * kept.dtype.itemsize // stack.dtype.itemsize
+    return in_chunks(way.run, at_once, kept, *given).astype(stack.dtype)
+
+
+def _way(request: Request, eps: ArrayLike, stack: Array) -> PolarMethod:
+    """Return how the matrices of a stack are done."""
+    added = jnp.asarray(eps, jnp.finfo(wide_dtype(stack.dtype)).dtype)
+    _, m, n = stack.shape
+    return dataclasses.replace(request, eps=added).plan(m, n, stack.dtype).way
 
 
 def _factor(request: Request, n: int, dtype: DTypeLike) -> GramFactor:

@@ -157,6 +157,20 @@ def stored(x: Inexact[Array, "*stack m n"], arithmetic: Arithmetic) -> Array:
     return jax.lax.optimization_barrier(x.astype(arithmetic.storage))
 
 
+def kept_narrow(x: Inexact[Array, "*stack m n"], arithmetic: Arithmetic) -> Array:
+    """Return matrices rounded, as they lie in memory before and after they are computed with.
+
+    Only those that are too many for the fast memory: the others do not lie there. And only in a
+    format with the range of float32, because they are not scaled yet.
+    """
+    target = current_target()
+    if not target.narrows_memory or arithmetic.storage is None or arithmetic.exponent != 8:
+        return x
+    if x.size * x.dtype.itemsize <= target.chunk_bytes:
+        return x
+    return _round(x, arithmetic) if target.emulates else x.astype(arithmetic.storage)
+
+
 def _rounded(product: Callable[..., Any], x: Array, y: Array, arithmetic: Arithmetic) -> Array:
     """Return a product of operands that are rounded, by the target or else by hand."""
     if arithmetic.full:

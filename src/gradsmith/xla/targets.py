@@ -47,6 +47,10 @@ class Target:
         stored_from: From how many bytes of float32 on a matrix that several products take is
             rounded once and kept so. On TPUs smaller ones stay in the fast memory, where rounding
             them as they are read takes nothing.
+        narrows_memory: Whether matrices lie in memory rounded, if they are multiplied so: then half
+            as much is read and written around the loop over their chunks. It pays where they are
+            made there, and so not for those that other devices have sent: rounding these is a pass
+            of its own, and narrow numbers are slower to transpose.
         flops_per_cycle: Of one device, in its fastest arithmetic; 0 where the name tells no device.
         emulates: Whether any other arithmetic may be asked for too: operands are then rounded by
             hand, for tests and for races, and nothing is faster.
@@ -65,6 +69,7 @@ class Target:
     least_gram_block: int = 128
     arithmetics: tuple[tuple[str, float], ...] = (("float32", 1.0),)
     stored_from: int = 0
+    narrows_memory: bool = False
     flops_per_cycle: int = 0
     emulates: bool = False
 
@@ -74,6 +79,7 @@ _TPU = Target(
     "tpu",
     chunk_bytes=12 << 20,
     stored_from=16 << 20,
+    narrows_memory=True,
     arithmetics=(("bfloat16", 1.0), ("bfloat16_3x", 2.2), ("float32", 4.4)),
 )
 _TARGETS = {
@@ -86,6 +92,7 @@ _TARGETS = {
         blocks_from=512,
         rational_from=96,
         gram_block=384,
+        narrows_memory=True,
         emulates=True,
     ),
     # The rates of an H100's tensor cores, as NVIDIA gives them.

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -78,8 +79,9 @@ def _anywhere(eqn: JaxprEqn) -> JaxprEqn:
 
 @contextlib.contextmanager
 def _without_mesh() -> Iterator[None]:
-    """Set no mesh, but compile for what the mesh is made of."""
-    with target(current_target()), jax.sharding.use_abstract_mesh(_NO_MESH):
+    """Set no mesh, but compile for what the mesh is made of, and for what its devices have sent."""
+    there = replace(current_target(), narrows_memory=False)
+    with target(there), jax.sharding.use_abstract_mesh(_NO_MESH):
         yield
 
 

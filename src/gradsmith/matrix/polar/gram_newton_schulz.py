@@ -13,18 +13,24 @@ In narrow arithmetic (`xla/arithmetic.py`) that would be after every step. But t
 the identity are kept out of the rounded products (`symmetric.py`), and then the square goes away.
 Rounding `X` leaves `X X^H` without negative eigenvalues, and rounding `A` in `s I + A` makes an
 error only where `A` is large: between a large singular value and a small one, it grows on the side
-of the small one alone. So `u prod a` counts: up to 0.2 in the first segment, where the squares of
-all singular values sum to 1, and up to 0.047 after it, where all may be 1. With these limits
-no singular value left its band by more than 0.03 (`tests/test_matrix_arithmetic.py`). For five of
-Keller's steps in bfloat16 that is one restart, after the third. Operands in two parts are another
+of the small one alone. So `u prod a` counts, and not its square. Where two rows are much larger
+than all others, that error enlarges the largest singular values, by some per cent (`segments`).
+Keller's steps bear 5 per cent. Those of a minimax schedule bear no more than its safety: behind it
+they diverge. So a segment ends before what the other steps make of enlarged values would leave the
+band by more than `BORNE`. For five of Keller's steps in bfloat16 that is one restart, after the
+third. A minimax schedule with little safety restarts after every step, which is the iteration on
+the matrix itself at the same cost. Matrices of less than 32 rows have larger errors, because the
+mean of a diagonal is then far from most of it. Operands in two parts are another
 matter: their smallest product is left out, and with it goes what kept the Gram matrix definite.
 """
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import ClassVar
 
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Inexact, Shaped
 
@@ -44,8 +50,12 @@ from ..symmetric import (
     through_gram_flops,
 )
 from .coefficients import Schedule, Step, schedule_of
-from .method import GramFactor
+from .method import SMALLEST, GramFactor, Options, PolarMethod
+from .polar_express import polar_express
 from .polynomial import Polynomial
+
+BORNE = 0.07
+"""How far outside its band rounding may move a singular value in narrow arithmetic."""
 
 
 def gram_newton_schulz(
@@ -102,10 +112,27 @@ class GramNewtonSchulz(Polynomial):
 
     name: ClassVar[str] = "gram_newton_schulz"
 
+    @classmethod
+    def accurate(
+        cls, options: Options, arithmetic: Arithmetic, dtype: DTypeLike
+    ) -> Sequence[PolarMethod]:
+        """As `PolarMethod.accurate`; in narrow arithmetic, with safety enough for long segments."""
+        if not arithmetic.keeps_definite:
+            return super().accurate(options, arithmetic, dtype)
+        return [
+            cls.asked(options._replace(schedule=schedule, steps=None), arithmetic, dtype)
+            for schedule in (polar_express(n, SMALLEST, safety=1.1) for n in range(4, 9))
+        ]
+
+    @property
+    def least_side(self) -> int:
+        """As `PolarMethod.least_side`."""
+        return 32 if self.arithmetic.keeps_definite else 1
+
     @property
     def segments(self) -> list[tuple[Step, ...]]:
         """The steps between restarts."""
-        cut = segments(self.triples, self.dtype, self.arithmetic)
+        cut = list(segments(self.triples, self.dtype, self.arithmetic, self.schedule.slack))
         if self.arithmetic.keeps_definite and self.schedule.band[1] < 1.03:
             # Only the last segment's errors are left for no other to mend; here nothing hides them.
             *rest, last = cut
@@ -123,10 +150,10 @@ class GramNewtonSchulz(Polynomial):
         """As `Polynomial.rounding`."""
         if self.arithmetic.full:
             return super().rounding
-        unit, slopes = self.arithmetic.round_off(self.dtype), list(map(slope_of, self.segments))
-        if not self.arithmetic.keeps_definite:
-            return max(super().rounding, max(slopes) ** 2 * unit / 10)
-        return max(super().rounding, slopes[0] * unit / 3, *(s * unit / 2 for s in slopes[1:]))
+        if self.arithmetic.keeps_definite:
+            return max(super().rounding, BORNE)
+        unit = self.arithmetic.round_off(self.dtype)
+        return max(super().rounding, max(map(slope_of, self.segments)) ** 2 * unit / 10)
 
     def flops(self, small: int, large: int) -> int:
         """As `PolarMethod.flops`."""
@@ -181,22 +208,56 @@ class GramNewtonSchulz(Polynomial):
         return row_scale(gram, normalizer, eps) / self.schedule.slack
 
 
+@functools.cache
 def segments(
-    triples: Sequence[Step], dtype: DTypeLike, arithmetic: Arithmetic = FULL
-) -> list[tuple[Step, ...]]:
-    """Cut a schedule where the iteration has to restart in arithmetic of that precision."""
+    triples: tuple[Step, ...],
+    dtype: DTypeLike,
+    arithmetic: Arithmetic = FULL,
+    slack: float = 1.0,
+) -> tuple[tuple[Step, ...], ...]:
+    """Cut a schedule where the iteration has to restart in arithmetic of that precision.
+
+    The numbers are measured, on matrices with two to four large rows. In a later segment all
+    singular values may be near the top of the band, and in the first one only a few.
+    """
     unit = arithmetic.round_off(dtype)
-    cut: list[list[Step]] = [[]]
-    for triple in triples:
-        slope = slope_of([*cut[-1], triple])
+    sigma = np.geomspace(SMALLEST, 1.0, 2_001) / slack
+    high = _mapped(triples, sigma).max()
+    cut: list[tuple[Step, ...]] = [()]
+
+    def enlarged(segment: tuple[Step, ...]) -> np.ndarray:
+        share = 0.75 * slope_of(segment) if cut[1:] else 0.085 * _error_of(segment)
+        return _mapped(segment, sigma) * (1 + share * unit)
+
+    for index, triple in enumerate(triples):
+        longer = (*cut[-1], triple)
         if arithmetic.keeps_definite:
-            safe = slope * unit <= (0.2 if len(cut) == 1 else 0.047)
+            image = _mapped(triples[index + 1 :], enlarged(longer))
+            safe = slope_of(longer) * unit <= (0.047 if cut[1:] else 0.16)
+            safe &= _error_of(longer) * unit <= 0.6 and image.max() <= high + BORNE
         else:
-            safe = slope**2 * unit <= 0.1
+            safe = slope_of(longer) ** 2 * unit <= 0.1
         if cut[-1] and not safe:
-            cut.append([])
-        cut[-1].append(triple)
-    return [tuple(segment) for segment in cut]
+            sigma = enlarged(cut[-1])
+            cut.append(())
+        cut[-1] = (*cut[-1], triple)
+    return tuple(cut)
+
+
+def _error_of(triples: Sequence[Step]) -> float:
+    """Return what a run of steps makes of rounding errors of one, of all that is rounded."""
+    error = 0.0
+    for a, b, c in triples:
+        error = a * error + abs(b) + 2 * abs(c)
+    return error
+
+
+def _mapped(triples: Sequence[Step], sigma: np.ndarray) -> np.ndarray:
+    """Return the images of singular values; infinite or NaN where they diverge."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        for a, b, c in triples:
+            sigma = a * sigma + b * sigma**3 + c * sigma**5
+    return sigma
 
 
 def slope_of(triples: Sequence[Step]) -> float:

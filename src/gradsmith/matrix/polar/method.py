@@ -63,6 +63,11 @@ class PolarMethod(abc.ABC):
     def flops(self, small: int, large: int) -> int:
         """Return the flops of one matrix with these sides."""
 
+    @property
+    def least_side(self) -> int:
+        """The shorter side of the smallest matrices that it is safe for."""
+        return 1
+
     def slowness(self, small: int) -> float:
         """Return how much longer its flops take than those of products of large matrices."""
         del small

@@ -114,7 +114,7 @@ class Request:
         costs: list[tuple[float, PolarMethod, float]] = []
         for arithmetic, slowness in self.arithmetics(working).items():
             for way in self._ways(arithmetic, working):
-                if not from_gram or way.factor() is not None:
+                if way.least_side <= small and (not from_gram or way.factor() is not None):
                     cost = way.flops(small, large) * way.slowness(small) * slowness
                     costs.append((cost, way, slowness))
         if not costs:

@@ -63,9 +63,12 @@ class Polynomial(PolarMethod):
 
     @property
     def rounding(self) -> float:
-        """How far rounding moves a singular value, at most; measured on hostile spectra."""
-        unit = self.arithmetic.round_off(self.dtype)
-        return 2**15 * unit if self.arithmetic.full else 8 * unit
+        """How far rounding moves a singular value, at most; measured on hostile spectra.
+
+        A wide band is steep at its ends, which adds to that.
+        """
+        unit, (low, high) = self.arithmetic.round_off(self.dtype), self.schedule.band
+        return unit * (2**15 if self.arithmetic.full else 12 + 30 * (high - low))
 
     @property
     def error(self) -> float | None:
