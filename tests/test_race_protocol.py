@@ -82,7 +82,7 @@ def test_tuned_for_each_seed_every_seed_has_tuning_seeds_and_a_choice_of_its_own
     reported = {(r.entry, r.seed): r.settings["learning_rate"] for r in records if r.seed >= 0}
     assert reported == best
     assert len(records) == asked.runs_at_most()
-    assert "tuned for each reported seed by 3 trials at 2 seeds;" in worth(asked)
+    assert "tuned for each reported seed by 3 trials at 2 seeds;" in worth(asked, [])
 
 
 def test_the_best_trial_has_the_lowest_mean_over_the_tuning_seeds():

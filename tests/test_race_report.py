@@ -64,7 +64,11 @@ def test_the_table_of_the_report_is_that_of_the_terminal(folder, text):
 def test_verdict_and_troubles_stand_before_the_curves(folder, text):
     one = told(folder)
     before, _, _ = text.partition('<div class="curves"')
-    said = [lead(one.race, one.records), *verdict(one.race, one.records), worth(one.race)]
+    said = [
+        lead(one.race, one.records),
+        *verdict(one.race, one.records),
+        worth(one.race, one.records),
+    ]
     wrong = troubles(one.race, one.records)
     assert wrong
     for sentence in [*said, *wrong]:

@@ -207,9 +207,18 @@ def test_the_lowest_loss_stands_first():
 
 
 def test_every_race_says_what_it_holds_for():
-    text = worth(race(seeds=2))
+    text = worth(race(seeds=2), [])
     assert "this task, 20 steps and entries tuned by 3 trials at 1 seed;" in text
-    assert notes(race(seeds=1), grid())[-1] == worth(race(seeds=1))
+    assert notes(race(seeds=1), grid())[-1] == worth(race(seeds=1), grid())
+
+
+@pytest.mark.parametrize(
+    ("losses", "said"),
+    [((2.0, 1.0, 3.0), "by 3 trials at"), ((1.0, 2.0, 3.0), "by 3 trials and 2 more, as a best")],
+)
+def test_trials_of_an_extension_are_told_apart(losses, said):
+    asked = dataclasses.replace(race(seeds=1), protocol=Protocol(seeds=1, extensions=1))
+    assert said in worth(asked, grid(losses=losses))
 
 
 def test_the_table_fits_80_columns_and_marks_ties():

@@ -22,7 +22,7 @@ def my_optimizer_step(update):
 def my_optimizer(learning_rate, decay=0.95):
     """Hidden matrices by my formula, after momentum; everything else by Adam."""
     mine = optax.chain(gs.momentum(decay), gs.per_matrix(my_optimizer_step))
-    directions = gs.partition_by_role(matrices=mine, others=gs.scale_by_adam())
+    directions = gs.partition_by_role(matrices=mine, others=gs.scale_by_adam(b2=0.95))
     return optax.chain(directions, optax.scale_by_learning_rate(learning_rate))
 
 

@@ -214,14 +214,16 @@ def _question(unsettled: list[UnsettledError]) -> str:
     return "\n".join(
         [
             f"nothing says which matrices there are in {several}: which axes are fan-in, fan-out "
-            "and stack, and where a fused leaf is cut. Declare it wherever `axes=` is taken: in "
-            "partition_by_role, and in per_matrix or per_stack. The lines below take the last two "
-            "axes for the matrix; look at each of them:",
+            "and stack, and where a fused leaf is cut. Give `axes=` to a recipe such as muon. In a "
+            "chain of your own give it twice: to partition_by_role, and to the per_matrix or "
+            "per_stack inside. The lines below take the last two axes for the matrix; look at each "
+            "of them:",
             "axes={",
             *(f"    {leaf.path!r}: {leaf.line},  # {leaf.note}" for leaf in unsettled),
             "}",
             "For attention (d, heads, k) write MatrixAxes(0, (1, 2)); for every head by itself, "
-            "MatrixAxes(0, 2, batch_axis=1).",
+            "MatrixAxes(0, 2, batch_axis=1); for a convolution (h, w, in, out), "
+            "MatrixAxes((0, 1, 2), 3).",
             *max((leaf.remedies for leaf in unsettled), key=len),
         ]
     )

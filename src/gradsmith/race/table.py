@@ -9,7 +9,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from .inference import Interval
-from .protocol import Race, written
+from .protocol import Race, all_trials, written
 from .records import Record, duration, in_digits
 from .rows import Row, rows
 from .trouble import troubles
@@ -50,7 +50,7 @@ def notes(race: Race, records: list[Record]) -> list[str]:
         *(f"{entry.name}: {entry.about}" for entry in race.entries if entry.about),
         *schedules(race),
         *passes(race, records),
-        worth(race),
+        worth(race, records),
     ]
 
 
@@ -82,16 +82,24 @@ def passes(race: Race, records: list[Record]) -> list[str]:
     ]
 
 
-def worth(race: Race) -> str:
+def tuned_by(race: Race, records: list[Record]) -> str:
+    """How many trials an entry had: '3 trials', or with those of extensions."""
+    first = len(race.first_trials(race.entries[0]))
+    more = len(all_trials(race, records)[race.entries[0].name]) - first
+    said = f"{first} trial{'s' * (first > 1)}"
+    return f"{said} and {more} more, as a best learning rate was at an edge," if more else said
+
+
+def worth(race: Race, records: list[Record]) -> str:
     """What the race shows, and what it does not."""
-    budget, protocol = len(race.first_trials(race.entries[0])), race.protocol
+    protocol = race.protocol
     each = protocol.tuned == "each"
     chosen = (
         "The p values are of the trials that were chosen; --tuned each makes them of the choice."
     )
     return (
         f"It holds for this task, {race.task.steps} steps and entries tuned"
-        f"{' for each reported seed' if each else ''} by {budget} trial{'s' * (budget > 1)} at "
+        f"{' for each reported seed' if each else ''} by {tuned_by(race, records)} at "
         f"{protocol.tuning_seeds} seed{'s' * (protocol.tuning_seeds > 1)}; nothing was chosen on "
         f"what is reported. {'' if each else chosen + ' '}A claim about other tasks, sizes or "
         "lengths needs a race on them; one about well-tuned optimizers a larger budget over all "

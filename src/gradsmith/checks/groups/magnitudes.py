@@ -22,8 +22,7 @@ from ..verdicts import CheckFailure
     needs=STEP_IS_SOUND,
     call="print(tx.update(optax.tree.zeros_like(p), s, p))",
     cause="a division by a norm, or by the root of a second moment, that is zero",
-    change="add eps to the denominator, in float32, or use jnp.where on both the argument and the "
-    "result",
+    change="divide by jnp.where(norm > 0, norm, 1), or add eps to the denominator in float32",
 )
 def check_zero_grads(bench: Bench) -> None:
     """After three steps with zero gradients and one normal step everything is finite.

@@ -13,7 +13,7 @@ from ..records import Record, duration, in_digits
 from ..rows import rows
 from ..series import AXES, Curves, as_json, costs, curves, sensitivities
 from ..space import Range
-from ..table import cells, headings, passes, ties, worth
+from ..table import cells, headings, passes, ties, tuned_by, worth
 from ..told import Told
 from ..trouble import troubles
 from ..verdict import lead, verdict
@@ -59,10 +59,9 @@ def article(one: Told, place: str, several: bool) -> str:
 
 def _head(one: Told, several: bool) -> str:
     race = one.race
-    trials = len(race.first_trials(race.entries[0]))
     said = (
-        f"{len(race.entries)} {'entry' if len(race.entries) == 1 else 'entries'}, tuned by "
-        f"{trials} trial{'s' * (trials > 1)} each and reported at {race.protocol.seeds} other "
+        f"{len(race.entries)} {'entry' if len(race.entries) == 1 else 'entries'}, each "
+        f"tuned by {tuned_by(race, one.records)} and reported at {race.protocol.seeds} other "
         f"seed{'s' * (race.protocol.seeds > 1)}; {race.task.steps} steps of "
         f"{race.task.examples_per_step:,} {race.task.unit}{_devices(race.mesh)}"
     )
@@ -82,7 +81,7 @@ def _verdict(one: Told) -> str:
     return (
         f'<p class="lead">{html.escape(lead(race, records))}</p>{items(said)}'
         + table(headings(race), lines, f"Entries, the lowest mean loss first ({marks})")
-        + f'<p class="faint">{html.escape(worth(race))}</p>'
+        + f'<p class="faint">{html.escape(worth(race, records))}</p>'
     )
 
 
