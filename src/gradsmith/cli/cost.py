@@ -5,14 +5,14 @@ import dataclasses
 import json as json_
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
 
 import gradsmith
 
-from ..observe.update_cost import UpdateCost, cost_table, cycles_table
+from ..observe.update_cost import cost_table, cycles_table
 from .cost_here import costs_here
 from .cost_on import costs_on, shares_of_step
 from .cost_page import cost_page
@@ -20,8 +20,6 @@ from .cost_request import CostRequest
 from .loading import UsageError
 from .parameters import axis_sizes
 from .terminal import write_page
-
-Rows = list[tuple[str, UpdateCost]]
 
 
 def cost(
@@ -69,25 +67,20 @@ def cost(
         raise UsageError("--tokens compares with a model's step on TPUs; say which: --on v5e:2x4")
     with contextlib.redirect_stdout(sys.stderr):  # what the user's own files print
         request = CostRequest(optimizer, arg, alone, model, axis_sizes(mesh), split)
-        rows = costs_on(request, on.split(",")) if on else [*costs_here(request, time).items()]
+        params = request.params()
+        rows = costs_on(request, params, on.split(",")) if on else costs_here(request, params, time)
         if html:
             named = {f"{name} for {one.on}" if on else name: one for name, one in rows}
-            described = gradsmith.describe(request.transformation(), request.params())
+            described = gradsmith.describe(request.transformation(), params)
             write_page(html, cost_page(named, model, described))
     if json:
-        print(json_.dumps(_told_on(rows) if on else _told(rows), indent=2))
+        told = [(name, dataclasses.asdict(one)) for name, one in rows]
+        listed = [{"optimizer": name, **one} for name, one in told]  # a name for every topology
+        print(json_.dumps(listed if on else dict(told), indent=2))
         return 0
     table = cycles_table(rows) if on else cost_table(dict(rows))
     if tokens:
-        table.caption = f"{table.caption} {shares_of_step(rows, request, tokens)}"
+        table.caption = f"{table.caption} {shares_of_step(rows, params, tokens)}"
     # A line of it wraps nowhere: a pipe has no width, and the table is made to be read.
     Console(width=None if sys.stdout.isatty() else 140).print(table)
     return 0
-
-
-def _told(rows: Rows) -> dict[str, Any]:
-    return {name: dataclasses.asdict(one) for name, one in rows}
-
-
-def _told_on(rows: Rows) -> list[dict[str, Any]]:
-    return [{"optimizer": name, **dataclasses.asdict(one)} for name, one in rows]

@@ -25,9 +25,8 @@ from .loading import UsageError
 from .parameters import on_devices
 
 
-def costs_here(request: CostRequest, time: bool = False) -> Costs:
+def costs_here(request: CostRequest, params: Any, time: bool = False) -> Costs:
     """Return what updates cost; with `time`, run them too."""
-    params = request.params()
     mesh = mesh_of_params(params)
     if mesh is not None and mesh.size > jax.device_count():
         if time:
@@ -44,15 +43,16 @@ def costs_here(request: CostRequest, time: bool = False) -> Costs:
         return found
 
     costs = request.priced(params, price)
-    return _timed(costs, dict(zip(costs, run, strict=True))) if time else costs
+    return _timed(costs, run) if time else costs
 
 
-def _timed(costs: Costs, run: dict[str, tuple[optax.GradientTransformation, Any]]) -> Costs:
+def _timed(costs: Costs, run: list[tuple[optax.GradientTransformation, Any]]) -> Costs:
+    names = [name for name, _ in costs]
     try:
-        seconds = update_seconds(run)
+        seconds = update_seconds(dict(zip(names, run, strict=True)))
     except Exception as error:
         raise UsageError(f"an update does not run: {type(error).__name__}: {error}") from error
-    return {name: dataclasses.replace(x, seconds=seconds[name]) for name, x in costs.items()}
+    return [(name, dataclasses.replace(x, seconds=seconds[name])) for name, x in costs]
 
 
 def _cost(tx: optax.GradientTransformation, params: Any) -> tuple[UpdateCost, Any]:
@@ -86,7 +86,7 @@ def _simulated(devices: int, request: CostRequest) -> Costs:
         told = json.loads(answer.read_text(encoding="utf-8"))
     if "error" in told:
         raise UsageError(told["error"])
-    return {name: _cost_of(fields) for name, fields in told["costs"].items()}
+    return [(name, _cost_of(fields)) for name, fields in told["costs"]]
 
 
 def answer(request: str, path: str) -> None:
@@ -94,9 +94,10 @@ def answer(request: str, path: str) -> None:
     with contextlib.suppress(ValueError):
         sys.path.remove("")
     optimizer, arg, *others = json.loads(request)
+    asked = CostRequest(optimizer, tuple(arg), *others)
     try:
-        costs = costs_here(CostRequest(optimizer, tuple(arg), *others))
-        told = {"costs": {name: dataclasses.asdict(x) for name, x in costs.items()}}
+        costs = costs_here(asked, asked.params())
+        told = {"costs": [(name, dataclasses.asdict(x)) for name, x in costs]}
     except UsageError as error:
         told = {"error": str(error)}
     Path(path).write_text(json.dumps(told), encoding="utf-8")

@@ -16,7 +16,8 @@ from ..observe.update_cost import UpdateCost
 from .loading import UsageError, load, transformation
 from .parameters import abstract, gpt2, spread
 
-Costs = dict[str, UpdateCost]
+Costs = list[tuple[str, UpdateCost]]
+"""The optimizers, each with its cost; with several topologies one stands there several times."""
 
 
 class CostRequest(NamedTuple):
@@ -56,10 +57,10 @@ class CostRequest(NamedTuple):
         if not self.alone:
             makers["optax.contrib.muon"] = lambda: _contrib_muon(tx, params)
             makers["optax.adamw"] = lambda: optax.adamw(1.0)
-        costs = {}
+        costs: Costs = []
         for name, make in makers.items():
             try:
-                costs[name] = price(make())
+                costs.append((name, price(make())))
             except Exception as error:
                 if name == self.optimizer:
                     raise UsageError(f"{name} does not compile: {error}") from error

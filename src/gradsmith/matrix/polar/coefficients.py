@@ -6,7 +6,11 @@ schedule is one scalar function, and its *band*: the interval in which it puts e
 that is at least a thousandth of the Frobenius norm.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from ..norms import Normalizer
 
@@ -63,6 +67,14 @@ class Schedule:
     @property
     def _is_constant(self) -> bool:
         return len(set(self.coefficients)) == 1
+
+
+def image_of(triples: Iterable[Step], sigma: Any) -> Any:
+    """Return what a run of steps makes of singular values; infinite or NaN where they diverge."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        for a, b, c in triples:
+            sigma = a * sigma + b * sigma**3 + c * sigma**5
+    return sigma
 
 
 def _with_safety(triples: tuple[Step, ...], safety: float) -> tuple[Step, ...]:

@@ -49,9 +49,8 @@ from ..symmetric import (
     split,
     through_gram_flops,
 )
-from .coefficients import Schedule, Step, schedule_of
-from .method import SMALLEST, GramFactor, Options, PolarMethod
-from .polar_express import polar_express
+from .coefficients import Schedule, Step, image_of, schedule_of
+from .method import SMALLEST, GramFactor
 from .polynomial import Polynomial
 
 BORNE = 0.07
@@ -113,16 +112,9 @@ class GramNewtonSchulz(Polynomial):
     name: ClassVar[str] = "gram_newton_schulz"
 
     @classmethod
-    def accurate(
-        cls, options: Options, arithmetic: Arithmetic, dtype: DTypeLike
-    ) -> Sequence[PolarMethod]:
-        """As `PolarMethod.accurate`; in narrow arithmetic, with safety enough for long segments."""
-        if not arithmetic.keeps_definite:
-            return super().accurate(options, arithmetic, dtype)
-        return [
-            cls.asked(options._replace(schedule=schedule, steps=None), arithmetic, dtype)
-            for schedule in (polar_express(n, SMALLEST, safety=1.1) for n in range(4, 9))
-        ]
+    def safety(cls, arithmetic: Arithmetic) -> float:
+        """As `Polynomial.safety`; in narrow arithmetic enough for segments of several steps."""
+        return 1.1 if arithmetic.keeps_definite else super().safety(arithmetic)
 
     @property
     def least_side(self) -> int:
@@ -130,14 +122,14 @@ class GramNewtonSchulz(Polynomial):
         return 32 if self.arithmetic.keeps_definite else 1
 
     @property
-    def segments(self) -> list[tuple[Step, ...]]:
+    def segments(self) -> Sequence[tuple[Step, ...]]:
         """The steps between restarts."""
-        cut = list(segments(self.triples, self.dtype, self.arithmetic, self.schedule.slack))
+        cut = segments(self.triples, self.dtype, self.arithmetic, self.schedule.slack)
         if self.arithmetic.keeps_definite and self.schedule.band[1] < 1.03:
             # Only the last segment's errors are left for no other to mend; here nothing hides them.
             *rest, last = cut
             if len(last) > 1 and slope_of(last) * self.arithmetic.round_off(self.dtype) > 0.01:
-                return [*rest, last[:-1], last[-1:]]
+                return (*rest, last[:-1], last[-1:])
         return cut
 
     @property
@@ -222,17 +214,17 @@ def segments(
     """
     unit = arithmetic.round_off(dtype)
     sigma = np.geomspace(SMALLEST, 1.0, 2_001) / slack
-    high = _mapped(triples, sigma).max()
+    high = image_of(triples, sigma).max()
     cut: list[tuple[Step, ...]] = [()]
 
     def enlarged(segment: tuple[Step, ...]) -> np.ndarray:
         share = 0.75 * slope_of(segment) if cut[1:] else 0.085 * _error_of(segment)
-        return _mapped(segment, sigma) * (1 + share * unit)
+        return image_of(segment, sigma) * (1 + share * unit)
 
     for index, triple in enumerate(triples):
         longer = (*cut[-1], triple)
         if arithmetic.keeps_definite:
-            image = _mapped(triples[index + 1 :], enlarged(longer))
+            image = image_of(triples[index + 1 :], enlarged(longer))
             safe = slope_of(longer) * unit <= (0.047 if cut[1:] else 0.16)
             safe &= _error_of(longer) * unit <= 0.6 and image.max() <= high + BORNE
         else:
@@ -250,14 +242,6 @@ def _error_of(triples: Sequence[Step]) -> float:
     for a, b, c in triples:
         error = a * error + abs(b) + 2 * abs(c)
     return error
-
-
-def _mapped(triples: Sequence[Step], sigma: np.ndarray) -> np.ndarray:
-    """Return the images of singular values; infinite or NaN where they diverge."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        for a, b, c in triples:
-            sigma = a * sigma + b * sigma**3 + c * sigma**5
-    return sigma
 
 
 def slope_of(triples: Sequence[Step]) -> float:

@@ -1,11 +1,10 @@
 """Polar Express: the best Newton-Schulz schedule for a given lower bound and number of steps."""
 
 import math
-from typing import Any
 
 import numpy as np
 
-from .coefficients import Schedule, Step
+from .coefficients import Schedule, Step, image_of
 
 
 def polar_express(
@@ -56,8 +55,7 @@ def polar_express(
         raise ValueError(f"polar_express needs safety >= 1, got {safety}")
     triples = minimax_steps(steps, lower, cushion=cushion, safety=safety)
     sigma = np.concatenate([np.geomspace(lower, 1, 20_001), np.linspace(lower, 1, 20_001)]) / safety
-    for triple in triples:
-        sigma = _value(triple, sigma)
+    sigma = image_of(triples, sigma)
     return Schedule(
         f"polar_express({steps}, {lower:g})",
         triples,
@@ -78,12 +76,12 @@ def minimax_steps(
         fitted = max(low, cushion * high)
         triple = minimax_quintic(fitted, high)
         if recentre or fitted > low:
-            centre = (_value(triple, low) + _value(triple, high)) / 2
+            centre = (image_of([triple], low) + image_of([triple], high)) / 2
             triple = _scaled(triple, 1 / centre, 1.0)
         if step < steps - 1:
             triple = _scaled(triple, 1.0, 1 / safety)
         triples.append(triple)
-        low = min(_value(triple, low), 1.0)
+        low = min(image_of([triple], low), 1.0)
         high = 2 - low
     return tuple(triples)
 
@@ -107,11 +105,6 @@ def minimax_quintic(low: float, high: float) -> Step:
             break
         error = new_error
     return float(a), float(b), float(c)
-
-
-def _value(triple: Step, sigma: Any) -> Any:
-    a, b, c = triple
-    return a * sigma + b * sigma**3 + c * sigma**5
 
 
 def _scaled(triple: Step, outside: float, inside: float) -> Step:

@@ -1,5 +1,6 @@
 """What the two forms of Newton-Schulz have in common."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -49,8 +50,14 @@ class Polynomial(PolarMethod):
         """As `PolarMethod.accurate`."""
         return [
             cls.asked(options._replace(schedule=schedule, steps=None), arithmetic, dtype)
-            for schedule in (polar_express(steps, SMALLEST) for steps in range(4, 9))
+            for schedule in _accurate_schedules(cls.safety(arithmetic))
         ]
+
+    @classmethod
+    def safety(cls, arithmetic: Arithmetic) -> float:
+        """Return the safety of the schedules that are made for an accuracy."""
+        del arithmetic
+        return 1.01
 
     @property
     def triples(self) -> tuple[Step, ...]:
@@ -89,3 +96,8 @@ class Polynomial(PolarMethod):
         if self.error is None and self.triples == self.schedule.coefficients:
             text += ", band {:.2g} to {:.2g}".format(*self.schedule.band)
         return text if self.arithmetic.full else f"{text}, {self.arithmetic}"
+
+
+@functools.cache
+def _accurate_schedules(safety: float) -> tuple[Schedule, ...]:
+    return tuple(polar_express(steps, SMALLEST, safety=safety) for steps in range(4, 9))
