@@ -7,53 +7,23 @@ some rounds. The mean over 50 steps has one that is read. The bar is 2 %.
 """
 
 import argparse
-import functools
-import statistics
-import time
 
-import jax
-import jax.numpy as jnp
+from tpu import layers
 
 import gradsmith as gs
+from gradsmith.observe.update_seconds import update_seconds
 
-EVERY, ROUNDS = 50, 7
-
-
-def params(layers: int) -> dict:
-    """All matrices of the hidden layers, zeros."""
-    square = dict.fromkeys(("query", "key", "value", "out"), (768, 768))
-    shapes = {**square, "up": (768, 3072), "down": (3072, 768)}
-    layer = lambda: {name: {"kernel": jnp.zeros(shape)} for name, shape in shapes.items()}
-    return {f"layer_{index}": layer() for index in range(layers)}
+EVERY, NEVER = 50, 10**9
 
 
-def main(layers: int) -> None:
-    model = params(layers)
-    keys = iter(jax.random.split(jax.random.key(0), 6 * layers))
-    grads = jax.tree.map(lambda x: jax.random.normal(next(keys), x.shape), model)
-    seconds: dict[str, list[float]] = {}
-
-    def run(name: str, update, state):
-        start = time.perf_counter()
-        state = jax.block_until_ready(update(grads, state, model))[1]
-        seconds.setdefault(name, []).append(time.perf_counter() - start)
-        return state
-
-    plain, every = gs.muon(0.02), gs.watch(gs.muon(0.02), every=2)  # every other step is read
-    jit = functools.partial(jax.jit, donate_argnums=1)
-    alone, watched = (jit(lambda *given, tx=tx: tx.update(*given)) for tx in (plain, every))
-    states = [tx.init(model) for tx in (plain, every)]
-    for number in range(ROUNDS + 1):
-        states[0] = run("alone", alone, states[0])
-        for half in ("first", "second"):
-            states[1] = run(half, watched, states[1])
-        if number == 0:
-            seconds = {}  # with the time of compiling
-    one, *both = (statistics.median(values) for values in seconds.values())
-    quick, read = sorted(both)
-    mean = ((EVERY - 1) * quick + read) / EVERY
+def main(count: int) -> None:
+    muon, params = gs.muon(0.02), layers(count)
+    unread, read = (gs.watch(muon, every=every) for every in (NEVER, 1))
+    optimizers = {"alone": muon, "unread": unread, "read": read}
+    one, quick, slow = update_seconds({n: (tx, params) for n, tx in optimizers.items()}).values()
+    mean = ((EVERY - 1) * quick + slow) / EVERY
     print(
-        f"an update {one:.3f} s; watched {quick / one:.3f} of it, and {read / one:.2f} where it is "
+        f"an update {one:.3f} s; watched {quick / one:.3f} of it, and {slow / one:.2f} where it is "
         f"read; the mean over {EVERY} steps {100 * (mean / one - 1):+.1f} %"
     )
 

@@ -245,6 +245,7 @@ def _run(request: Request, eps: ArrayLike, stack: Array, unit: Array | None = No
     way = _way(request, eps, stack)
     kept = kept_narrow(stack, way.arithmetic)
     given = [] if unit is None else [unit]
+    # As many at once as of those that are not rounded: what a chunk is computed in is as wide.
     at_once = current_target().chunk_bytes * kept.dtype.itemsize // stack.dtype.itemsize
     return in_chunks(way.run, at_once, kept, *given).astype(stack.dtype)
 

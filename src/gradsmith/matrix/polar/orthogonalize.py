@@ -27,8 +27,8 @@ def orthogonalize(
 
     The default is Keller Jordan's five Newton-Schulz steps, in the form that takes fewer flops.
     With `max_error` it is the cheapest method of that accuracy. `explain` says which. Narrow
-    arithmetic moves no singular value out of the band of its schedule by more than 0.07, at any
-    scale from 1e-30 to 1e30.
+    arithmetic moves no singular value out of the band of Keller's schedule by more than 0.07, at
+    any scale from 1e-30 to 1e30; docs/orthogonalize.md has the other schedules.
 
     Args:
         x: Matrices `(m, n)`, any number of leading axes, real or complex.

@@ -60,8 +60,8 @@ def article(one: Told, place: str, several: bool) -> str:
 def _head(one: Told, several: bool) -> str:
     race = one.race
     said = (
-        f"{len(race.entries)} {'entry' if len(race.entries) == 1 else 'entries'}, each "
-        f"tuned by {tuned_by(race, one.records)} and reported at {race.protocol.seeds} other "
+        f"{len(race.entries)} {'entry' if len(race.entries) == 1 else 'entries'}, each tuned "
+        f"by {tuned_by(race, one.records)} and reported at {race.protocol.seeds} other "
         f"seed{'s' * (race.protocol.seeds > 1)}; {race.task.steps} steps of "
         f"{race.task.examples_per_step:,} {race.task.unit}{_devices(race.mesh)}"
     )
