@@ -47,6 +47,12 @@ def test_arguments_reach_the_method():
         )
 
 
+@pytest.mark.parametrize("shape", [(0, 4), (4, 0), (2, 0, 4)], ids=str)
+@pytest.mark.parametrize("arguments", [{}, {"max_error": 0.3}, {"precision": "bfloat16"}], ids=str)
+def test_an_empty_matrix_stays_empty(arguments, shape):
+    assert matrix.orthogonalize(jnp.zeros(shape), **arguments).shape == shape
+
+
 @pytest.mark.parametrize("max_error", [0.5, 0.32, 0.1, 0.03, 0.01, 1e-3, 2e-5])
 def test_max_error_is_kept_on_hostile_spectra(max_error):
     for shape in ((32, 64), (100, 100)):

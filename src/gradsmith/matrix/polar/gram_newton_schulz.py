@@ -119,7 +119,7 @@ class GramNewtonSchulz(Polynomial):
     @property
     def least_side(self) -> int:
         """As `PolarMethod.least_side`."""
-        return 32 if self.arithmetic.keeps_definite else 1
+        return 32 if self.arithmetic.keeps_definite else 0
 
     @property
     def segments(self) -> Sequence[tuple[Step, ...]]:

@@ -66,7 +66,7 @@ class PolarMethod(abc.ABC):
     @property
     def least_side(self) -> int:
         """The shorter side of the smallest matrices that it is safe for."""
-        return 1
+        return 0
 
     def slowness(self, small: int) -> float:
         """Return how much longer its flops take than those of products of large matrices."""
