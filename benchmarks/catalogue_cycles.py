@@ -1,45 +1,62 @@
-"""What each optimizer of the catalogue costs on a TPU v5e that need not be there.
+"""What each technique of the catalogue costs on a TPU v5e that need not be there.
 
-python benchmarks/catalogue_cycles.py [--refreshes] [name ...]      (needs libtpu)
+python benchmarks/catalogue_cycles.py [--refreshes] [--write] [name ...]      (needs libtpu)
 
-One update of one matrix of 768 x 3072, as a table in Markdown. Cycles are estimated by the TPU
-compiler, not timed. Of optimizers that refresh something now and then, it is a step between. With
-`--refreshes` it is that step, too; the compiler takes tens of minutes for a factorization.
+One update of one matrix of 768 x 3072, in million cycles. The TPU compiler estimates them; nothing
+is timed. Of what refreshes something now and then, it is a step between two refreshes. With
+`--refreshes` it is a step with one, too: the compiler takes minutes for it.
+`--write` puts each figure into the catalogue. `qk_clip` is not here: it needs a model's logits.
 """
 
 import argparse
+import json
 
 import jax
 import jax.numpy as jnp
 from tpu import ON, at_step
 
 import gradsmith as gs
-from gradsmith.catalogue import SHAPE, TECHNIQUES
+from gradsmith.catalogue import CYCLES, SHAPE, TECHNIQUES, Technique, read_cycles
+from gradsmith.xla.program.cycles import Cycles
 
 PARAMS = {"kernel": jax.ShapeDtypeStruct(SHAPE, jnp.float32)}
 
 
-def million_cycles(tx) -> str:
-    cycles = gs.update_cost(tx, PARAMS, on=ON).cycles
-    assert cycles is not None
+def cycles(technique: Technique, step: int) -> Cycles:
+    found = gs.update_cost(at_step(technique.make(), step), PARAMS, on=ON).cycles
+    assert found is not None
+    return found
+
+
+def in_millions(cycles: Cycles) -> str:
     return f"{'' if cycles.exact else '>= '}{cycles.all / 1e6:.3g}"
 
 
-def main(names: list[str], refreshes: bool) -> None:
-    print(f"| optimizer | a step |{' a refresh |' * refreshes}\n|---|---|{'---|' * refreshes}")
-    for one in TECHNIQUES:
-        if one.kind != "optimizer" or (names and one.name not in names):
+def measure(technique: Technique, refreshes: bool) -> str:
+    between = cycles(technique, 5)
+    plain, refresh = technique.flops(*SHAPE)
+    if not refreshes or refresh == plain:
+        return in_millions(between)
+    # Roots are taken in a step, bases after it: at the start of the next one.
+    dearest = max((cycles(technique, step) for step in (10, 11)), key=lambda cycles: cycles.all)
+    refreshing = f"refresh {in_millions(dearest)}"
+    return refreshing if dearest == between else f"{in_millions(between)}, {refreshing}"
+
+
+def main(names: list[str], refreshes: bool, write: bool) -> None:
+    for technique in TECHNIQUES:
+        if technique.name == "qk_clip" or (names and technique.name not in names):
             continue
-        row = f"| `{one.name}` | {million_cycles(at_step(one.make(), 5))} |"
-        plain, refresh = one.flops(*SHAPE)
-        if refreshes and refresh > plain:
-            row += f" {million_cycles(one.make())} |"
-        print(row, flush=True)
+        shown = measure(technique, refreshes)
+        print(f"{technique.name:28}{shown}", flush=True)
+        if write:
+            CYCLES.write_text(json.dumps(read_cycles() | {technique.name: shown}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help="by default all")
     parser.add_argument("--refreshes", action="store_true")
+    parser.add_argument("--write", action="store_true")
     given = parser.parse_args()
-    main(given.names, given.refreshes)
+    main(given.names, given.refreshes, given.write)

@@ -1,6 +1,6 @@
 """Which parts of `gradsmith.forge` help: the recipe, each part left out, and parts that were tried.
 
-python benchmarks/forge.py FOLDER          # race them on Shakespeare, for five seeds; half an hour
+python benchmarks/forge.py FOLDER          # race them on Shakespeare, for ten seeds; an hour
 
 prints the command line of the race and runs it; killed, the same command goes on. Then it prints
 what `benchmarks/five_seeds.py` does, with differences to `forge`.
@@ -92,7 +92,7 @@ def averaged(learning_rate):
 
 
 def main(folder: Path) -> None:
-    command = ["gradsmith", "race", *ENTRIES, "--seeds", "5", "--no-watch", "--out", str(folder)]
+    command = ["gradsmith", "race", *ENTRIES, "--seeds", "10", "--no-watch", "--out", str(folder)]
     print(shlex.join(command), flush=True)
     installed = Path(sys.executable).parent / "gradsmith"  # beside this Python, on the path or not
     subprocess.run([str(installed), *command[1:]], check=True)

@@ -19,6 +19,10 @@ def test_the_page_has_the_table_that_the_command_prints(capsys):
     assert capsys.readouterr().out in PAGE.read_text(), "run: gradsmith list --markdown"
 
 
+def test_cycles_are_of_techniques_and_of_all_but_the_one_that_needs_logits():
+    assert set(catalogue.read_cycles()) == set(BY_NAME) - {"qk_clip"}
+
+
 def test_every_optimizer_has_its_line():
     from gradsmith import optimizers
 

@@ -129,9 +129,7 @@ def the_folder(task):
 
 
 def test_a_race_leaves_table_records_and_report(race):
-    code, out, err = race(
-        "mine.py:momentum", "sgd", "--arg", "constant=0.5", "--rates", "0.1", "0.3"
-    )
+    code, out, err = race("mine.py:momentum", "sgd", "--arg", "constant=0.5", "--rates", "0.1,0.3")
     assert code == 0
     assert "momentum" in out
     assert "nothing was chosen on what is reported" in " ".join(out.split())
@@ -285,6 +283,7 @@ def test_without_out_another_race_is_another_folder(race):
         ([], "nobody to race"),
         (["sgd", "--rates"], "grid of learning rates is empty"),
         (["sgd", "--rates", "0"], "must be positive numbers"),
+        (["sgd", "--rates", "low"], "--rates takes numbers, such as 0.005,0.02; got low"),
         (["sgd", "--seeds", "0"], "at least one seed"),
         (["sgd", "sgd"], "names everything once, got sgd, sgd"),
         (["nofile.py:factory"], "there is no file 'nofile.py'"),
@@ -462,8 +461,8 @@ def test_widths_are_looked_at_side_by_side(race):
     ("entries", "widths", "message"),
     [
         (("sgd", "adam"), ("2", "4"), "--widths looks at one entry at a time, got 2"),
-        (("sgd",), ("wide",), "widths are whole numbers, such as 64,128,256; got wide"),
-        (("sgd",), (",",), "widths are whole numbers"),
+        (("sgd",), ("wide",), "--widths takes numbers, such as 64,128,256; got wide"),
+        (("sgd",), (",",), "--widths takes numbers"),
         (("sgd",), ("4",), "to compare widths takes at least two of them"),
     ],
 )

@@ -15,6 +15,7 @@ from jax.sharding import AbstractMesh, AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import gradsmith as gs
+from gradsmith.catalogue import read_cycles
 from gradsmith.cli import UsageError
 from gradsmith.cli.cost import cost
 from gradsmith.xla import topologies
@@ -156,6 +157,7 @@ for params in ({"kernel": shape(256, 1024)}, {"kernel": shape(512, 512)}, both):
     cost = gs.update_cost(gs.muon(0.1), params, on="v5e:2x4")
     kinds = [(one.count, one.kind) for one in cost.collectives]
     print(json.dumps([cost.cycles.all, cost.cycles.products, kinds]))
+print(gs.update_cost(gs.muon(0.1), {"kernel": shape(768, 3072)}, on="v5e:2x4").cycles.all / 1e6)
 """
 
 
@@ -166,7 +168,8 @@ def test_compiled_programs_cost_what_they_did():
     ended = subprocess.run(
         [sys.executable, "-c", PROGRAMS], capture_output=True, text=True, check=True
     )
-    told = list(map(json.loads, ended.stdout.splitlines()[-len(COMPILED) :]))
+    *told, muon = list(map(json.loads, ended.stdout.splitlines()[-len(COMPILED) - 1 :]))
+    assert muon == pytest.approx(float(read_cycles()["muon"]), rel=0.05)  # as the catalogue has it
     for (*cycles, kinds), (*stored, collectives) in zip(told, COMPILED, strict=True):
         assert cycles == pytest.approx(stored, rel=0.05)
         assert list(map(tuple, kinds)) == collectives

@@ -1,13 +1,15 @@
 """The catalogue: every technique here, what it keeps and costs, and how good the evidence is.
 
 What can be measured is: state elements by `jax.eval_shape`, flops from the products in the traced
-update. The rest, tier and paper, is written here.
+update. `benchmarks/catalogue_cycles.py` writes the cycles. The rest, tier and paper, stands here.
 """
 
 import inspect
+import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import jax
@@ -187,18 +189,25 @@ TECHNIQUES: tuple[Technique, ...] = (
 )
 """All of them: the optimizers by evidence, then their parts."""
 
-COLUMNS = ("name", "what it is", "stands", "state", "GFLOP", "travels", "tier", "paper")
+COLUMNS = ("name", "what it is", "stands", "state", "GFLOP", "Mcycles", "travels", "tier", "paper")
 STANDS: dict[Kind, str] = {
     "optimizer": "",
     "direction": "before the rate",
     "learning rate": "in its place",
     "displacement": "after it",
 }
-SHAPE = (768, 3072)  # of the matrix whose flops are shown
+SHAPE = (768, 3072)  # of the matrix whose flops and cycles are shown
+CYCLES = Path(__file__).with_name("cycles_v5e.json")
+
+
+def read_cycles() -> dict[str, str]:
+    """Return what the TPU compiler estimated, by technique."""
+    return json.loads(CYCLES.read_text())
 
 
 def rows() -> list[tuple[str, ...]]:
     """Return the cells of the table, technique by technique, in the order of `COLUMNS`."""
+    cycles = read_cycles()
     return [
         (
             t.name,
@@ -206,6 +215,7 @@ def rows() -> list[tuple[str, ...]]:
             STANDS[t.kind],
             t.state,
             _gigaflops(t),
+            cycles.get(t.name, ""),
             "whole matrices" if t.whole else "",
             str(t.tier or ""),
             t.paper,

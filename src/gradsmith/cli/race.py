@@ -25,9 +25,10 @@ from .parameters import axis_sizes
 from .race_entries import load_entries, with_routing
 from .race_executor import executor_of
 from .race_join import join as join_processes
+from .race_numbers import parse_numbers
 from .race_suite import others_have_runs_left, race_suite, suite_folder
 from .race_task import load_task
-from .race_widths import parse_widths, show_widths
+from .race_widths import show_widths
 from .terminal import INTERRUPTED, console
 
 PACKAGES = ("flax", "orbax.checkpoint")
@@ -39,7 +40,7 @@ def race(
     entries: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="ENTRY ...")],
     /,
     task: str = "shakespeare",
-    rates: tuple[float, ...] = RATES,
+    rates: tuple[str, ...] = tuple(map(str, RATES)),
     search: Literal["grid", "sobol", "halton"] | None = None,
     budget: int | None = None,
     tuned: Literal["once", "each"] = "once",
@@ -77,8 +78,8 @@ def race(
             `'muon(learning_rate=log(2e-3, 2e-1), momentum=[0.9, 0.95])'`.
         task: What to train: `shakespeare` or another name in docs/race.md, `file.py:make_task` of
             your own, or `small`: eight tasks, with a profile over all of them at the end.
-        rates: The learning rates of every entry that names none. A search takes all numbers from
-            the lowest to the highest.
+        rates: The learning rates of every entry that names none, such as `0.005,0.02`. A search
+            takes all numbers from the lowest to the highest.
         search: `grid` tries every combination; `sobol` and `halton` try as many points as the
             budget says. By default `sobol` where a budget is given, else `grid`.
         budget: Trials of each entry, the same for all.
@@ -127,6 +128,7 @@ def race(
     try:
         executor = executor_of(worker, ray, os.environ)
         devices = axis_sizes(mesh)
+        grid = parse_numbers("rates", rates, float, "0.005,0.02")
         by = search or ("grid" if budget is None else "sobol")
         protocol = Protocol(by, budget, tuned, tuning_seeds, seeds, selection, verdict, extensions)
 
@@ -135,17 +137,17 @@ def race(
             loaded = load_entries(entries, arg, label, made.stacked, schedule, devices)
             with on(mesh_of(devices)):
                 loaded = with_routing(loaded, made)
-            return prepare(Race(made, loaded, rates, protocol, devices))
+            return prepare(Race(made, loaded, grid, protocol, devices))
 
         if widths:
             if devices or join:
                 raise UsageError(
                     "--widths compares models on one device: leave out --mesh and --join"
                 )
-            sizes = parse_widths(widths)
+            sizes = parse_numbers("widths", widths, int, "64,128,256")
             sized = lambda width: load_task(task, [*task_arg, f"width={width}"])
             loaded = load_entries(entries, arg, label, sized(sizes[0]).stacked, schedule)
-            return show_widths(sized, sizes, loaded, rates, seeds, out, results, executor)
+            return show_widths(sized, sizes, loaded, grid, seeds, out, results, executor)
         specs = SUITES.get(task, (task,))
         if plan:
             return _plan(specs, prepared_on)

@@ -13,22 +13,6 @@ from ..race.width_report import losses_table, sizes_table, width_notes, widths_p
 from .loading import UsageError
 
 
-def parse_widths(texts: Sequence[str]) -> list[int]:
-    """Widths with commas or blanks between them.
-
-    Raises:
-        UsageError: One is no whole number.
-
-    Examples:
-        >>> parse_widths(["64,128", "256"])
-        [64, 128, 256]
-    """
-    parts = [part for text in texts for part in text.split(",") if part]
-    if not parts or not all(part.isdecimal() for part in parts):
-        raise UsageError(f"widths are whole numbers, such as 64,128,256; got {' '.join(texts)}")
-    return [int(part) for part in parts]
-
-
 def show_widths(
     make_task: Callable[[int], Task],
     widths: Sequence[int],
