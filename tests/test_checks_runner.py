@@ -62,6 +62,10 @@ def test_what_builds_on_a_failed_check_is_blocked_and_says_by_whom():
     assert report.counts["failed"] == 1
     assert report.counts["blocked"] == len(report.results) - 1
     assert report.results[-1].reason.endswith("did not pass")
+    musts = len(report.not_judged)
+    told = f"not judged, {musts} that must pass and {report.counts['blocked'] - musts} advisory: "
+    assert told in str(report)
+    assert f"blocked; {musts} musts not judged, " in report.headline
 
 
 def test_an_expected_failure_is_reported_and_does_not_count_against_the_subject():
@@ -186,6 +190,13 @@ def test_a_factory_for_one_model_is_told_to_take_axes():
     assert "`axes=None`" in failure.advice.change
 
 
+def test_why_checks_were_skipped_is_told_once_a_reason():
+    report = check_optimizer(optax.sgd(0.1), only=["model_init", "model_mesh", "chain"])
+    reasons = {result.reason for result in report.results if result.outcome == "skipped"}
+    assert len(reasons) == 1
+    assert report.not_applicable == [f"- {report.counts['skipped']} skipped: {reasons.pop()}"]
+
+
 def test_a_must_that_is_blocked_is_not_judged_and_no_success():
     known = {"updates_like_params": "by design"}
     report = check_optimizer(
@@ -194,7 +205,7 @@ def test_a_must_that_is_blocked_is_not_judged_and_no_success():
     assert not report.failures
     assert not report.ok
     assert [result.check for result in report.not_judged] == ["zero_grads"]
-    assert "not judged, 1 checks that must pass: zero_grads" in str(report)
+    assert "not judged, 1 that must pass: zero_grads" in str(report)
     assert json.loads(report.to_json())["not_judged"] == ["zero_grads"]
 
 

@@ -77,7 +77,7 @@ class Report:
         """One line: the counts and the time."""
         told = [f"{n} {name}" for name, n in self.counts.items() if n or name in ("ran", "failed")]
         if self.not_judged:
-            told.append(f"{len(self.not_judged)} not judged")
+            told[-1] += f"; {len(self.not_judged)} musts not judged"
         return f"{self.subject}: {', '.join(told)}, {self.seconds:.1f} s"
 
     def __str__(self) -> str:
@@ -99,8 +99,16 @@ class Report:
         if blocked:
             names = ", ".join(result.check for result in blocked)
             why = "what failed blocks them" if self.failures else names
-            lines.append(f"· not judged, {len(blocked)} checks that must pass: {why}")
+            advisory = self.counts["blocked"] - len(blocked)
+            others = f" and {advisory} advisory" if advisory else ""
+            lines.append(f"· not judged, {len(blocked)} that must pass{others}: {why}")
         return lines
+
+    @property
+    def not_applicable(self) -> list[str]:
+        """A line for each reason why checks were skipped, with their number."""
+        skipped = [result.reason for result in self.results if result.outcome == "skipped"]
+        return [f"- {n} skipped: {why}" for why, n in collections.Counter(skipped).items()]
 
     def to_json(self) -> str:
         """The whole report, indented."""

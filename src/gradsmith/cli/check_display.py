@@ -78,7 +78,7 @@ class Display:
             self._progress.console.print(f"[bold red]✗[/] {result.check}")
 
     def show(self, report: Report) -> None:
-        """Print one line a group, remarks in short, failures as advice, and the counts."""
+        """Print one line a group, remarks in short, failures as advice, and what was left out."""
         self._out.print(_by_group(report))
         self._out.print(_legend(report))
         for result in report.remarks:
@@ -91,6 +91,8 @@ class Display:
                 self._out.print(program, soft_wrap=True)  # no line broken, so that it can be pasted
         for line in report.open_questions:
             self._out.print(Text(line, "yellow"))
+        for line in report.not_applicable:
+            self._out.print(Text(line, "dim"))
         told = [f"{name.replace('_', ' ')} {value:.3g}" for name, value in report.metrics.items()]
         if told:
             self._out.print(Text(", ".join(told), "dim"))
