@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import pytest
 
 from gradsmith.checks import Report, check_optimizer
@@ -94,3 +95,27 @@ def test_the_right_version_passes(factory, tmp_path):
     assert isinstance(report, Report)
     assert report.ok, str(report)
     assert report.counts["failed"] == 0
+
+
+def rows_of_length_one(x):
+    return x / jnp.linalg.norm(x, axis=-1, keepdims=True)
+
+
+def doubled(x):
+    return 2 * x
+
+
+@pytest.mark.parametrize("formula", [rows_of_length_one, doubled])
+def test_a_formula_in_the_place_of_a_factory_is_told_how_to_become_one(formula):
+    report = check_optimizer(formula, on_failure="return", only=["is_transformation"])
+    (failure,) = report.failures
+    assert "a formula for one matrix" in failure.advice.cause
+    assert f"gradsmith.per_matrix({formula.__name__})" in failure.advice.change
+
+
+def test_a_factory_that_fails_is_no_formula():
+    report = check_optimizer(
+        lambda learning_rate: learning_rate.shape, on_failure="return", only=["is_transformation"]
+    )
+    (failure,) = report.failures
+    assert "formula" not in failure.advice.cause

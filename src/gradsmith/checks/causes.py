@@ -33,6 +33,19 @@ def _no_transformation(error, place, bench):
     )
 
 
+def formula(name: str) -> tuple[str, str]:
+    """Return what is told of a function of a matrix that stands where a factory is wanted."""
+    return (
+        "it is a formula for one matrix, and the checks want a function that makes an optimizer",
+        f"lift it, and name this function: `def make(learning_rate): return optax.chain("
+        f"gradsmith.per_matrix({name}), optax.scale_by_learning_rate(learning_rate))`",
+    )
+
+
+def _formula_for_a_factory(error, place, bench):
+    return formula(bench.subject.name) if bench.subject.is_formula else None
+
+
 def _ends_the_program(error, place, bench):
     if not isinstance(error, SystemExit):
         return None
@@ -210,6 +223,7 @@ def _scan_carry(error, place, bench):
 RULES = (
     _ends_the_program,
     _no_transformation,
+    _formula_for_a_factory,
     _undefined_name,
     _wrong_arity,
     _missing_params,

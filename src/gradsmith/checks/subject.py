@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from .problem import is_float
@@ -90,6 +91,15 @@ class Subject:
     def is_factory(self) -> bool:
         """Whether it can be built more than once."""
         return not isinstance(self.factory, optax.GradientTransformation)
+
+    @functools.cached_property
+    def is_formula(self) -> bool:
+        """Whether what was named is a function of a matrix, which makes no optimizer yet."""
+        try:
+            made = jax.eval_shape(self.factory, jax.ShapeDtypeStruct((4, 3), jnp.float32))
+        except Exception:  # whatever it is, it takes no matrix
+            return False
+        return isinstance(made, jax.ShapeDtypeStruct)
 
     @functools.cached_property
     def small_model(self) -> Any:

@@ -10,6 +10,7 @@ import numpy as np
 import optax
 
 from ..bench import Bench
+from ..causes import formula
 from ..check import check
 from ..compare import (
     at,
@@ -40,6 +41,9 @@ def check_is_transformation(bench: Bench) -> None:
             cause = "the parentheses that make an object of it are missing"
             raise CheckFailure(seen, cause=cause, change=f"return `{tx.__qualname__}(...)`")
         seen = f"{where} returned {str(tx)[:200]} ({type(tx).__name__})"
+        if bench.subject.is_formula:
+            cause, change = formula(bench.subject.name)
+            raise CheckFailure(seen, cause=cause, change=change)
         if all(callable(getattr(tx, method, None)) for method in ("init", "update")):
             cause = "an object with `init` and `update` is not the pair that Optax unpacks"
             change = "return optax.GradientTransformation(made.init, made.update)"
