@@ -31,7 +31,7 @@ class Plan:
         compilations: How many programs it has.
         compile_seconds: Of all of them.
         step_seconds: Of a step.
-        seconds: Of everything, about.
+        seconds: Of the runs and their programs, about; validation and what looks inside are apart.
     """
 
     entry: str
@@ -98,8 +98,9 @@ def in_words(plans: list[Plan], extended_runs: int) -> str:
         )
     lines.append(
         f"together {sum(one.runs for one in plans)} runs, about "
-        f"{sum(one.seconds for one in plans):.0f} s; {extended_runs} more runs if somebody's best "
-        "learning rate is at an edge"
+        f"{sum(one.seconds for one in plans):.0f} s with the compilations; {extended_runs} more "
+        "runs if somebody's best learning rate is at an edge. Not counted: validation, and what "
+        "looks inside and times the updates"
     )
     return "\n".join(lines)
 
