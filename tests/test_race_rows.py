@@ -183,6 +183,17 @@ def test_holm_is_over_all_pairs_of_the_race():
     assert adjusted[smallest] == pytest.approx(3 * alone[smallest])
 
 
+def test_what_is_shown_of_pairs_without_the_first_is_said_as_well():
+    third = tuple(loss + 1 for loss in CLEAR["b"])
+    asked, records = compared(**CLEAR, c=third, d=CLOSE["b"])
+    told = verdict(asked, records)
+    assert [text.split(" by ")[0] for text in told[:3] if "better" in text] == [
+        "a is better than b",
+        "a is better than c",
+    ]
+    assert told[3:] == ["b is better than c, Holm", "d is better than b and c, Holm"]
+
+
 def test_one_seed_shows_nothing():
     asked = race("a", "b", seeds=1)
     records = [*grid("a"), *reported("a", (1.0,)), *grid("b"), *reported("b", (2.0,))]

@@ -9,7 +9,7 @@ from .rows import LEVEL, Pair, pairs, rows
 
 
 def verdict(race: Race, records: list[Record]) -> list[str]:
-    """A sentence for each entry beside the first of the table, by the rule of the protocol."""
+    """How each entry compares with the first of the table, and what else is shown."""
     table = [row for row in rows(race, records) if row.losses]
     said = []
     for row in table:
@@ -29,7 +29,19 @@ def verdict(race: Race, records: list[Record]) -> list[str]:
         compared = pairs(race, records)
         first = table[0].entry
         said += [sentence(p, len(compared)) for p in compared if first in (p.better, p.worse)]
+        said += _among_others([p for p in compared if first not in (p.better, p.worse)])
     return said
+
+
+def _among_others(compared: list[Pair]) -> list[str]:
+    worse_than: dict[str, list[str]] = {}
+    for pair in compared:
+        if pair.shown:
+            worse_than.setdefault(pair.better, []).append(pair.worse)
+    return [
+        f"{better} is better than {' and '.join(worse)}, Holm"
+        for better, worse in worse_than.items()
+    ]
 
 
 def lead(race: Race, records: list[Record]) -> str:
