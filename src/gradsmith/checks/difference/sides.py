@@ -113,7 +113,7 @@ class JaxSide:
         made = [
             (each.primitive.name, atom.aval) for each in equations(program) for atom in each.outvars
         ]
-        return [(name, x) for name, x in made if isinstance(x, jax.core.ShapedArray)]
+        return [(name, x) for name, x in made if hasattr(x, "dtype")]
 
     def _numbers(self) -> dict[str, float]:
         return {
