@@ -294,6 +294,31 @@ def test_arithmetic_in_bfloat16_is_told_from_a_difference():
     assert not diff(mixed(lambda x: x), mixed(rough, 1.5), params=square).equal
 
 
+def test_a_scalar_in_float32_is_rounding_and_a_counter_is_none():
+    def debiased(cast=lambda count: count, decay=0.999):
+        def update(grads, count, params=None):
+            correction = 1 - decay ** cast(count)
+            return jax.tree.map(lambda g: (g / correction).astype(g.dtype), grads), count + 1
+
+        return optax.GradientTransformation(lambda params: jnp.ones((), jnp.int32), update)
+
+    exact, narrow = debiased(), lambda count: count.astype(jnp.float32)
+    found = diff(exact, debiased(narrow), params=SMALL_TREE)
+    assert found.equal
+    assert found.notes[0].startswith("compared in float32: in float64 they differ by up to")
+    assert not diff(exact, debiased(narrow, 0.999001), params=SMALL_TREE).equal
+    assert not diff(exact, debiased(decay=0.999 + 1e-9), params=SMALL_TREE).equal
+
+    def counting(grads, count, params=None):
+        small = count < jnp.float32(9)
+        return jax.tree.map(lambda g: jnp.where(small, g, 2 * g), grads), count + jnp.float32(1)
+
+    counter = optax.GradientTransformation(lambda params: jnp.zeros((), jnp.float32), counting)
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
+        ground = make_ground(SMALL_SHAPES, 3, 0)
+        assert JaxSide(Subject("counter", counter)).scalar_eps(ground) == 0
+
+
 def test_an_optimizer_may_refuse_in_any_words():
     class RefusalError(Exception):
         pass

@@ -1,7 +1,9 @@
 """Order, blocking, time limits, expected failures, and what a report counts."""
 
 import dataclasses
+import functools
 import gc
+import itertools
 import json
 import re
 import signal
@@ -351,11 +353,30 @@ def test_a_typed_key_in_the_state_is_no_fault():
     assert "typed PRNG key" in report.results[-1].reason
 
 
+def test_a_rate_too_small_to_move_float32_climbs_nothing():
+    tiny = functools.partial(optax.sgd, learning_rate=1e-9)
+    report = check_optimizer(tiny, only=["leaves_descend"])
+    assert report.results[-1].outcome == "passed"
+
+
+def test_a_counter_in_the_closure_is_no_fault_of_donation():
+    def factory(learning_rate=0.01):
+        calls = itertools.count(1)
+        rule = lambda u: -learning_rate * u / next(calls)
+        return optax.stateless(lambda updates, params: jax.tree.map(rule, updates))
+
+    report = check_optimizer(factory, only=["donate", "multisteps"], on_failure="return")
+    assert [result.check for result in report.failures] == ["pure"]
+
+
 def test_an_optimizer_that_wraps_another_has_no_rate():
     wrapped = {"base_optimizer": optax.sgd(0.01)}
     assert Subject("wrapper", optax.contrib.mechanize, wrapped).rate_name is None
     assert Subject("by a schedule", optax.sgd, {"learning_rate": abs}).rate_name == "learning_rate"
     assert Subject("first", lambda eta0: optax.sgd(eta0), {"eta0": 0.1}).rate_name == "eta0"
+    for named in (lambda peak_lr=0.1: optax.sgd(peak_lr), lambda base_learning_rate=0.1: optax.sgd):
+        assert Subject("first", named).rate_name in ("peak_lr", "base_learning_rate")
+    assert Subject("a mean", lambda decay_rate=0.9: optax.ema(decay_rate)).rate_name is None
 
 
 def test_a_gradient_of_zero_is_what_rounding_left():

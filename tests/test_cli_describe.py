@@ -44,5 +44,12 @@ def test_every_argument_reaches_the_factory(gradsmith):
     assert "float32 (2, 3)" in out
 
 
+@pytest.mark.parametrize("command", ["describe", "cost", "check"])
+def test_two_values_of_one_argument_are_refused(gradsmith, command):
+    asked = [command, "mine.py:mine", *["mine.py:params"][command == "check" :]]
+    code, out = gradsmith(*asked, "--arg", "momentum=0.5", "--arg", "momentum=0.6")
+    assert (code, out) == (2, "")
+
+
 def test_the_version_is_told(gradsmith):
     assert gradsmith("--version") == (0, f"gradsmith {__version__}\n")

@@ -243,6 +243,19 @@ def test_narrow_parameters_are_read_in_float32():
     np.testing.assert_allclose(gs.readings(state)["w/gradient_norm"], 300 * 64)
 
 
+def test_wide_gradients_of_narrow_parameters_are_read():
+    """The state keeps what a reading compares with in the dtype that `init` saw."""
+    narrow, wide = tree(0, jnp.bfloat16), tree(1)
+    tx = adam(1)
+    updates, state = tx.update(wide, tx.init(narrow), narrow)
+    plain = gs.scale_by_adam()
+    assert_same_bits(updates, plain.update(wide, plain.init(narrow), narrow)[0])
+    again = tx.update(wide, state, narrow)[1]
+    shapes = lambda state: jax.tree.map(lambda x: (x.shape, x.dtype), (state.readings, state.kept))
+    assert shapes(again) == shapes(tx.init(narrow))
+    assert gs.readings(again)["kernel/cosine_before"] > 0.9
+
+
 def test_map_params_passes_over_the_readings():
     tx = adam()
     doubled = optax.tree.map_params(tx, lambda x: 2 * x, tx.init(tree(0)))

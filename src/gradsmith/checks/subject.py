@@ -42,7 +42,8 @@ class Subject:
         arguments: Keyword arguments of the factory. The learning rate may be left out: a parameter
             called `learning_rate` or `lr`, or a first parameter without default, gets 0.01.
         learning_rate: The name of the factory's learning rate. Known without are `learning_rate`,
-            `lr`, a first parameter without default, and a first one called `step_size`, `eta` ...
+            `lr`, a first parameter without default, and a first one called `step_size`, `eta`,
+            `peak_lr` ...
         extra_args: `(loss, params, grads) -> dict`, the extra arguments that `update` wants, such
             as `lambda loss, params, grads: {"value": loss(params)}`. `loss` can be traced.
         params: A tree of arrays to check on, where the small default tree does not suit (a rule
@@ -114,7 +115,7 @@ class Subject:
         """The parameter of the factory that is its learning rate, if there is one.
 
         The one that was declared; else `learning_rate` or `lr`; else the first one, if it has no
-        default or one of the names of `FIRST_RATE_NAMES`, and is not given what cannot be a rate.
+        default or the name of a rate, and is not given what cannot be one.
         """
         if self.learning_rate is not None:
             return self.learning_rate
@@ -124,7 +125,7 @@ class Subject:
             return named
         given = self.arguments.get(first.name, DEFAULT_RATE)
         number = isinstance(given, float | int) or callable(given)  # or a schedule
-        known = number and (first.default is first.empty or first.name in FIRST_RATE_NAMES)
+        known = number and (first.default is first.empty or _is_rate(first.name))
         return first.name if known else None
 
     @property
@@ -182,6 +183,11 @@ class Subject:
             return inspect.signature(self.factory).parameters
         except (TypeError, ValueError):  # not callable, or a builtin: building it will tell
             return {}
+
+
+def _is_rate(name: str) -> bool:
+    """Whether a first parameter is a learning rate by its name, such as `eta` or `peak_lr`."""
+    return name in FIRST_RATE_NAMES or "lr" in name.split("_") or "learning_rate" in name
 
 
 def as_subject(subject: Any, **declared: Any) -> Subject:

@@ -68,13 +68,15 @@ def assigned(assignments: Iterable[str], option: str) -> dict[str, Any]:
     """What texts `name=value` say; values are Python literals, else strings.
 
     Raises:
-        UsageError: One of them has no `=`.
+        UsageError: One of them has no `=`, or a name is given twice.
     """
     values = {}
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
         if not equals:
             raise UsageError(f"{option} takes name=value, got {assignment!r}")
+        if name in values:
+            raise UsageError(f"{option} {assignment}: {name} is there already; give it once")
         values[name] = _literal(text)
     return values
 

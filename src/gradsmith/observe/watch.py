@@ -225,7 +225,8 @@ def _where(due: Array, look: Callable[..., Any], old: Any, *seen: Any) -> Any:
     def flat(*seen: Any) -> list[Array]:
         found = dict(jax.tree_util.tree_leaves_with_path(look(*seen)))
         lost = lambda x: jnp.full(x.shape, jnp.nan, x.dtype)
-        return mean_of_devices([found[path] if path in found else lost(x) for path, x in places])
+        new = [found[path].astype(x.dtype) if path in found else lost(x) for path, x in places]
+        return mean_of_devices(new)
 
     mesh = explicit_mesh(seen)
     everywhere = [PartitionSpec()] * len(places)

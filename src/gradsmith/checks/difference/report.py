@@ -35,6 +35,11 @@ class Difference:
         return not any(self.leaves.values())
 
     @property
+    def largest(self) -> float:
+        """The largest difference in any leaf, over the largest update there."""
+        return max((where.relative for where in self.leaves.values() if where), default=0.0)
+
+    @property
     def unexplained(self) -> tuple[str, ...]:
         """The leaves that differ, and that no finding names."""
         told = {path for finding in self.findings for path in finding.leaves}

@@ -1,7 +1,7 @@
 """An optimizer as a function of what it sees: from parameters and gradients to updates."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -18,6 +18,8 @@ Updates = list[np.ndarray]
 """One array `(T, *shape)` a leaf, in the order of the tree."""
 QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 """Options of the compiler: each of many programs runs a few times."""
+ROUNDED = ("mul", "div", "pow", "integer_pow", "sqrt", "rsqrt", "exp", "exp2", "log", "expm1")
+"""What rounds a scalar. A counter that is converted, or grows by one, is exact."""
 
 
 @runtime_checkable
@@ -42,7 +44,11 @@ class Side(Protocol):
         ...
 
     def eps(self, ground: Ground) -> float:
-        """Return the eps of the narrowest arrays that it computes with; scalars are counters."""
+        """Return the eps of the narrowest arrays that it computes with."""
+        ...
+
+    def scalar_eps(self, ground: Ground) -> float:
+        """Return the eps of the narrowest scalars that it rounds, such as a bias correction."""
         ...
 
 
@@ -92,16 +98,22 @@ class JaxSide:
 
     def eps(self, ground: Ground) -> float:
         """As `Side.eps`, read from the program; what cannot be traced is taken at its word."""
+        return _narrowest(x for _, x in self._made(ground) if x.ndim)
+
+    def scalar_eps(self, ground: Ground) -> float:
+        """As `Side.scalar_eps`, read from the program."""
+        return _narrowest(x for name, x in self._made(ground) if not x.ndim and name in ROUNDED)
+
+    def _made(self, ground: Ground) -> list[tuple[str, Any]]:
+        """Return the arrays that the program makes, each with the name of the operation."""
         try:
             program = self._program({}).trace({}, ground).jaxpr
         except (TypeError, ValueError, jax.errors.JAXTypeError):
-            return 0.0
-        made: list[Any] = [
-            atom.aval for equation in equations(program) for atom in equation.outvars
+            return []
+        made = [
+            (each.primitive.name, atom.aval) for each in equations(program) for atom in each.outvars
         ]
-        dtypes = [x.dtype for x in made if getattr(x, "ndim", 0)]
-        narrow = (float(jnp.finfo(x).eps) for x in dtypes if jnp.issubdtype(x, jnp.floating))
-        return max(narrow, default=0.0)
+        return [(name, x) for name, x in made if hasattr(x, "dtype")]
 
     def _numbers(self) -> dict[str, float]:
         return {
@@ -144,6 +156,11 @@ class JaxSide:
         given = {} if extra is None else dict(extra(loss, params, grads))
         updates, state = tx.update(grads, state, params, **given)
         return state, jax.tree.map(lambda u, p: u.astype(p.dtype), updates, params)
+
+
+def _narrowest(arrays: Iterable[Any]) -> float:
+    floats = (x.dtype for x in arrays if jnp.issubdtype(x.dtype, jnp.floating))
+    return max((float(jnp.finfo(dtype).eps) for dtype in floats), default=0.0)
 
 
 def _arrays(tree: Any) -> Updates:

@@ -71,6 +71,10 @@ class TorchSide:
             self.updates(Ground(*(jax.tree.map(lambda x: x[:2], tree) for tree in ground)))
         return max(seen)
 
+    def scalar_eps(self, ground: Ground) -> float:
+        """As `Side.scalar_eps`: torch computes such numbers in Python."""
+        return 0.0
+
 
 def _is_kernel(path: tuple) -> bool:
     return jax.tree_util.keystr(path[-1:], simple=True) == "kernel" if path else False

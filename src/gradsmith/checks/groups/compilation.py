@@ -247,7 +247,7 @@ def check_init_no_alias(bench: Bench) -> None:
 
 @check(
     phase="last",
-    needs=("core_runs", "updates_like_params", "state_stable", "init_no_alias"),
+    needs=("core_runs", "updates_like_params", "state_stable", "pure", "init_no_alias"),
     call="f = jax.jit(lambda s: tx.update(p, s, p), donate_argnums=0); f(s); f(tx.init(p))",
     cause="every state holds an array that was made once, in the factory or as a default "
     "argument; donating one state deletes it for all",

@@ -18,8 +18,9 @@ from ..steps import STEP_IS_SOUND
     needs=(*STEP_IS_SOUND, "containers"),
     call="from flax import nnx; m = nnx.Linear(4, 3, rngs=nnx.Rngs(0)); "
     "o = nnx.Optimizer(m, tx, wrt=nnx.Param); o.update(m, nnx.state(m, nnx.Param))",
-    cause="the tree is taken for a dict of arrays; Flax hands over an nnx.State of variables",
-    change="visit trees with jax.tree.map alone",
+    cause="the tree is taken for a dict of arrays, and Flax hands over an nnx.State of variables; "
+    "or the state is one array by itself, which nnx.Optimizer cannot hold",
+    change="visit trees with jax.tree.map alone; put a lone array in a NamedTuple",
 )
 def check_nnx_optimizer(bench: Bench) -> None:
     """Two updates of a Flax NNX model under nnx.jit run, and leave it finite."""
