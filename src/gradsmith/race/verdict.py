@@ -39,7 +39,7 @@ def _among_others(compared: list[Pair]) -> list[str]:
         if pair.shown:
             worse_than.setdefault(pair.better, []).append(pair.worse)
     return [
-        f"{better} is better than {' and '.join(worse)}, Holm"
+        f"{better} is better than {', '.join([*worse[:-2], ' and '.join(worse[-2:])])}, Holm"
         for better, worse in worse_than.items()
     ]
 
