@@ -280,6 +280,11 @@ def test_leaves_whose_axes_nobody_tells_are_read_as_vectors():
             "no group of readings is called 'size'; there are sizes, directions",
         ),
         (
+            lambda: gs.watch(optax.sgd(0.1), readings="sizes"),  # pyright: ignore
+            TypeError,
+            r"readings are several: write readings=\('sizes',\)",
+        ),
+        (
             lambda: gs.watch(optax.sgd(0.1), readings=[lambda step: step.number]).init(tree(0)),
             TypeError,
             "returns arrays by name",

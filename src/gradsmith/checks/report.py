@@ -75,7 +75,8 @@ class Report:
     @property
     def headline(self) -> str:
         """One line: the counts and the time."""
-        told = [f"{n} {name}" for name, n in self.counts.items() if n or name in ("ran", "failed")]
+        shown = {name: n for name, n in self.counts.items() if n or name in ("ran", "failed")}
+        told = [f"{n} {name.removesuffix('s') if n == 1 else name}" for name, n in shown.items()]
         if self.not_judged:
             told[-1] += f"; {len(self.not_judged)} musts not judged"
         return f"{self.subject}: {', '.join(told)}, {self.seconds:.1f} s"

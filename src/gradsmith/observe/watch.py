@@ -73,7 +73,8 @@ def watch(
     Raises:
         ValueError: `every` is less than 1; no group has that name; or, at `init`, two readings have
             one name.
-        TypeError: At `init`, a reading returns something else than arrays by name.
+        TypeError: `readings` is a string; or, at `init`, a reading returns something else than
+            arrays by name.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -90,6 +91,8 @@ def watch(
         kernel/cosine_gradient 1.0
     """
     check_cadence("watch", every=every)
+    if isinstance(readings, str):
+        raise TypeError(f"readings are several: write readings=({readings!r},)")
     tx = optax.with_extra_args_support(tx)
     chosen = [_reading(one) for one in (GROUPS if readings is None else readings)]
 
