@@ -115,6 +115,13 @@ def second_moment_that_stops():
     return average(0.999, 2)
 
 
+@mutant("bf16_averages_move", "an average is kept in bfloat16")
+def second_moment_that_is_always_narrow():
+    narrow = lambda params: jax.tree.map(lambda p: jnp.zeros_like(p, dtype=jnp.bfloat16), params)
+    stopping = average(0.999, 2)
+    return optax.GradientTransformation(lambda p: Momentum(narrow(p)), stopping.update)
+
+
 @mutant("f16_not_stalled", "the square of 300 is beyond float16", rate=False)
 def stalled_after_a_warmup(learning_rate=0.01):
     schedule = lambda count: jnp.minimum(count, 5) * learning_rate / 5
