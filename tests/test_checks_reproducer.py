@@ -17,6 +17,7 @@ from kill_matrix import killers
 from mutants import MUTANTS, Mutant
 
 from gradsmith.checks import Subject, all_checks, check_optimizer
+from gradsmith.checks.bench import Bench
 from gradsmith.checks.reproducer import reproducer
 
 DEVICES = "jax.config.update('jax_num_cpu_devices', 8)\n"
@@ -54,6 +55,12 @@ def test_it_runs_on_an_optimizer_that_is_right(check):
     assert "from optax import sgd" in program
     assert "Error" not in shown(program), program
     assert max(map(len, program.splitlines())) <= 120
+
+
+def test_leaves_are_called_as_in_what_was_seen():
+    subject, made = Subject("sgd", optax.sgd), {}
+    exec(reproducer("print(p)", subject), made)
+    assert jax.tree.map(jnp.shape, made["p"]) == jax.tree.map(jnp.shape, Bench(subject).params)
 
 
 FIRST: dict[str, Mutant] = {}

@@ -10,7 +10,8 @@ import pytest
 
 from gradsmith.cli import main
 from gradsmith.cli.check import check, subject_from
-from gradsmith.cli.loading import UsageError
+from gradsmith.cli.loading import UsageError, transformation
+from gradsmith.cli.race_entries import load_entries
 from gradsmith.cli.watch import each_time_it_is_saved
 
 RIGHT = Path(__file__).parent / "faulty" / "right.py"
@@ -78,6 +79,16 @@ def test_a_file_that_ends_the_process_when_imported_is_a_usage_error(write):
 def test_a_factory_that_wants_an_argument_is_told_how_to_pass_it(write):
     with pytest.raises(UsageError, match="wants sharpness: pass each by --arg name=value"):
         subject_from(write("def make(lr, sharpness):\n    return optax.sgd(lr)\n"), {})
+
+
+@pytest.mark.parametrize("formula", ["x / x.shape[1]", "0.5 * x"], ids=["fails", "takes a rate"])
+def test_a_formula_is_told_as_one_by_other_commands(write, formula):
+    spec = write(f"def make(x):\n    return {formula}\n")
+    told = r"make: it is a formula for one matrix, .*gradsmith.per_matrix\(make\)"
+    with pytest.raises(UsageError, match=told):
+        transformation(spec, ())
+    with pytest.raises(UsageError, match=told):
+        load_entries([spec], (), ())
 
 
 def test_a_factory_may_import_late_and_fork(write, capfd, tmp_path):

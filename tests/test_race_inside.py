@@ -178,3 +178,5 @@ def test_every_reading_of_watch_is_told_what_it_means():
         names = {name.rpartition("/")[2] for name in gs.readings(state)} - {"step"}
         assert len(names) > 10
         assert all(map(meaning, names)), names
+    assert meaning("mu_still") == meaning("nu_still").replace(" nu ", " mu ")
+    assert meaning("mu_still") != meaning("nu_still")

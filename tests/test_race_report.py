@@ -13,6 +13,7 @@ from race_folders import made, write
 from race_helpers import parabola, record
 
 from gradsmith.race import Entry, Protocol, Race, RaceError, Record, rows, write_report
+from gradsmith.race.page.markup import brief
 from gradsmith.race.report import page
 from gradsmith.race.schedule import schedule
 from gradsmith.race.series import curves
@@ -124,6 +125,26 @@ def test_code_routing_and_command_come_from_the_folder(text):
     assert "2 leaves to a" in text
     assert html.escape("def a(rate): ...") in text
     assert "gradsmith race first second" in text
+
+
+def test_of_a_docstring_the_code_shows_the_first_line():
+    source = (
+        'def a(lr):\n    """Descend.\n\n    Args:\n        lr: rate\n    """\n    return sgd(lr)\n'
+    )
+    assert brief(source) == 'def a(lr):\n    """Descend. ..."""\n    return sgd(lr)'
+    for whole in ("lambda lr: sgd(lr)),", "", 'def a(lr):\n    "Go."\n    return sgd(lr)'):
+        assert brief(whole) == whole
+
+
+def test_a_long_docstring_is_not_in_the_page(folder, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / "long")
+    there = json.loads((copy / "config.json").read_text())
+    for known in there["about"]["entries"].values():
+        known["code"] = 'def a(rate):\n    """Descend.\n\n    All of it.\n    """\n    return 1'
+    (copy / "config.json").write_text(json.dumps(there))
+    text = write_report(copy).read_text()
+    assert html.escape('"""Descend. ..."""') in text
+    assert "All of it." not in text
 
 
 def test_a_folder_without_what_later_versions_write_is_told_all_the_same(folder, tmp_path):

@@ -192,6 +192,8 @@ def test_what_is_shown_of_pairs_without_the_first_is_said_as_well():
         "a is better than c",
     ]
     assert told[3:] == ["b is better than c, Holm", "d is better than b and c, Holm"]
+    asked, records = compared(**CLEAR, c=CLEAR["b"])
+    assert verdict(asked, records)[2:] == ["not distinguishable among the others: 1 of 1 pairs"]
 
 
 def test_one_seed_shows_nothing():

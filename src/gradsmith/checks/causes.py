@@ -36,7 +36,7 @@ def _no_transformation(error, place, bench):
 def formula(name: str) -> tuple[str, str]:
     """Return what is told of a function of a matrix that stands where a factory is wanted."""
     return (
-        "it is a formula for one matrix, and the checks want a function that makes an optimizer",
+        "it is a formula for one matrix, and a function that makes an optimizer is wanted",
         f"lift it, and name this function: `def make(learning_rate): return optax.chain("
         f"gradsmith.per_matrix({name}), optax.scale_by_learning_rate(learning_rate))`",
     )

@@ -11,7 +11,7 @@ import jax
 
 from .subject import SMALL_MODEL, Subject
 
-_STANDARD = '{"w": jnp.ones((4, 3)), "b": jnp.ones(3)}'
+_STANDARD = '{"layer": {"bias": jnp.ones(3), "kernel": jnp.ones((4, 3))}}'
 _LONGEST_TREE = 500
 
 

@@ -19,6 +19,8 @@ import optax.contrib
 
 import gradsmith
 
+from ..checks import Subject
+from ..checks.causes import formula
 from ..checks.memory import limited_memory
 
 
@@ -103,7 +105,25 @@ def transformation(spec: str, assignments: tuple[str, ...]) -> optax.GradientTra
     if needed[1:]:
         raise UsageError(f"{spec} wants {', '.join(needed[1:])}: pass each by --arg name=value")
     rates = [1.0] if needed else []  # states do not depend on the learning rate
-    return made(lambda: factory(*rates), spec)
+    with formula_told(found, spec):
+        return made(lambda: factory(*rates), spec)
+
+
+@contextlib.contextmanager
+def formula_told(function: Callable, spec: str) -> Iterator[None]:
+    """Where a factory fails because it is a formula for one matrix, say so.
+
+    Raises:
+        UsageError: It is a formula; the message says how to make an optimizer of it.
+    """
+    try:
+        yield
+    except Exception as error:
+        subject = Subject(spec.rpartition(":")[2], function)
+        with guarded():
+            if not subject.is_formula:
+                raise
+        raise UsageError(f"{spec}: {'; '.join(formula(subject.name))}") from error
 
 
 def made(make: Callable[[], Any], spec: str) -> optax.GradientTransformation:

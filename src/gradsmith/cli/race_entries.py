@@ -17,7 +17,7 @@ from ..race import Entry, Task, entry
 from ..race.entries import RATE_NAMES, rate_parameter
 from ..race.mesh import Sizes, param_specs
 from ..race.space import RATE, first
-from .loading import UsageError, bind, guarded_factory, load
+from .loading import UsageError, bind, formula_told, guarded_factory, load
 from .race_spec import Spec, parse
 
 
@@ -165,7 +165,8 @@ def _entry(label: str, spec: Spec, factory: Callable, assignments: Sequence[str]
     bind(factory, [f"{name}=None" for name in given], spec.target)  # it has all of them
     fixed = functools.partial(bind(factory, own, spec.target), **spec.fixed)
     space = {RATE if name == rate else name: part for name, part in spec.space.items()}
-    return entry(label, fixed, space, {"spec": spec.text, "arguments": own})
+    with formula_told(factory, spec.target):
+        return entry(label, fixed, space, {"spec": spec.text, "arguments": own})
 
 
 def _is_file(spec: str) -> bool:

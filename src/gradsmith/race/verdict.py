@@ -38,10 +38,14 @@ def _among_others(compared: list[Pair]) -> list[str]:
     for pair in compared:
         if pair.shown:
             worse_than.setdefault(pair.better, []).append(pair.worse)
-    return [
+    said = [
         f"{better} is better than {', '.join([*worse[:-2], ' and '.join(worse[-2:])])}, Holm"
         for better, worse in worse_than.items()
     ]
+    alike = sum(not pair.shown and pair.difference.pairs > 1 for pair in compared)
+    if alike:
+        said.append(f"not distinguishable among the others: {alike} of {len(compared)} pairs")
+    return said
 
 
 def lead(race: Race, records: list[Record]) -> str:

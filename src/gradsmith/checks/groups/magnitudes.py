@@ -35,7 +35,7 @@ def check_zero_grads(bench: Bench) -> None:
 
 @check(
     needs=(*STEP_IS_SOUND, "zero_grads"),
-    call='g = {"w": p["w"], "b": jnp.zeros(3)}; print(tx.update(g, s, p)[0])',
+    call='g = {"layer": {**p["layer"], "bias": jnp.zeros(3)}}; print(tx.update(g, s, p)[0])',
     cause="a ratio of two leaves' norms, or a leaf's own norm, is taken where it is zero",
     change="add eps to the denominator, in float32",
 )
@@ -48,8 +48,8 @@ def check_one_zero_leaf(bench: Bench) -> None:
 
 @check(
     needs=(*STEP_IS_SOUND, "zero_grads"),
-    call='g = {"w": jnp.outer(jnp.arange(1.0, 5.0), jnp.ones(3)), "b": p["b"]}; '
-    "print(tx.update(g, s, p))",
+    call="k = jnp.outer(jnp.arange(1.0, 5.0), jnp.ones(3)); "
+    'g = {"layer": {**p["layer"], "kernel": k}}; print(tx.update(g, s, p))',
     cause="the Gram matrix is singular: its root or inverse meets eigenvalues that rounding made "
     "zero or negative",
     change="add eps times the largest eigenvalue to the diagonal, and clip eigenvalues from below",

@@ -113,7 +113,8 @@ def check_orthogonal_equivariance(bench: Bench) -> None:
 @check(
     tier="trait",
     needs=STEP_IS_SOUND,
-    call='print(tx.update({"w": 100 * p["w"], "b": p["b"]}, s, p)[0]["w"])',
+    call='g = {"layer": {**p["layer"], "kernel": 100 * p["layer"]["kernel"]}}; '
+    'print(tx.update(g, s, p)[0]["layer"]["kernel"])',
     cause="an eps that is not small beside the gradient, or a missing normalisation",
     change="divide by a norm of the gradient first",
 )

@@ -13,7 +13,8 @@ from ..steps import STEP_IS_SOUND
 @check(
     tier="trait",
     needs=(*STEP_IS_SOUND, "no_recompile"),
-    call='print(tx.update({"w": p["w"], "b": 9 * p["b"]}, s, p)[0]["w"])',
+    call='g = {"layer": {**p["layer"], "bias": 9 * p["layer"]["bias"]}}; '
+    'print(tx.update(g, s, p)[0]["layer"]["kernel"])',
     cause="a global norm, or a scalar estimated from all leaves",
     change="take the claim back, or reduce over each leaf alone",
 )

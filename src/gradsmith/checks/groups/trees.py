@@ -231,7 +231,8 @@ def _leaves(result: Any) -> tuple[list[Any], list[Any]]:
 
 @check(
     needs=("core_runs", "updates_like_params", "masknode_leaf"),
-    call='m = optax.masked(tx, {"w": True, "b": False}); print(m.update(p, m.init(p), p)[0])',
+    call='m = optax.masked(tx, {"layer": {"bias": False, "kernel": True}}); '
+    "print(m.update(p, m.init(p), p)[0])",
     cause="`update` pairs leaves by position, asks a leaf that is masked, or keeps a mask of its "
     "own from `init`",
     change="visit updates, state and params together, with one jax.tree.map",
@@ -251,7 +252,8 @@ def check_masked(bench: Bench) -> None:
 
 @check(
     needs=("core_runs", "updates_like_params", "masknode_leaf"),
-    call='m = optax.partition({"t": tx, "f": optax.set_to_zero()}, {"w": "t", "b": "f"}); '
+    call='labels = {"layer": {"bias": "f", "kernel": "t"}}; '
+    'm = optax.partition({"t": tx, "f": optax.set_to_zero()}, labels); '
     "print(m.update(p, m.init(p), p)[0])",
     cause="`update` pairs leaves by position, or asks params for leaves that are masked",
     change="visit updates, state and params together, with one jax.tree.map",

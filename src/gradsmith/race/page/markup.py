@@ -1,5 +1,6 @@
 """Pieces of a page: tables and what folds, with everything escaped."""
 
+import ast
 import html
 import json
 from collections.abc import Iterable, Sequence
@@ -36,6 +37,22 @@ def folded(summary: str, content: str) -> str:
 def code(text: str) -> str:
     """Text as it stands, which scrolls by itself."""
     return f'<pre tabindex="0">{html.escape(text)}</pre>'
+
+
+def brief(source: str) -> str:
+    """The source of a function, of whose docstring the first line is left."""
+    try:
+        function = ast.parse(source).body[0]
+    except (SyntaxError, IndexError):  # a part of a file, such as a lambda within a call
+        return source
+    if not isinstance(function, ast.FunctionDef) or not (told := ast.get_docstring(function)):
+        return source
+    lines, at = source.splitlines(), function.body[0]
+    first, _, rest = told.partition("\n")
+    indent = lines[at.lineno - 1][: at.col_offset]
+    if rest and indent.isspace():
+        lines[at.lineno - 1 : at.end_lineno] = [f'{indent}"""{first} ..."""']
+    return "\n".join(lines)
 
 
 def data(value: Any) -> str:

@@ -16,7 +16,7 @@ MEANINGS = {
     "changed": "the share of entries whose update is not their gradient",
     "uphill": "the share of entries whose update has the sign of the gradient",
     "outward": "the share of entries that the update moves away from zero",
-    "still": "the share of entries that a step did not change",
+    "still": "the share of entries of {of} that a step did not change",
     "off_diagonal_in": "how stale the basis of the rows is; 0 where it is that of the factor",
     "off_diagonal_out": "how stale the basis of the columns is; 0 where it is that of the factor",
     "turned_in": "how far the basis of the rows has turned since the reading before",
@@ -27,9 +27,14 @@ MEANINGS = {
 def meaning(reading: str) -> str:
     """What a reading means; nothing of one that a user has written.
 
+    That of an array of the state says which array it is.
+
     Examples:
         >>> meaning("momentum_still"), meaning("dead_rows")
-        ('the share of entries that a step did not change', '')
+        ('the share of entries of momentum that a step did not change', '')
     """
     ends = [end for end in MEANINGS if reading == end or reading.endswith(f"_{end}")]
-    return MEANINGS[max(ends, key=len)] if ends else ""
+    if not ends:
+        return ""
+    end = max(ends, key=len)
+    return MEANINGS[end].format(of=reading.removesuffix(end).strip("_"))

@@ -18,7 +18,7 @@ from ..told import Told
 from ..trouble import troubles
 from ..verdict import lead, verdict
 from .inside import inside
-from .markup import code, data, folded, items, table
+from .markup import brief, code, data, folded, items, table
 from .svg import bars_chart, line_chart, points_chart, swatch
 from .words import name_of, of_costs, of_curves, of_trials
 
@@ -104,7 +104,9 @@ def _entry(one: Told, number: int, entry: Entry, known: Mapping[str, str], level
         ("routing", known.get("about") or "not written down"),
     ]
     lines = "".join(f"<dt>{name}</dt><dd>{html.escape(text)}</dd>" for name, text in told if text)
-    source = folded(f"Code of {entry.name}", code(known["code"])) if known.get("code") else ""
+    source = (
+        folded(f"Code of {entry.name}", code(brief(known["code"]))) if known.get("code") else ""
+    )
     return (
         f'<div class="entry"><h{level}>{swatch(number)} {html.escape(entry.name)}</h{level}>'
         f"<dl>{lines}</dl>{source}</div>"
