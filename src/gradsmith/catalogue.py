@@ -201,7 +201,7 @@ CYCLES = Path(__file__).with_name("cycles_v5e.json")
 
 
 def read_cycles() -> dict[str, str]:
-    """Return what the TPU compiler estimated, by technique."""
+    """Return the estimates of the compiler that the name of the file tells, by technique."""
     return json.loads(CYCLES.read_text())
 
 

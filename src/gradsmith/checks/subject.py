@@ -96,6 +96,8 @@ class Subject:
     @functools.cached_property
     def is_formula(self) -> bool:
         """Whether what was named is a function of a matrix, which makes no optimizer yet."""
+        if self.parameters.keys() & set(RATE_NAMES):
+            return False
         try:
             made = jax.eval_shape(self.factory, jax.ShapeDtypeStruct((4, 3), jnp.float32))
         except Exception:  # whatever it is, it takes no matrix
@@ -186,8 +188,13 @@ class Subject:
 
 
 def _is_rate(name: str) -> bool:
-    """Whether a first parameter is a learning rate by its name, such as `eta` or `peak_lr`."""
-    return name in FIRST_RATE_NAMES or "lr" in name.split("_") or "learning_rate" in name
+    """Whether a first parameter is a learning rate by its name, such as `eta` or `peak_lr`.
+
+    One that bounds the rate, such as `max_learning_rate` of Polyak's step, is none.
+    """
+    words = set(name.split("_"))
+    called = "lr" in words or {"learning", "rate"} <= words
+    return name in FIRST_RATE_NAMES or (called and not words & {"max", "min"})
 
 
 def as_subject(subject: Any, **declared: Any) -> Subject:
