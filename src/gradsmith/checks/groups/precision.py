@@ -71,8 +71,8 @@ def check_bf16_averages_move(bench: Bench) -> None:
 
     Held against the parts of the state that have the parameters' tree and are kept in bfloat16, to
     a tenth of the largest entry. A part that is bfloat16 with float32 parameters too has nothing to
-    be held against. It must forget: what grew with each step may not stand still under an equal
-    gradient and under a tiny one.
+    be held against. If it grew, it may not stand still both when the next gradient is equal and
+    when it is tiny: an average then moves one way or the other.
     """
     wide, narrow = (
         _averages(*_after_equal_steps(bench, dtype)) for dtype in (jnp.float32, jnp.bfloat16)

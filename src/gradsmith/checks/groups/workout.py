@@ -87,8 +87,8 @@ def check_leaves_descend(bench: Bench) -> None:
 
     The first update that is not zero points downhill, and after sixty-four steps the leaf is nearer
     to the bottom. A leaf that is further away gets a second chance at a hundredth of the rate. A
-    leaf that never moves is no matter of this check, nor is one whose steps are too small for its
-    numbers: at a rate of 1e-9 the first update is looked at alone. So it is in half precision.
+    leaf that never moves is no matter of this check. Of a leaf in half precision, and of one whose
+    steps are too small for its numbers, the first update is looked at alone.
     """
     subject = bench.subject
     for workout in workouts_of(bench):
