@@ -191,7 +191,7 @@ def test_what_is_shown_of_pairs_without_the_first_is_said_as_well():
         "a is better than b",
         "a is better than c",
     ]
-    assert told[3:] == ["b is better than c, Holm", "d is better than b and c, Holm"]
+    assert told[3:] == ["d is better than b and c, Holm", "b is better than c, Holm"]
     asked, records = compared(**CLEAR, c=CLEAR["b"])
     assert verdict(asked, records)[2:] == ["not distinguishable among the others: 1 of 1 pairs"]
 

@@ -1,6 +1,7 @@
 """What a race shows, in words, and never more than the data say."""
 
 import math
+from collections.abc import Sequence
 
 from . import inference
 from .protocol import Race
@@ -29,18 +30,20 @@ def verdict(race: Race, records: list[Record]) -> list[str]:
         compared = pairs(race, records)
         first = table[0].entry
         said += [sentence(p, len(compared)) for p in compared if first in (p.better, p.worse)]
-        said += _among_others([p for p in compared if first not in (p.better, p.worse)])
+        others = [p for p in compared if first not in (p.better, p.worse)]
+        said += _among_others([row.entry for row in table], others)
     return said
 
 
-def _among_others(compared: list[Pair]) -> list[str]:
-    worse_than: dict[str, list[str]] = {}
-    for pair in compared:
-        if pair.shown:
-            worse_than.setdefault(pair.better, []).append(pair.worse)
+def _among_others(names: Sequence[str], compared: Sequence[Pair]) -> list[str]:
+    worse_than = {
+        name: [pair.worse for pair in compared if pair.shown and pair.better == name]
+        for name in names
+    }
     said = [
         f"{better} is better than {', '.join([*worse[:-2], ' and '.join(worse[-2:])])}, Holm"
         for better, worse in worse_than.items()
+        if worse
     ]
     alike = sum(not pair.shown and pair.difference.pairs > 1 for pair in compared)
     if alike:
