@@ -15,8 +15,7 @@ def list_techniques(
 
     State is in elements for a matrix `(m, n)`, `m < n`. GFLOP are those of the products of one
     update of a 768 x 3072 matrix. Mcycles are million cycles of it that the compiler for a TPU v5e
-    estimates. Tier 1 is replicated or in production, 2 has one strong
-    independent source.
+    estimates. Tier 1 is replicated or in production, 2 has one strong independent source.
 
     Args:
         kind: Optimizers, parts, or all.

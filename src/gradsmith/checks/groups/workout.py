@@ -114,8 +114,8 @@ def _first_that_climbs(workout: Workout) -> str:
         if not cosine[moved[0]] < -ACROSS:
             return f"the cosine of gradient and update at {at(path)} is {cosine[moved[0]]:.3g}"
         half = jax.tree.leaves(workout.params)[number].dtype.itemsize < 4
-        moved = np.any(distance != distance[0])
-        if moved and not half and not distance[-1] < distance[0]:
+        stays = np.all(distance == distance[0])
+        if not stays and not half and not distance[-1] < distance[0]:
             return (
                 f"the leaf at {at(path)} is {distance[-1]:.4g} from the bottom after "
                 f"{len(distance) - 1} steps; it was {distance[0]:.4g}"
