@@ -100,13 +100,12 @@ def check_bf16_averages_move(bench: Bench) -> None:
 def _after_equal_steps(bench: Bench, dtype: Any) -> tuple[Any, list[Any]]:
     """Parameters, and the states after all steps, the first, one more, and one that is tiny."""
     params, grads = cast(bench.params, dtype), cast(bench.grads, dtype)
-    step = lambda state, scale=1.0: bench.step(
-        jax.tree.map(lambda g: (g * scale).astype(g.dtype), grads), state, params
-    )[1]
+    tiny = jax.tree.map(lambda g: (g * 2.0**-10).astype(g.dtype), grads)
+    step = lambda state, grads=grads: bench.step(grads, state, params)[1]
     first = last = step(bench.tx.init(params))
     for _ in range(_EQUAL_STEPS - 1):
         last = step(last)
-    return params, [last, first, step(last), step(last, 2.0**-10)]
+    return params, [last, first, step(last), step(last, tiny)]
 
 
 def _averages(params: Any, states: list[Any]) -> dict[str, list[Any]]:
