@@ -1,12 +1,14 @@
 """What is held changes nothing, waits in the compiled program, and stands in no way of JAX."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from overridden import overridden
 
-from gradsmith.xla.order import hold
+from gradsmith.xla.order import hold, places_before
 
 
 @pytest.mark.parametrize("first", [np.nan, np.inf, -np.inf, -3e9, -7.0, 0.0, 41.0, 3e9])
@@ -24,6 +26,32 @@ def test_nothing_is_held_where_there_is_nothing_to_wait_for():
     assert hold(value, jnp.ones((0, 4))) is value
     with overridden(forces_order=False):
         assert hold(value, jnp.ones(3)) is value
+
+
+@pytest.mark.parametrize("first", [np.nan, np.inf, -3e9, 0.0, 41.0, 3e9])
+def test_places_are_those_of_stacks_one_before_the_other(first):
+    run = jax.jit(lambda until: list(places_before(9, [1, 3, 2], until)))
+    assert run(jnp.full((2, 3), first)) == [8, 5, 3]
+    with overridden(forces_order=False):
+        assert list(places_before(9, [1, 3, 2], jnp.ones(3))) == [8, 5, 3]
+
+
+def slices(places, x):
+    """Return the kernels of a compiled program that take matrices at these places."""
+
+    def taken(x, stack):
+        return [2 * jax.lax.dynamic_slice_in_dim(stack, at, 1) for at in places(jnp.sin(x))]
+
+    text = jax.jit(taken).lower(x, jnp.zeros((6, 4, 4))).compile().as_text()
+    kernels = text[: text.index("ENTRY")].split("\n\n")
+    names = r"%[^ ,)]+|param_[\d.]+|metadata=.*"
+    return {re.sub(names, "", kernel).strip() for kernel in kernels if "slice(" in kernel}
+
+
+def test_what_slices_at_these_places_is_compiled_once():
+    x = jnp.ones((2, 3))
+    assert len(slices(lambda until: places_before(6, [1] * 6, until), x)) == 1
+    assert len(slices(lambda until: [hold(jnp.int32(i), until) for i in range(6)], x)) == 6
 
 
 def test_what_is_held_depends_on_the_result_in_the_compiled_program():

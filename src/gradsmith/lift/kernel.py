@@ -14,7 +14,7 @@ from ..layout.key import BucketKey
 from ..sites.site import Members
 from ..xla.chunks import in_chunks
 from ..xla.dtypes import common_dtype
-from ..xla.order import hold
+from ..xla.order import hold, places_before
 from ..xla.scopes import bucket_scope
 from ..xla.targets import current_target
 from ..xla.trace_once import trace_once
@@ -58,8 +58,12 @@ class Kernel(Protocol):
         """Return what is known of each matrix beforehand: small arrays, or None."""
         ...
 
-    def reduce(self, stack: Stack, scales: Any) -> tuple[Array, ...]:
-        """Return what the rule gets of a stack; a function may get some numbers a matrix, too."""
+    def reduce(self, stack: Stack, scales: Any) -> Stack:
+        """Return what the rule gets of a stack."""
+        ...
+
+    def numbers(self, scales: Sequence[Any]) -> tuple[Array, ...]:
+        """Return what a function gets beside the matrices of stacks of these scales."""
         ...
 
     def apply(
@@ -139,15 +143,15 @@ def run_rule(
             if params is not None:
                 stacks = [stack for bucket in group for stack in params[bucket].stacks]
                 theirs = _concatenate([stack.astype(dtype) for stack in stacks])
-            (bucket,), (updates,) = group, seen
+            (bucket,) = group
             with bucket_scope(names):
-                results, states[bucket] = kernel.rule.update(
-                    updates, states[bucket], theirs, **extra
-                )
+                results, states[bucket] = kernel.rule.update(seen, states[bucket], theirs, **extra)
         else:
             most = kernel.chunk_bytes or current_target().chunk_bytes
             with bucket_scope(names):
-                results = in_chunks(kernel.rule, most, *seen)
+                numbers = kernel.numbers([item.scales for item in items])
+                beside = [x.astype(jnp.finfo(dtype).dtype) for x in numbers]
+                results = in_chunks(kernel.rule, most, seen, *beside)
         for item, out in _applied(apply, parts, jnp.asarray(results), last):
             outs[item.bucket][item.member] = last = out
     return outs, states
@@ -169,27 +173,24 @@ def _items(scales_of: Callable, bucket: int, name: str, members: Members) -> Ite
 
 def _reduced(
     reduce: Callable, parts: Sequence["_Part"], dtype: jnp.dtype, last: Any
-) -> tuple[list[Array], Array]:
+) -> tuple[Array, Array]:
     """Return what the rule gets of all parts, and what is computed last of it."""
     seen: Any = None
-    rest, beside = sum(part.size for part in parts), []
+    rest = sum(part.size for part in parts)
     for part in parts:
         scales = hold([item.scales for item in part.items], last)
         each = []
         for item, scale in zip(part.items, scales, strict=True):
             with bucket_scope([item.name]):
                 each.append(reduce(item.stack, scale))
-        beside += [numbers for _, *numbers in each]
-        last = some = _concatenate([x.astype(dtype) for x, *_ in each])
+        last = some = _concatenate([x.astype(dtype) for x in each])
         rest -= part.size
         if seen is None:  # zeros for all of them would be in memory from the start
             seen = jnp.pad(some, [(0, rest), (0, 0), (0, 0)]) if rest else some
         else:
             at = hold(jnp.int32(part.start), last)
             seen = jax.lax.dynamic_update_slice_in_dim(seen, some, at, 0)
-    real = lambda x: x.astype(jnp.finfo(dtype).dtype)
-    numbers = [_concatenate([real(x) for x in same]) for same in zip(*beside, strict=True)]
-    return [seen, *numbers], last
+    return seen, last
 
 
 def _applied(
@@ -197,16 +198,15 @@ def _applied(
 ) -> Iterator[tuple[_Item, Stack]]:
     """Yield what becomes of each stack, beginning with the last."""
     for part in reversed(parts):
-        mine = results
-        if len(parts) > 1:
-            at = hold(jnp.int32(part.start), last)
-            mine = jax.lax.dynamic_slice_in_dim(results, at, part.size)
-        scales, end = hold([item.scales for item in part.items], last), part.size
-        for item, scale in reversed(list(zip(part.items, scales, strict=True))):
-            start = end - len(item.stack)
-            result, end = jax.lax.slice_in_dim(mine, start, end), start
+        counts = [len(item.stack) for item in reversed(part.items)]
+        places = places_before(part.start + part.size, counts, last)
+        for item, at in zip(reversed(part.items), places, strict=True):
+            count = len(item.stack)
+            result = jax.lax.dynamic_slice_in_dim(
+                results, at, count, allow_negative_indices=False
+            )
             with bucket_scope([item.name]):
-                last = apply(result, item.stack, scale, item.transposed)
+                last = apply(result, item.stack, item.scales, item.transposed)
             yield item, last
 
 

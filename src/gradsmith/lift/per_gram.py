@@ -5,7 +5,7 @@ need not gather the matrices. Gram matrices are smaller, and those of `(m, n)` a
 one size.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,26 +121,30 @@ class _OnGrams:
     def scales(self, stack: Stack) -> Array:
         """Return the root of the scale, for either side of a product.
 
-        The scale itself may be too small a number, and a scaled copy of the matrix too large.
+        The scale itself may be too large a number, and a scaled copy of the matrix too large.
         """
         if not self.scale_free:
             return jnp.ones((len(stack), 1, 1), wide_dtype(stack.real.dtype))
-        return jnp.sqrt(largest_entry(stack.astype(wide_dtype(stack.dtype))))
+        return 1 / jnp.sqrt(largest_entry(stack.astype(wide_dtype(stack.dtype))))
 
-    def reduce(self, stack: Stack, scales: Array) -> tuple[Array, ...]:
-        """As `Kernel.reduce`; beside the Gram matrices, the length in their units."""
+    def reduce(self, stack: Stack, scales: Array) -> Stack:
+        """As `Kernel.reduce`."""
         wide = stack.astype(wide_dtype(stack.dtype))
         root = scales.astype(wide.dtype)
-        grams = gram(wide, root, root)
+        return gram(wide, root, root)
+
+    def numbers(self, scales: Sequence[Array]) -> tuple[Array, ...]:
+        """As `Kernel.numbers`: the length in the units of the matrices."""
         if self.length is None:
-            return (grams,)
-        return grams, jnp.asarray(self.length, scales.dtype) / scales**2
+            return ()
+        roots = jnp.concatenate(scales)
+        return (jnp.asarray(self.length, roots.dtype) * roots * roots,)
 
     def apply(self, result: Grams, stack: Stack, scales: Array, transposed: Any) -> Stack:
         """As `Kernel.apply`."""
         wide = stack.astype(wide_dtype(stack.dtype))
         root = scales.astype(wide.dtype)
-        out = apply(result.astype(wide.dtype) / root, wide) / root
+        out = apply(result.astype(wide.dtype) * root, wide) * root
         return finished(self.postprocess, out, transposed)
 
 

@@ -1,6 +1,6 @@
 """The first verb: a rule for a stack of matrices becomes a transformation of any model."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,10 +90,15 @@ class OnStacks:
         """As `Kernel.scales`."""
         del stack
 
-    def reduce(self, stack: Stack, scales: None) -> tuple[Array, ...]:
+    def reduce(self, stack: Stack, scales: None) -> Stack:
         """As `Kernel.reduce`."""
         del scales
-        return (stack,)
+        return stack
+
+    def numbers(self, scales: Sequence[None]) -> tuple[Array, ...]:
+        """As `Kernel.numbers`."""
+        del scales
+        return ()
 
     def apply(self, result: Stack, stack: Stack, scales: None, transposed: Any) -> Stack:
         """As `Kernel.apply`."""

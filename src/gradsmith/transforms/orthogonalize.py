@@ -229,10 +229,10 @@ class _OnWhole(OnStacks):
         del shape
         return 1, 1
 
-    def reduce(self, stack: Array, scales: None) -> tuple[Array, ...]:
+    def reduce(self, stack: Array, scales: None) -> Array:
         """As `Kernel.reduce`."""
         del scales
-        return (largest_entry(self.kept(stack).astype(wide_dtype(stack.dtype))),)
+        return largest_entry(self.kept(stack).astype(wide_dtype(stack.dtype)))
 
     def apply(self, result: Array, stack: Array, scales: None, transposed: Any) -> Array:
         """As `Kernel.apply`."""

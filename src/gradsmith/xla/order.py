@@ -5,12 +5,13 @@ memory. It removes `optimization_barrier` before it orders. So what shall come l
 depend on what shall come first, in a way that changes no value and that XLA cannot see through.
 """
 
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
-from jaxtyping import Array, Inexact, Int
+from jaxtyping import Array, Bool, Inexact, Int
 
 from .targets import current_target
 from .trace_once import trace_once
@@ -24,15 +25,36 @@ def hold(values: Tree, until: Inexact[Array, "..."] | None) -> Tree:
     Give it something small on which the later work depends: a scale, or a place in an array. On a
     target that orders well by itself, and where `until` is None or empty, nothing happens.
     """
-    if until is None or until.size == 0 or not current_target().forces_order:
-        return values
     if not jax.tree.leaves(values):
         return values
-    never = _at_most_zero(jax.lax.stop_gradient(until)) > 0
+    never = _never(until)
+    if never is None:
+        return values
     # The other value is never taken. XLA sees through a select between equal constants, such as
     # a place that is zero and zero.
     held = trace_once(lambda x, never: jnp.where(never, x + 1, x))
     return jax.tree.map(lambda x: held(x, never), values)
+
+
+def places_before(
+    end: int, counts: Sequence[int], until: Inexact[Array, "..."]
+) -> Iterator[int | Int[Array, ""]]:
+    """Yield where stacks of so many matrices begin, each before the last; the first ends at `end`.
+
+    They are there only once `until` is computed, as by `hold`. XLA for CPUs compiles a slice at a
+    known place anew for each place, and a slice at a place that is an argument once. What is
+    computed one by one it would compute again wherever it is used. So each place is made of the
+    one behind it, by a reduction.
+    """
+    never = _never(until)
+    before = lambda at, count: at - count
+    if never is not None:  # the numbers 0 and 1 are never taken
+        numbers = lambda at, count: jnp.where(never, jnp.arange(2, dtype=at.dtype), at - count)
+        before = trace_once(lambda at, count: jnp.max(numbers(at, count)))
+    at = end if never is None else jnp.int32(end)
+    for count in counts:
+        at = before(at, count)
+        yield at
 
 
 def once(x: Tree) -> Tree:
@@ -43,6 +65,13 @@ def once(x: Tree) -> Tree:
     together.
     """
     return jax.lax.optimization_barrier(x)
+
+
+def _never(until: Inexact[Array, "..."] | None) -> Bool[Array, ""] | None:
+    """Return what is false once `until` is computed; None where there is nothing to wait for."""
+    if until is None or until.size == 0 or not current_target().forces_order:
+        return None
+    return _at_most_zero(jax.lax.stop_gradient(until)) > 0
 
 
 @custom_vmap
