@@ -3,11 +3,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from matrix_oracles import gaussian
+from overridden import overridden
 
 from gradsmith import matrix
 
 # Householder's Q is orthogonal to a modest multiple of round-off, here 1.2e-7 times 130.
 ATOL = 2e-5
+
+
+@pytest.fixture(params=["products", "library"], autouse=True)
+def _both_ways(request):
+    with overridden(qr_by_library=request.param == "library"):
+        yield
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 16, 17, 70, 256, 700], ids=str)
@@ -80,7 +87,27 @@ def test_no_matrix_is_no_matrix():
 
 def test_no_call_of_lapack():
     """Its threads would wait beside XLA's, and two batched calls at a time for each other."""
-    jaxpr = str(jax.make_jaxpr(matrix.orthonormal)(jnp.zeros((3, 700, 700))))
+    with overridden(qr_by_library=False):
+        jaxpr = str(jax.make_jaxpr(matrix.orthonormal)(jnp.zeros((3, 700, 700))))
     assert "dot_general" in jaxpr
     for primitive in ("geqrf", "householder_product", "triangular_solve", "cholesky"):
         assert primitive not in jaxpr
+
+
+@pytest.mark.parametrize("imaginary", [0.0, 1j], ids=["real", "complex"])
+def test_the_derivative_is_that_of_differences(imaginary):
+    a = gaussian(2, 9, 9) + imaginary * gaussian(2, 9, 9, seed=1)
+    moved = gaussian(2, 9, 9, seed=2) + imaginary * gaussian(2, 9, 9, seed=3)
+    with jax.enable_x64(True):
+        q, tangent = jax.jvp(matrix.orthonormal, (jnp.asarray(a),), (jnp.asarray(moved),))
+        step = 1e-6
+        ahead, behind = (matrix.orthonormal(jnp.asarray(a + by * moved)) for by in (step, -step))
+        np.testing.assert_allclose(tangent, (ahead - behind) / (2 * step), atol=1e-6)
+    assert np.abs(q).max() <= 1
+
+
+def test_the_derivative_of_a_matrix_of_low_rank_is_finite():
+    a = np.outer(np.arange(6.0), np.ones(6))
+    for f in (matrix.orthonormal, jax.vmap(matrix.orthonormal)):
+        x = jnp.asarray(a if f is matrix.orthonormal else a[None], jnp.float32)
+        assert np.isfinite(jax.grad(lambda x, f=f: jnp.sum(f(x)[..., 0]))(x)).all()

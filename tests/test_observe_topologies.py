@@ -55,6 +55,14 @@ def test_of_two_branches_the_dearer_one_counts():
         assert count_cycles(text).all == 50 + 700
 
 
+@pytest.mark.parametrize("called", ["QrDecompositionBlock", "ConcatBitcast"])
+def test_what_a_library_takes_is_not_known_and_that_is_said(called):
+    call = f'%q.1 = f32[4,16]{{1,0}} custom-call(%start.1), custom_call_target="{called}"'
+    text = re.sub(r"(ENTRY .*\n)", rf"\1  {call}\n", LOOP)
+    cycles = count_cycles(text)
+    assert (cycles.all, cycles.exact) == (50 + 7 * 700, called == "ConcatBitcast")
+
+
 def test_the_flops_of_a_product_on_a_tpu_are_those_of_its_stack():
     assert count(LOOP).flops == 7 * 2 * 4 * 16 * 32 * 16
 

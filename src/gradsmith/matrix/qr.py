@@ -1,8 +1,8 @@
-"""The `Q` of a QR decomposition: Householder's reflections, nearly all of it in large products.
+"""The `Q` of a QR decomposition: by the library, or in large products.
 
-A matrix comes as the rows of its adjoint, so that the columns that are reflected lie in one piece.
-
-Nothing here calls a library: what that costs beside other products, `xla/decompositions.py` tells.
+The products are those of Householder's reflections. There a matrix comes as the rows of its
+adjoint, so that the columns that are reflected lie in one piece. A target says which of the two is
+faster (`Target.qr_by_library`).
 """
 
 from typing import NamedTuple
@@ -12,6 +12,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Inexact, Int
 
 from ..xla.arithmetic import adjoint, adjoint_times, matmul, times_adjoint
+from ..xla.decompositions import qr
+from ..xla.targets import current_target
 from ..xla.varying import vary_like
 
 _WIDTHS = (1, 16, 64, 256)
@@ -24,8 +26,8 @@ def orthonormal(a: Inexact[Array, "*stack n n"]) -> Inexact[Array, "*stack n n"]
     `Q` is orthogonal to round-off for any `a`, singular ones included; what is less than 1e-15 of
     the largest entry of its column counts as zero.
 
-    Costs `3 n^3` flops of large matrices, up to three times that below 256. The upper triangular
-    `R` is not formed; its diagonal may have any sign.
+    In products it costs `3 n^3` flops of large matrices, up to three times that below 256. The
+    diagonal of the upper triangular `R`, which is not returned, may have any sign.
 
     Args:
         a: Square matrices, any number of leading axes; float32 or wider.
@@ -42,10 +44,12 @@ def orthonormal(a: Inexact[Array, "*stack n n"]) -> Inexact[Array, "*stack n n"]
         Schreiber and Van Loan, A storage-efficient WY representation, 1989; Elmroth and Gustavson,
         Applying recursion to serial and parallel QR factorization, 2000.
     """
-    rows = adjoint(a)
+    if a.size == 0:
+        return a
     # `Q` does not depend on it, so it has no derivative: see `largest_entry`.
-    largest = jnp.max(jnp.abs(jax.lax.stop_gradient(rows)), axis=-1, keepdims=True, initial=0)
-    return _q(rows / jnp.where(largest == 0, 1, largest).astype(rows.dtype))
+    largest = jnp.max(jnp.abs(jax.lax.stop_gradient(a)), axis=-2, keepdims=True, initial=0)
+    scaled = a / jnp.where(largest == 0, 1, largest).astype(a.dtype)
+    return qr(scaled) if current_target().qr_by_library else _q(adjoint(scaled))
 
 
 def _q(rows: Inexact[Array, "*stack n n"]) -> Inexact[Array, "*stack n n"]:

@@ -242,9 +242,7 @@ def cycles_table(costs: Sequence[tuple[str, UpdateCost]]) -> Table:
         "named."
     )
     if not all(cost.flops_exact and (cost.cycles or Cycles()).exact for _, cost in costs):
-        table.caption += (
-            " A number after >= is a lower bound: a loop does not say how often it runs."
-        )
+        table.caption += f" {why_bounds([cost for _, cost in costs])}"
     return table
 
 
@@ -259,7 +257,7 @@ def _operands(cost: UpdateCost) -> str:
 def why_bounds(costs: list[UpdateCost]) -> str:
     """Explain the sign `>=`, where there is one; else nothing."""
     uncounted = sorted({name for cost in costs for name in cost.uncounted})
-    reasons = [f"the flops of {', '.join(uncounted)} are not counted"] if uncounted else []
+    reasons = [f"what {', '.join(uncounted)} takes is not counted"] if uncounted else []
     if not all(cost.flops_exact or cost.uncounted for cost in costs):
         reasons.append("of a loop that does not say how often it runs, one round is counted")
     return f"A number after >= is a lower bound: {'; '.join(reasons)}." if reasons else ""

@@ -1,4 +1,4 @@
-"""Eigenvalue and singular value decompositions that never wait for each other.
+"""Decompositions by the library of the platform, which never wait for each other.
 
 On CPUs these are calls of LAPACK. jaxlib gives the matrices of a batch to the threads of XLA's
 pool. The thread that calls is one of them, and sleeps until they are done. When as many calls as
@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jax.custom_batching import sequential_vmap
 from jaxtyping import Array, Float, Inexact
 
-from .arithmetic import adjoint_times, matmul
+from .arithmetic import adjoint, adjoint_times, matmul
 from .targets import current_target
 
 
@@ -50,6 +50,27 @@ def svd(
 ) -> tuple[Inexact[Array, "*stack m s"], Float[Array, "*stack s"], Inexact[Array, "*stack s n"]]:
     """Return `u, s, vh` of every matrix, as many singular vectors as there are values."""
     return _decompose(lambda x: tuple(jnp.linalg.svd(x, full_matrices=False)), x)
+
+
+@jax.custom_jvp
+def qr(a: Inexact[Array, "*stack n n"]) -> Inexact[Array, "*stack n n"]:
+    """Return the `Q` of the QR decomposition of every matrix.
+
+    In the derivative a zero on the diagonal of `R` is taken for one.
+    """
+    return _decompose(lambda x: (jnp.linalg.qr(x)[0],), a)[0]
+
+
+@qr.defjvp
+def _(primals: Any, tangents: Any) -> Any:
+    (a,), (moved,) = primals, tangents
+    q = qr(a)
+    r = jnp.triu(adjoint_times(q, a))
+    eye = jnp.broadcast_to(jnp.eye(r.shape[-1], dtype=r.dtype), r.shape)
+    r = jnp.where((r == 0) & (eye == 1), eye, r)
+    x = jax.lax.linalg.triangular_solve(r, adjoint_times(q, moved))  # x r = q^H moved
+    below = jnp.tril(x, -1)
+    return q, matmul(q, below - adjoint(below) + (x - adjoint(x)) / 2 * eye)
 
 
 def _decompose(f: Callable, x: Array) -> Any:

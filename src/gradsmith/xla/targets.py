@@ -29,6 +29,9 @@ class Target:
             16, compiling it takes a tenth longer. Elsewhere XLA itself minds what is in memory.
         decomposes_batches: Whether one call may decompose several matrices. On CPUs it may hang
             (`xla/decompositions.py`).
+        qr_by_library: Whether a QR decomposition is the library's, instead of products
+            (`matrix/qr.py`). On CPUs LAPACK's threads hinder XLA's (`xla/decompositions.py`).
+            On TPUs, loops over columns take twenty times as many cycles as the rest of it.
         blocks_from: The size from which on products of symmetric matrices are faster in two by two
             blocks.
         rational_from: The size from which on two inverses by blocks are faster than the products of
@@ -61,6 +64,7 @@ class Target:
     forces_order: bool = False
     parts: int = 1
     decomposes_batches: bool = True
+    qr_by_library: bool = True
     blocks_from: int = NEVER
     rational_from: int = NEVER
     small_rational_slowness: float = 10.0
@@ -89,6 +93,7 @@ _TARGETS = {
         forces_order=True,
         parts=8,
         decomposes_batches=False,
+        qr_by_library=False,
         blocks_from=512,
         rational_from=96,
         gram_block=384,

@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass, replace
 
 from .loops import rounds
+from .products import uncounted_call
 from .text import Instruction, computations
 
 _ESTIMATE = re.compile(r'"estimated_cycles":"(\d+)"')
@@ -26,7 +27,8 @@ class Cycles:
     Attributes:
         all: Of everything that the compiler gives an estimate for. Collectives have none.
         products: Those of kernels that hold a matrix product.
-        exact: Whether it is known how often each loop runs; else one round is counted.
+        exact: Whether it is known how often each loop runs, and what everything takes. Otherwise
+            one round is counted, or nothing: a QR decomposition, for one, has no estimate.
     """
 
     all: int = 0
@@ -67,4 +69,6 @@ def _count(name: str, program: dict[str, list[Instruction]]) -> Cycles:
         elif instruction.operation in ("call", "async-start"):
             for called in _CALLED.findall(instruction.rest):
                 total += _count(called, program)
+        elif uncounted_call(instruction):
+            total = replace(total, exact=False)
     return total

@@ -17,6 +17,7 @@ _TRITON = re.compile(r'"kind":"(__triton\w*)"')
 _BY_CUBLAS = {"__cublas$gemm", "__cublas$lt$matmul", "__cublas$lt$matmul$f8"}
 _WITHOUT_FLOPS = {
     "AllocateBuffer",
+    "ConcatBitcast",
     "MoveToDevice",
     "MoveToHost",
     "PadToStatic",
