@@ -51,11 +51,11 @@ def test_keller_is_the_same_in_both_forms(shape):
 def test_a_gram_matrix_in_blocks_is_whole_and_hermitian(shape, imaginary):
     x = gaussian(*shape) + imaginary * gaussian(*shape, seed=1)
     y = x.mT.conj() if x.shape[-2] > x.shape[-1] else x
-    factor = jnp.full((*shape[:-2], 1, 1), 4.0)
+    divisor = jnp.full((*shape[:-2], 1, 1), 4.0)
     x = jnp.asarray(x, jnp.complex64 if imaginary else jnp.float32)
     with overridden(blocks_from=8):
-        got = gram_matrix(x, factor, factor)
-    np.testing.assert_allclose(got, y @ y.mT.conj() * 4**4, rtol=1e-4, atol=1e-5)
+        got = gram_matrix(x, divisor, divisor)
+    np.testing.assert_allclose(got, y @ y.mT.conj() / 4**4, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("imaginary", [0.0, 1j], ids=["real", "complex"])

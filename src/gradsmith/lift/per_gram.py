@@ -121,11 +121,11 @@ class _OnGrams:
     def scales(self, stack: Stack) -> Array:
         """Return the root of the scale, for either side of a product.
 
-        The scale itself may be too large a number, and a scaled copy of the matrix too large.
+        The scale itself may be too small a number, and a scaled copy of the matrix too large.
         """
         if not self.scale_free:
             return jnp.ones((len(stack), 1, 1), wide_dtype(stack.real.dtype))
-        return 1 / jnp.sqrt(largest_entry(stack.astype(wide_dtype(stack.dtype))))
+        return jnp.sqrt(largest_entry(stack.astype(wide_dtype(stack.dtype))))
 
     def reduce(self, stack: Stack, scales: Array) -> Stack:
         """As `Kernel.reduce`."""
@@ -138,13 +138,13 @@ class _OnGrams:
         if self.length is None:
             return ()
         roots = jnp.concatenate(scales)
-        return (jnp.asarray(self.length, roots.dtype) * roots * roots,)
+        return (jnp.asarray(self.length, roots.dtype) / roots**2,)
 
     def apply(self, result: Grams, stack: Stack, scales: Array, transposed: Any) -> Stack:
         """As `Kernel.apply`."""
         wide = stack.astype(wide_dtype(stack.dtype))
         root = scales.astype(wide.dtype)
-        out = apply(result.astype(wide.dtype) * root, wide) * root
+        out = apply(result.astype(wide.dtype) / root, wide) / root
         return finished(self.postprocess, out, transposed)
 
 

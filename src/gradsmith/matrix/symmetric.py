@@ -124,21 +124,21 @@ def add_to_diagonal(x: Inexact[Array, "*stack n n"], a: float) -> Inexact[Array,
 
 def gram(
     x: Inexact[Array, "*stack m n"],
-    *factors: Inexact[Array, "*stack 1 1"],
+    *divisors: Inexact[Array, "*stack 1 1"],
     arithmetic: Arithmetic = FULL,
 ) -> Inexact[Array, "*stack s s"]:
     """Return `y y^H`, or `y^H y` where that is smaller, without transposing `y`.
 
-    `y` is `x` times all factors.
+    `y` is `x` over all divisors.
     """
     tall = x.shape[-2] > x.shape[-1]
     n = min(x.shape[-2:])
     inner = adjoint_times if tall else times_adjoint
     blocks = in_blocks(n, arithmetic)
     if x.ndim > 2 and blocks:  # one by one: the halves are copies, of one matrix at a time
-        return jax.lax.map(lambda one: gram(*one), (x, *factors))
-    for factor in factors:
-        x = x * factor
+        return jax.lax.map(lambda one: gram(*one), (x, *divisors))
+    for divisor in divisors:
+        x = x / divisor
     if not blocks:
         return inner(x, x, arithmetic)
     h = n // 2
