@@ -2,9 +2,9 @@
 
 python benchmarks/large_models.py
 
-CPU seconds of axes and buckets, and of the trace of an update of 10,000 leaves, beside optimizers of
-Optax, after a first trace of another tree; the Python calls of `init` and an update of 1,000; then
-the seconds of `describe` for the shapes of Llama 3 70B, and the memory of it all.
+CPU seconds of axes and buckets, and of the trace of an update of 10,000 leaves, beside optimizers
+of Optax, after a first trace of another tree; the Python calls of `init` and an update of 1,000;
+then the seconds of `describe` for the shapes of Llama 3 70B, and the memory of it all.
 """
 
 import cProfile

@@ -202,9 +202,7 @@ def _applied(
         places = places_before(part.start + part.size, counts, last)
         for item, at in zip(reversed(part.items), places, strict=True):
             count = len(item.stack)
-            result = jax.lax.dynamic_slice_in_dim(
-                results, at, count, allow_negative_indices=False
-            )
+            result = jax.lax.dynamic_slice_in_dim(results, at, count, allow_negative_indices=False)
             with bucket_scope([item.name]):
                 last = apply(result, item.stack, item.scales, item.transposed)
             yield item, last

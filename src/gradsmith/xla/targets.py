@@ -31,7 +31,7 @@ class Target:
             (`xla/decompositions.py`).
         qr_by_library: Whether a QR decomposition is the library's, instead of products
             (`matrix/qr.py`). On CPUs LAPACK's threads hinder XLA's (`xla/decompositions.py`).
-            On TPUs, loops over columns take twenty times as many cycles as the rest of it.
+            On TPUs loops over columns take 40 times the cycles of all else in a refresh of SOAP.
         blocks_from: The size from which on products of symmetric matrices are faster in two by two
             blocks.
         rational_from: The size from which on two inverses by blocks are faster than the products of
