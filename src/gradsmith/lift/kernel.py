@@ -200,9 +200,12 @@ def _applied(
     for part in reversed(parts):
         counts = [len(item.stack) for item in reversed(part.items)]
         places = places_before(part.start + part.size, counts, last)
-        for item, at in zip(reversed(part.items), places, strict=True):
-            count = len(item.stack)
-            result = jax.lax.dynamic_slice_in_dim(results, at, count, allow_negative_indices=False)
+        for item, count in zip(reversed(part.items), counts, strict=True):
+            result = results
+            if count < len(results):
+                result = jax.lax.dynamic_slice_in_dim(
+                    results, next(places), count, allow_negative_indices=False
+                )
             with bucket_scope([item.name]):
                 last = apply(result, item.stack, item.scales, item.transposed)
             yield item, last
