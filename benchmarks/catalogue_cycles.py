@@ -13,12 +13,13 @@ import json
 
 import jax
 import jax.numpy as jnp
-from tpu import ON, at_step
+from tpu import ON, at_step, in_millions
 
 import gradsmith as gs
 from gradsmith.catalogue import CYCLES, SHAPE, TECHNIQUES, Technique, read_cycles
 from gradsmith.xla.program.cycles import Cycles
 
+SHORT = ".3g"
 PARAMS = {"kernel": jax.ShapeDtypeStruct(SHAPE, jnp.float32)}
 
 
@@ -28,19 +29,15 @@ def cycles(technique: Technique, step: int) -> Cycles:
     return found
 
 
-def in_millions(cycles: Cycles) -> str:
-    return f"{'' if cycles.exact else '>= '}{cycles.all / 1e6:.3g}"
-
-
 def measure(technique: Technique, refreshes: bool) -> str:
     between = cycles(technique, 5)
     plain, refresh = technique.flops(*SHAPE)
     if not refreshes or refresh == plain:
-        return in_millions(between)
+        return in_millions(between, SHORT)
     # Roots are taken in a step, bases after it: at the start of the next one.
     dearest = max((cycles(technique, step) for step in (10, 11)), key=lambda cycles: cycles.all)
-    refreshing = f"refresh {in_millions(dearest)}"
-    return refreshing if dearest == between else f"{in_millions(between)}, {refreshing}"
+    refreshing = f"refresh {in_millions(dearest, SHORT)}"
+    return refreshing if dearest == between else f"{in_millions(between, SHORT)}, {refreshing}"
 
 
 def main(names: list[str], refreshes: bool, write: bool) -> None:

@@ -3,7 +3,7 @@
 python benchmarks/tpu.py [name ...]        (needs libtpu: pip install 'gradsmith[tpu]')
 
 Cycles are estimated by the TPU compiler, not timed. It tells none of collectives, nor of the QR
-decompositions of a refresh, which both sides leave to the library: behind such cycles is a plus.
+decompositions of a refresh, which both sides leave to the library: `>=` stands before such cycles.
 Ratios are those to the other one, compiled in the same way: `optax.contrib.muon`, and for SOAP the
 procedure of its authors, leaf by leaf (`benchmarks/soap.py`). One process at a time can have
 libtpu, and a row takes minutes: names choose rows.
@@ -108,8 +108,8 @@ CASES: dict[str, tuple[Any, Callable, Callable]] = {
 }
 
 
-def in_millions(cycles: Cycles) -> str:
-    return f"{cycles.all / 1e6:.3f}{'' if cycles.exact else '+'}"
+def in_millions(cycles: Cycles, digits: str = ".3f") -> str:
+    return f"{'' if cycles.exact else '>= '}{cycles.all / 1e6:{digits}}"
 
 
 def main(names: list[str]) -> None:
